@@ -1,0 +1,63 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Long-document encoders for Transformers: Longformer's attention, and conversion of RoBERTa-like checkpoints to it.
+
+Importing this package registers its models with the Auto classes of Transformers.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .attention_hf_longformer import longformer_attention
+from .attention_layout import dense_attention_weights
+from .configuration_hf_longformer import HfLongformerConfig
+from .modeling_hf_longformer import (
+    HfLongformerForMaskedLM,
+    HfLongformerForMultipleChoice,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+    HfLongformerForTokenClassification,
+    HfLongformerModel,
+    HfLongformerPreTrainedModel,
+)
+from .tokenization_hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
+from .version import __version__
+from .window_pattern import WindowPattern
+
+AUTO_CLASSES = {
+    HfLongformerModel: AutoModel,
+    HfLongformerForMaskedLM: AutoModelForMaskedLM,
+    HfLongformerForSequenceClassification: AutoModelForSequenceClassification,
+    HfLongformerForQuestionAnswering: AutoModelForQuestionAnswering,
+    HfLongformerForTokenClassification: AutoModelForTokenClassification,
+    HfLongformerForMultipleChoice: AutoModelForMultipleChoice,
+}
+
+AutoConfig.register(HfLongformerConfig.model_type, HfLongformerConfig)
+for _model_class, _auto_class in AUTO_CLASSES.items():
+    _auto_class.register(HfLongformerConfig, _model_class)
+
+__all__ = [
+    "AUTO_CLASSES",
+    "DataCollatorWithGlobalAttention",
+    "HfLongformerConfig",
+    "HfLongformerForMaskedLM",
+    "HfLongformerForMultipleChoice",
+    "HfLongformerForQuestionAnswering",
+    "HfLongformerForSequenceClassification",
+    "HfLongformerForTokenClassification",
+    "HfLongformerModel",
+    "HfLongformerPreTrainedModel",
+    "WindowPattern",
+    "__version__",
+    "dense_attention_weights",
+    "global_attention_mask",
+    "longformer_attention",
+]

@@ -1,0 +1,318 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Longformer's attention, exact, in O(S · window) time and memory, with plain PyTorch on any device.
+
+Three ideas:
+
+* queries are cut into blocks; the keys that a block can see are one slice of the sequence, `one_sided_window` longer on
+  both sides, so dense attention inside a block with a band mask is all there is;
+* dilation is a view: every d-th token forms a sequence of its own in which the window has no gaps;
+* global keys are put in front of every block's keys, so that one softmax covers both.
+"""
+
+import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from .window_pattern import TokenRoles, WindowPattern
+
+MIN_BLOCK, MAX_BLOCK = 64, 256
+
+
+def attention_blocked(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    value_global: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """The same as `attention_reference`, without the S × S weights.
+
+    Args:
+        query, key, value: `(batch, heads, S, head_dim)`, the local projections.
+        query_global: `(batch, heads, G, head_dim)`, the global projection of the global tokens, in the order of
+            `roles.global_index`.
+        key_global, value_global: `(batch, heads, S, head_dim)`, the global projections of all tokens.
+        pattern: Window, dilation and direction.
+        roles: Real and global tokens.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+
+    Returns:
+        `(batch, heads, S, head_dim)`.
+    """
+    output = local_rows(query, key, value, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+    rows = global_rows(
+        query_global, key_global, value_global, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling
+    )
+    return put_global_rows(output, rows, roles)
+
+
+def local_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    heads_of = _heads_by_dilation(pattern)
+    outputs = []
+    for dilation, heads in heads_of.items():
+        blocks = _Blocks(query.shape[2], pattern, dilation, roles)
+        output = scaled_dot_product_attention(
+            blocks.queries(query[:, heads]),
+            blocks.keys(key[:, heads], roles),
+            blocks.keys(value[:, heads], roles),
+            attn_mask=blocks.mask(roles, query.shape[0], query.device),
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        outputs.append(blocks.rows(output))
+    return _keep_local_rows(_restore_head_order(outputs, heads_of), roles)
+
+
+def local_weights(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Attention weights of the rows that are not global, `(batch, heads, S, G + attention_window + 1)`.
+
+    The first G columns are the global tokens in the order of `roles.global_index`; column `G + w + k` is the token
+    `dilation * k` positions to the right (w = one-sided window). Padded and global rows are 0, and so are the columns
+    of global tokens inside the window: they stand once, in front.
+    """
+    heads_of = _heads_by_dilation(pattern)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    weights = []
+    for dilation, heads in heads_of.items():
+        blocks = _Blocks(query.shape[2], pattern, dilation, roles, for_weights=True)
+        scores = (blocks.queries(query[:, heads]) @ blocks.keys(key[:, heads], roles).mT) * scaling
+        probabilities = _softmax(scores, blocks.mask(roles, query.shape[0], query.device))
+        front, window = probabilities.split([roles.num_global, blocks.num_keys], dim=-1)
+        index = blocks.band_index(window.device).expand(*window.shape[:-1], -1)
+        weights.append(blocks.rows(torch.cat([front, window.gather(-1, index)], dim=-1)))
+    weights = _keep_local_rows(_restore_head_order(weights, heads_of), roles)
+    return torch.dropout(weights, dropout, train=dropout > 0.0)
+
+
+def apply_local_weights(
+    weights: torch.Tensor, value: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles
+) -> torch.Tensor:
+    """Weights in the layout of `local_weights` times the values they belong to: `(batch, heads, S, head_dim)`."""
+    heads_of = _heads_by_dilation(pattern)
+    outputs = []
+    for dilation, heads in heads_of.items():
+        blocks = _Blocks(value.shape[2], pattern, dilation, roles, for_weights=True)
+        front, band = blocks.queries(weights[:, heads]).tensor_split([roles.num_global], dim=-1)
+        window = band.new_zeros(*band.shape[:-1], blocks.num_keys)
+        window = window.scatter(-1, blocks.band_index(band.device).expand_as(band), band)
+        outputs.append(blocks.rows(torch.cat([front, window], dim=-1) @ blocks.keys(value[:, heads], roles)))
+    return _restore_head_order(outputs, heads_of)
+
+
+def global_rows(
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    value_global: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, G, head_dim)` of the global rows, which attend to every real token."""
+    if roles.num_global == 0:  # no row, but gradients (of zero) for the projections: distributed training needs them
+        return query_global @ key_global[:, :, :0].mT @ value_global[:, :, :0]
+    mask = _global_row_mask(roles, pattern)
+    return scaled_dot_product_attention(
+        query_global, key_global, value_global, attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
+
+
+def global_weights(
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Attention weights of the global rows, `(batch, heads, S, G)`: column g is what global token g gives to all."""
+    scaling = query_global.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query_global @ key_global.mT) * scaling
+    weights = _softmax(scores, _global_row_mask(roles, pattern))
+    if roles.global_valid is not None:
+        weights = weights.masked_fill(~roles.global_valid[:, None, :, None], 0.0)
+    return torch.dropout(weights, dropout, train=dropout > 0.0).mT
+
+
+def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
+    """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there."""
+    if roles.num_global == 0:
+        return output + rows.sum(dim=2, keepdim=True)
+    rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
+    index = roles.global_index[:, None, :, None].expand_as(rows)
+    return output.scatter_add(2, index, rows)
+
+
+class _Blocks:
+    """How a sequence is cut into blocks of queries and windows of keys, for one dilation of one pattern.
+
+    In the shapes here `n` is batch · dilation · number of blocks. `for_weights` asks for the plain geometry, in which
+    every row of a window holds the whole band.
+    """
+
+    def __init__(
+        self, length: int, pattern: WindowPattern, dilation: int, roles: TokenRoles, for_weights: bool = False
+    ) -> None:
+        self.length, self.dilation, self.is_causal = length, dilation, pattern.is_causal
+        self.sub_length = -(-length // dilation)
+        self.before = pattern.one_sided_window
+        self.after = self.before if for_weights or not pattern.is_causal else 0
+        self.size = min(max(self.before, MIN_BLOCK), MAX_BLOCK, self.sub_length)
+        # Shorter than the window: one block sees every key, and without gaps the global ones are among them.
+        self.is_dense = self.sub_length <= self.before + 1 and not for_weights
+        if self.is_dense:
+            self.before, self.after, self.size = 0, 0, self.sub_length
+        self.has_global_columns = roles.num_global > 0 and not (self.is_dense and dilation == 1)
+        self.count = -(-self.sub_length // self.size)
+        self.num_keys = self.size + self.before + self.after
+
+    def queries(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(batch, heads, S, x)` to blocks `(n, heads, size, x)`."""
+        tensor = self._fold(tensor)
+        if missing := self.count * self.size - self.sub_length:
+            tensor = pad(tensor, (0, 0, 0, missing))
+        return tensor.unflatten(2, (self.count, self.size)).transpose(1, 2).flatten(0, 1)
+
+    def keys(self, tensor: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
+        """`(batch, heads, S, x)` to what every block sees, `(n, heads, G + num_keys, x)`: global keys, then window."""
+        windows = self._windows(tensor)
+        if self.has_global_columns:
+            front = roles.gather_global(tensor)[:, None].expand(-1, self.dilation * self.count, -1, -1, -1)
+            windows = torch.cat([front.flatten(0, 1), windows], dim=2)
+        return windows
+
+    def rows(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Undoes `queries`."""
+        tensor = blocks.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)
+        if self.dilation > 1:
+            tensor = tensor[:, :, : self.sub_length].unflatten(0, (-1, self.dilation))
+            tensor = tensor.permute(0, 2, 3, 1, 4).flatten(2, 3)
+        return tensor[:, :, : self.length]
+
+    def mask(self, roles: TokenRoles, batch_size: int, device: torch.device) -> torch.Tensor | None:
+        """Which of its keys every query of a block attends to, `(n, 1, size, G + num_keys)`, bool; None if all.
+
+        Rows whose output is thrown away (padded, global, beyond the end) see everything: no row is empty, whose
+        softmax some kernels cannot take.
+        """
+        name = (self.dilation, self.before, self.after, self.size, self.is_causal, self.has_global_columns)
+        if name not in roles.cache:
+            roles.cache[name] = self._make_mask(roles, batch_size, device)
+        return roles.cache[name]
+
+    def band_index(self, device: torch.device) -> torch.Tensor:
+        """`(size, attention_window + 1)`: for every row of a block, which columns of its window are its band."""
+        return torch.arange(self.size, device=device)[:, None] + torch.arange(2 * self.before + 1, device=device)
+
+    def _make_mask(self, roles: TokenRoles, batch_size: int, device: torch.device) -> torch.Tensor | None:
+        if self.is_dense and self.dilation == 1 and not self.is_causal and roles.key_padding_mask is None:
+            return None
+        real = roles.key_padding_mask
+        if real is None:
+            real = torch.ones(batch_size, self.length, dtype=torch.bool, device=device)
+        not_global = real if roles.is_global is None else real & ~roles.is_global
+        window = self._windows(_as_column(not_global if self.has_global_columns else real)).mT
+        if not self.is_dense or self.is_causal:
+            row = torch.arange(self.size, device=device)[:, None] + self.before
+            distance = row - torch.arange(self.num_keys, device=device)
+            window = window & (distance >= (0 if self.is_causal else -self.after))
+            if not self.is_dense:
+                window = window & (distance <= self.before)
+        if self.has_global_columns:
+            front = roles.global_valid[:, None, None, None, :]
+            front = front.expand(-1, self.dilation * self.count, -1, self.size, -1).flatten(0, 1)
+            if self.is_causal:
+                position = torch.arange(self.length, device=device).expand(batch_size, -1)
+                index = roles.global_index.repeat_interleave(self.dilation * self.count, dim=0)
+                front = front & (index[:, None, None, :] <= self.queries(_as_column(position)))
+            window = torch.cat([front, window.expand(-1, -1, self.size, -1)], dim=-1)
+        return window | ~self.queries(_as_column(not_global))
+
+    def _fold(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(batch, heads, S, x)` to `(batch * dilation, heads, sub_length, x)`: every dilation-th token by itself."""
+        if self.dilation == 1:
+            return tensor
+        tensor = pad(tensor, (0, 0, 0, self.sub_length * self.dilation - self.length))
+        return tensor.unflatten(2, (self.sub_length, self.dilation)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+
+    def _windows(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = self._fold(tensor)
+        missing = self.count * self.size - self.sub_length
+        if self.before or self.after or missing:
+            tensor = pad(tensor, (0, 0, self.before, self.after + missing))
+        return tensor.unfold(2, self.num_keys, self.size).permute(0, 2, 1, 4, 3).flatten(0, 1)
+
+
+def _as_column(tensor: torch.Tensor) -> torch.Tensor:
+    """`(batch, S)` to `(batch, 1, S, 1)`."""
+    return tensor[:, None, :, None]
+
+
+def _softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over the last dimension, in float32 at least, given back in the dtype of the scores."""
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    statistics_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    return torch.softmax(scores, dim=-1, dtype=statistics_dtype).to(scores.dtype)
+
+
+def _global_row_mask(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
+    """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
+    mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
+    if pattern.is_causal:
+        position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)
+        before = position <= roles.global_index[:, None, :, None]
+        mask = before if mask is None else mask & before
+    return None if mask is None else mask | ~roles.global_valid[:, None, :, None]
+
+
+def _keep_local_rows(tensor: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
+    """Sets padded and global rows of `(batch, heads, S, x)` to 0."""
+    if roles.key_padding_mask is not None:
+        tensor = tensor.masked_fill(_as_column(~roles.key_padding_mask), 0.0)
+    if roles.is_global is not None:
+        tensor = tensor.masked_fill(_as_column(roles.is_global), 0.0)
+    return tensor
+
+
+def _heads_by_dilation(pattern: WindowPattern) -> dict[int, slice | list[int]]:
+    if len(set(pattern.dilations)) == 1:
+        return {pattern.dilations[0]: slice(None)}
+    return {
+        dilation: [head for head, of_head in enumerate(pattern.dilations) if of_head == dilation]
+        for dilation in sorted(set(pattern.dilations))
+    }
+
+
+def _restore_head_order(parts: list[torch.Tensor], heads_of: dict[int, slice | list[int]]) -> torch.Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    order = [head for heads in heads_of.values() for head in heads]
+    return torch.cat(parts, dim=1)[:, sorted(range(len(order)), key=order.__getitem__)]

@@ -1,0 +1,273 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The attention as users meet it: the bare operator, the module with six projections, and the choice between
+implementations. `eager` is the definition, `sdpa` the fastest exact path of PyTorch for the device.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_utils import AttentionInterface
+
+from .attention_blocked import (
+    apply_local_weights,
+    attention_blocked,
+    global_rows,
+    global_weights,
+    local_rows,
+    local_weights,
+    put_global_rows,
+)
+from .attention_layout import to_dense, to_narrow
+from .attention_reference import attention_reference
+from .window_pattern import TokenRoles, WindowPattern
+
+IMPLEMENTATIONS = ("eager", "sdpa")
+
+
+def longformer_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    attention_window: int,
+    attention_dilation: int | tuple[int, ...] = 1,
+    is_causal: bool = False,
+    attention_mask: torch.Tensor | None = None,
+    global_attention_mask: torch.Tensor | None = None,
+    query_global: torch.Tensor | None = None,
+    key_global: torch.Tensor | None = None,
+    value_global: torch.Tensor | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    attn_implementation: str = "sdpa",
+) -> torch.Tensor:
+    """Longformer's attention alone, for models of your own: sliding window plus global tokens, any length.
+
+    Args:
+        query, key, value: `(batch, heads, S, head_dim)`.
+        attention_window: Total width of the window in tokens, both sides together: even, at least 2.
+        attention_dilation: Distance between neighbouring keys of the window, one number or one per head; 1 = no gaps.
+        is_causal: Whether a token sees only itself and what comes before it.
+        attention_mask: `(batch, S)`, 1 for real tokens, 0 for padding; all are real if left out.
+        global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to.
+        query_global, key_global, value_global: Projections for the rows of global tokens, shaped as `query`; the local
+            ones if left out.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+        attn_implementation: `"sdpa"`: O(S · attention_window), or `"eager"`: the definition, O(S²).
+
+    Returns:
+        `(batch, heads, S, head_dim)`; rows of padding are 0.
+
+    Raises:
+        ValueError: If shapes do not fit, a mask holds anything but 0 and 1, or a global token is padding.
+
+    Source: arXiv 2004.05150, section 3.1.
+    """
+    if attn_implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"attn_implementation must be one of {IMPLEMENTATIONS}, got {attn_implementation!r}")
+    given = (key, value, query_global, key_global, value_global)
+    if query.dim() != 4 or any(tensor is not None and tensor.shape != query.shape for tensor in given):
+        shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (query, *given)]
+        raise ValueError(f"all projections must have one shape (batch, heads, S, head_dim), got {shapes}")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    pattern = WindowPattern(attention_window, attention_dilation, is_causal)
+    pattern.check_num_heads(query.shape[1])
+    shape = (query.shape[0], query.shape[2])
+    facts = read_numbers(mask_facts(attention_mask, global_attention_mask, shape))
+    roles = token_roles(attention_mask, global_attention_mask, facts)
+    query_global = query if query_global is None else query_global
+    key_global = key if key_global is None else key_global
+    value_global = value if value_global is None else value_global
+    if attn_implementation == "eager":
+        masks = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
+        projections = (query, key, value, query_global, key_global, value_global)
+        return attention_reference(*projections, pattern=pattern, dropout=dropout, scaling=scaling, **masks)[0]
+    query_global = roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
+    projections = (query, key, value, query_global, key_global, value_global)
+    return attention_blocked(*projections, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+
+
+class HfLongformerSelfAttention(nn.Module):
+    """Projects hidden states to local and global queries, keys and values and attends with one layer's pattern.
+
+    Args:
+        config: An `HfLongformerConfig`.
+        layer_index: Which layer, 0 the lowest: windows and dilations differ by layer.
+    """
+
+    def __init__(self, config: Any, layer_index: int) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.config = config
+        self.layer_index = layer_index
+        self.head_dim = size // config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(size, size)
+        self.value = nn.Linear(size, size)
+        self.query_global = nn.Linear(size, size)
+        self.key_global = nn.Linear(size, size)
+        self.value_global = nn.Linear(size, size)
+
+    @property
+    def pattern(self) -> WindowPattern:
+        """The window of this layer, read from the config every time: it may be changed on a loaded model."""
+        return WindowPattern(
+            self.config.attention_windows[self.layer_index],
+            self.config.attention_dilations[self.layer_index],
+            self.config.is_decoder,
+        )
+
+    def forward(
+        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Attends.
+
+        Args:
+            hidden_states: `(batch, S, hidden_size)`.
+            roles: Real and global tokens.
+            output_attentions: Whether to return weights.
+
+        Returns:
+            The output `(batch, S, hidden_size)` and, if asked for, the weights of local rows
+            `(batch, heads, S, G + attention_window + 1)` and of global rows `(batch, heads, S, G)`.
+        """
+        attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        dropout = self.dropout if self.training else 0.0
+        output, weights, weights_of_global = attend(self, hidden_states, roles, dropout, output_attentions)
+        return output.transpose(1, 2).flatten(2), weights, weights_of_global
+
+    def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
+        """`(batch, S, hidden_size)` to `(batch, heads, S, head_dim)`."""
+        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def eager_attention(
+    module: HfLongformerSelfAttention,
+    hidden_states: torch.Tensor,
+    roles: TokenRoles,
+    dropout: float,
+    output_attentions: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The definition, on dense weights."""
+    local = [module.split_heads(project(hidden_states)) for project in (module.query, module.key, module.value)]
+    global_projections = (module.query_global, module.key_global, module.value_global)
+    of_global = [module.split_heads(project(hidden_states)) for project in global_projections]
+    masks = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
+    output, weights = attention_reference(*local, *of_global, pattern=module.pattern, dropout=dropout, **masks)
+    if not output_attentions:
+        return output, None, None
+    # The output is computed from the weights as they are returned, so that gradients reach those.
+    weights, weights_of_global = to_narrow(weights, module.pattern, roles)
+    dense = to_dense(weights, weights_of_global, module.pattern, roles)
+    output = dense @ local[2]
+    if roles.is_global is not None:
+        output = torch.where(roles.is_global[:, None, :, None], dense @ of_global[2], output)
+    return output, weights, weights_of_global
+
+
+def sdpa_attention(
+    module: HfLongformerSelfAttention,
+    hidden_states: torch.Tensor,
+    roles: TokenRoles,
+    dropout: float,
+    output_attentions: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The blocked path. Global projections are computed only where they are used."""
+    settings = {"pattern": module.pattern, "roles": roles}
+    query, key, value = (module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value))
+    weights = weights_of_global = None
+    if output_attentions:
+        weights = local_weights(query, key, dropout=dropout, **settings)
+        output = apply_local_weights(weights, value, **settings)
+    else:
+        output = local_rows(query, key, value, dropout=dropout, **settings)
+    if roles.num_global:
+        global_states = roles.gather_global(hidden_states[:, None])[:, 0]
+        seen_states = hidden_states
+    elif module.training and torch.is_grad_enabled():
+        global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
+    else:
+        return output, weights, weights_of_global
+    query = module.split_heads(module.query_global(global_states))
+    key = module.split_heads(module.key_global(seen_states))
+    value = module.split_heads(module.value_global(seen_states))
+    if output_attentions and roles.num_global:
+        weights_of_global = global_weights(query, key, dropout=dropout, **settings)
+        rows = weights_of_global.mT @ value
+    else:
+        rows = global_rows(query, key, value, dropout=dropout, **settings)
+    return put_global_rows(output, rows, roles), weights, weights_of_global
+
+
+# Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,
+# and nobody else's attention changes.
+ATTENTION_FUNCTIONS = AttentionInterface()
+ATTENTION_FUNCTIONS["sdpa"] = sdpa_attention
+
+
+def mask_facts(
+    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, shape: tuple[int, int]
+) -> dict[str, torch.Tensor]:
+    """What `token_roles` must know of the masks, as tensors of one number each, so that one transfer reads them all.
+
+    Raises:
+        ValueError: If a mask is not `(batch, S)`.
+    """
+    facts = {}
+    for name, mask in (("attention_mask", attention_mask), ("global_attention_mask", global_attention_mask)):
+        if mask is not None:
+            if tuple(mask.shape) != tuple(shape):
+                raise ValueError(f"{name} must have the shape (batch, S) = {tuple(shape)}, got {tuple(mask.shape)}")
+            facts[f"{name}_wrong"] = ((mask != 0) & (mask != 1)).sum()
+    if attention_mask is not None:
+        facts["padded"] = (attention_mask == 0).sum()
+    if global_attention_mask is not None:
+        facts["num_global"] = global_attention_mask.bool().sum(dim=1).max()
+        if attention_mask is not None:
+            facts["global_on_padding"] = (global_attention_mask.bool() & ~attention_mask.bool()).sum()
+    return facts
+
+
+def read_numbers(facts: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Tensors of one number each to Python numbers, in one transfer from the device."""
+    if not facts:
+        return {}
+    return dict(zip(facts, torch.stack([fact.long() for fact in facts.values()]).tolist(), strict=True))
+
+
+def token_roles(
+    attention_mask: torch.Tensor | None,
+    global_attention_mask: torch.Tensor | None,
+    facts: dict[str, int],
+) -> TokenRoles:
+    """Checks two `(batch, S)` masks of 0 and 1 by their facts and makes roles of them.
+
+    Raises:
+        ValueError: If a mask holds anything but 0 and 1, or a global token is padding.
+    """
+    if facts.get("attention_mask_wrong"):
+        raise ValueError(
+            "attention_mask must hold 0 (padding) and 1 (real token) only, "
+            f"got {facts['attention_mask_wrong']} other values; global tokens belong in global_attention_mask"
+        )
+    if facts.get("global_attention_mask_wrong"):
+        raise ValueError(
+            "global_attention_mask must hold 0 and 1 (global token) only, "
+            f"got {facts['global_attention_mask_wrong']} other values"
+        )
+    if facts.get("global_on_padding"):
+        raise ValueError(
+            "a global token must be a real token, "
+            f"got {facts['global_on_padding']} positions with global_attention_mask=1 and attention_mask=0"
+        )
+    key_padding_mask = attention_mask.bool() if facts.get("padded") else None
+    is_global = None if global_attention_mask is None else global_attention_mask.bool()
+    return TokenRoles.from_masks(key_padding_mask, is_global, facts.get("num_global", 0))
+
+
+__all__ = ["HfLongformerSelfAttention", "longformer_attention"]

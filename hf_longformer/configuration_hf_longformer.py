@@ -1,0 +1,182 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the hf-longformer models."""
+
+import dataclasses
+import difflib
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+# Written into config.json by Transformers, its older versions, or tools around it: kept or ignored, never refused.
+KNOWN_FOREIGN_FIELDS = frozenset(
+    [
+        *("add_cross_attention", "attention_mode", "attn_implementation", "auto_map", "experts_implementation"),
+        *("finetuning_task", "gradient_checkpointing", "ignore_attention_mask", "is_causal", "model_type"),
+        *("name_or_path", "num_labels", "output_attentions", "per_layer_config", "pruned_heads"),
+        *("quantization_config", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype"),
+        *("torchscript", "use_bfloat16", "use_cache", "use_return_dict"),
+    ]
+)
+
+
+@strict
+class HfLongformerConfig(PreTrainedConfig):
+    r"""Configuration of an `HfLongformer…` model. All fields of the stock `LongformerConfig` with the same defaults, so
+    that its checkpoints load unchanged, and four more.
+
+    Args:
+        attention_window (`int` or `list[int]`, defaults to 512):
+            Total width of the sliding window in tokens, both sides together: even, at least 2. One number, or one per
+            layer. A token sees `attention_window + 1` keys, itself included.
+        attention_dilation (`int`, `list[int]` or `list[list[int]]`, defaults to 1):
+            Distance between neighbouring keys of the window, 1 = no gaps (the paper's tables count gaps, which is one
+            less). One number, one per layer, or one list per layer with one number per head.
+        is_decoder (`bool`, defaults to `False`):
+            Causal attention: a token sees itself and what comes before it.
+        global_attention (`str`, defaults to `"auto"`):
+            Which tokens get global attention when no `global_attention_mask` is passed. `"auto"`: the head decides, as
+            stock does: `<s>` for sequence classification, the question for question answering, what follows the first
+            separator for multiple choice, none otherwise. `"cls"`, `"question"` and `"none"` hold for every head.
+        position_embedding_type (`str`, defaults to `"absolute"`):
+            `"absolute"`: learned positions.
+        max_position_embeddings (`int`, defaults to 512):
+            Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
+            counted from there. See `max_length_tokens`.
+        classifier_dropout (`float`, *optional*):
+            Dropout of the classification heads, `hidden_dropout_prob` if left out.
+        vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
+        hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
+        pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
+            As in `LongformerConfig`; `onnx_export` has no effect.
+
+    Raises:
+        ValueError: If a value is not allowed or a keyword is unknown.
+        NotImplementedError: If a value is valid but not supported by this version.
+    """
+
+    model_type = "hf_longformer"
+
+    attention_window: list[int] | int = 512
+    attention_dilation: list[list[int]] | list[int] | int = 1
+    is_decoder: bool = False
+    global_attention: Literal["auto", "cls", "question", "none"] = "auto"
+    position_embedding_type: str = "absolute"
+    sep_token_id: int | None = 2
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    classifier_dropout: float | int | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    onnx_export: bool = False
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        _refuse_unknown_fields(self, kwargs)
+        self.validate_architecture()
+        super().__post_init__(**kwargs)
+
+    @property
+    def max_length_tokens(self) -> int:
+        """Longest input in tokens."""
+        return self.max_position_embeddings - self.first_position
+
+    @property
+    def first_position(self) -> int:
+        """Row of the position table that the first real token takes."""
+        return (self.pad_token_id if self.pad_token_id is not None else -1) + 1
+
+    @property
+    def attention_windows(self) -> list[int]:
+        """The window of every layer."""
+        window = self.attention_window
+        return [window] * self.num_hidden_layers if isinstance(window, int) else list(window)
+
+    @property
+    def attention_dilations(self) -> list[int | tuple[int, ...]]:
+        """The dilation of every layer: a number, or a tuple with one per head."""
+        dilation = self.attention_dilation
+        if isinstance(dilation, int):
+            return [dilation] * self.num_hidden_layers
+        return [of_layer if isinstance(of_layer, int) else tuple(of_layer) for of_layer in dilation]
+
+    def validate_architecture(self) -> None:
+        """Raises `ValueError`, or `NotImplementedError`, with a sentence that says what is allowed."""
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                "hidden_size must be a multiple of num_attention_heads, "
+                f"got hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads}"
+            )
+        _check_windows(self)
+        _check_dilations(self)
+        if self.position_embedding_type != "absolute":
+            raise NotImplementedError(
+                f"position_embedding_type must be 'absolute' (learned positions), got {self.position_embedding_type!r}"
+            )
+        if self.max_length_tokens < 1:
+            raise ValueError(
+                "max_position_embeddings must exceed pad_token_id + 1, since real tokens are counted from there, "
+                f"got max_position_embeddings={self.max_position_embeddings} and pad_token_id={self.pad_token_id}"
+            )
+
+
+def _check_windows(config: HfLongformerConfig) -> None:
+    if not isinstance(config.attention_window, int) and len(config.attention_window) != config.num_hidden_layers:
+        raise ValueError(
+            f"attention_window must be one number or one per layer ({config.num_hidden_layers} layers), "
+            f"got {len(config.attention_window)}: {config.attention_window}"
+        )
+    if any(window < 2 or window % 2 for window in config.attention_windows):
+        raise ValueError(
+            "attention_window must be an even number of at least 2 (total width, both sides together), "
+            f"got {config.attention_window}"
+        )
+
+
+def _check_dilations(config: HfLongformerConfig) -> None:
+    dilation = config.attention_dilation
+    if not isinstance(dilation, int) and len(dilation) != config.num_hidden_layers:
+        raise ValueError(
+            f"attention_dilation must be one number, one per layer ({config.num_hidden_layers} layers), or one list "
+            f"per layer, got {len(dilation)}: {dilation}"
+        )
+    for layer, of_layer in enumerate(config.attention_dilations):
+        of_heads = (of_layer,) if isinstance(of_layer, int) else of_layer
+        if not isinstance(of_layer, int) and len(of_heads) != config.num_attention_heads:
+            raise ValueError(
+                f"attention_dilation of layer {layer} must be one number or one per head "
+                f"({config.num_attention_heads} heads), got {len(of_heads)}: {list(of_heads)}"
+            )
+        if min(of_heads) < 1:
+            raise ValueError(f"attention_dilation must be at least 1 (1 = no gaps), got {dilation}")
+
+
+def _refuse_unknown_fields(config: HfLongformerConfig, kwargs: dict[str, Any]) -> None:
+    """A misspelt field would otherwise become an attribute that nobody reads."""
+    unknown = [name for name in kwargs if not name.startswith("_") and name not in _accepted_fields()]
+    if unknown:
+        fields = [field.name for field in dataclasses.fields(config)]
+        close = difflib.get_close_matches(unknown[0], fields, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; the fields are {', '.join(sorted(fields))}"
+        raise ValueError(f"unknown configuration field{'s' * (len(unknown) > 1)}: got {', '.join(unknown)}{hint}")
+
+
+def _accepted_fields() -> frozenset[str]:
+    from transformers import GenerationConfig
+
+    return KNOWN_FOREIGN_FIELDS | GenerationConfig().to_dict().keys()
+
+
+__all__ = ["HfLongformerConfig"]

@@ -1,0 +1,665 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The hf-longformer models: a RoBERTa-like encoder around Longformer's attention, and its task heads.
+
+Parameter names are those of Transformers' stock Longformer, so its checkpoints load key for key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN, gelu
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.modeling_utils import PreTrainedModel
+from transformers.pytorch_utils import apply_chunking_to_forward
+from transformers.utils import can_return_tuple, is_tracing, logging
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, read_numbers, token_roles
+from .configuration_hf_longformer import HfLongformerConfig
+from .tokenization_hf_longformer import first_real_token, global_attention_mask as build_global_attention_mask
+from .window_pattern import TokenRoles
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class HfLongformerModelOutput(BaseModelOutputWithPooling):
+    """Hidden states `(batch, S, hidden_size)` and what was asked for besides.
+
+    `attentions`: per layer `(batch, heads, S, G + attention_window + 1)`. The first G columns are the row's global
+    tokens; column `G + attention_window / 2 + k` is the token `attention_dilation * k` positions to the right. Rows of
+    global tokens are 0. `global_attentions`: per layer `(batch, heads, S, G)`, what each global token gives to every
+    token. `hf_longformer.dense_attention_weights` makes `(batch, heads, S, S)` of both.
+    """
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class HfLongformerMaskedLMOutput(MaskedLMOutput):
+    """Logits `(batch, S, vocab_size)`; attentions as in `HfLongformerModelOutput`."""
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class HfLongformerSequenceClassifierOutput(SequenceClassifierOutput):
+    """Logits `(batch, num_labels)`; attentions as in `HfLongformerModelOutput`."""
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class HfLongformerTokenClassifierOutput(TokenClassifierOutput):
+    """Logits `(batch, S, num_labels)`; attentions as in `HfLongformerModelOutput`."""
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class HfLongformerQuestionAnsweringOutput(QuestionAnsweringModelOutput):
+    """Start and end logits `(batch, S)`; attentions as in `HfLongformerModelOutput`."""
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class HfLongformerMultipleChoiceOutput(MultipleChoiceModelOutput):
+    """Logits `(batch, num_choices)`; attentions as in `HfLongformerModelOutput`, `batch · num_choices` rows."""
+
+    global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class HfLongformerEmbeddings(nn.Module):
+    """Word, position and token type embeddings, summed and normalised."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        size, padding = config.hidden_size, config.pad_token_id
+        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, hidden_size)`: `(batch, S, hidden_size)`."""
+        if inputs_embeds is None:
+            inputs_embeds = self.word_embeddings(input_ids)
+        if token_type_ids is None:
+            token_type_embeddings = self.token_type_embeddings.weight[0]
+        else:
+            token_type_embeddings = self.token_type_embeddings(token_type_ids)
+        embeddings = inputs_embeds + self.position_embeddings(position_ids) + token_type_embeddings
+        return self.dropout(self.LayerNorm(embeddings))
+
+
+class HfLongformerSelfOutput(nn.Module):
+    """Projection, dropout, residual connection and layer norm: behind the attention and behind the feed-forward."""
+
+    def __init__(self, config: HfLongformerConfig, input_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(input_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + residual)
+
+
+class HfLongformerAttention(nn.Module):
+    """Self-attention and what follows it, under the names of stock checkpoints."""
+
+    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
+        super().__init__()
+        self.self = HfLongformerSelfAttention(config, layer_index)
+        self.output = HfLongformerSelfOutput(config, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool) -> torch.Tensor:
+        return self.output(self.self(hidden_states, roles, output_attentions)[0], hidden_states)
+
+
+class HfLongformerIntermediate(nn.Module):
+    """The widening half of the feed-forward."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.dense(hidden_states))
+
+
+class HfLongformerLayer(GradientCheckpointingLayer):
+    """One encoder layer: `(batch, S, hidden_size)` to the same."""
+
+    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
+        super().__init__()
+        self.attention = HfLongformerAttention(config, layer_index)
+        self.intermediate = HfLongformerIntermediate(config)
+        self.output = HfLongformerSelfOutput(config, config.intermediate_size)
+        self.chunk_size_feed_forward = config.chunk_size_feed_forward
+
+    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False) -> torch.Tensor:
+        hidden_states = self.attention(hidden_states, roles, output_attentions)
+        return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.output(self.intermediate(hidden_states), hidden_states)
+
+
+class HfLongformerEncoder(nn.Module):
+    """The stack of layers, under the name of stock checkpoints."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(HfLongformerLayer(config, index) for index in range(config.num_hidden_layers))
+
+
+class HfLongformerPooler(nn.Module):
+    """Dense layer and tanh on the first token."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        return torch.tanh(self.dense(first_token_states(hidden_states, attention_mask)))
+
+
+def first_token_states(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """`(batch, S, hidden_size)` to `(batch, hidden_size)`: the first real token of every row, on any side."""
+    if attention_mask is None:
+        return hidden_states[:, 0]
+    first = attention_mask.long().argmax(dim=1)
+    return hidden_states.gather(1, first[:, None, None].expand(-1, 1, hidden_states.shape[-1]))[:, 0]
+
+
+class HfLongformerPreTrainedModel(PreTrainedModel):
+    """Loading, saving, initialisation and global attention by default, common to all models."""
+
+    config: HfLongformerConfig
+    config_class = HfLongformerConfig
+    base_model_prefix = "longformer"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["HfLongformerEmbeddings", "HfLongformerLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = False
+    _supports_flex_attn = False
+    _input_embed_layer = "word_embeddings"
+    _can_record_outputs = {
+        "hidden_states": HfLongformerLayer,
+        "attentions": OutputRecorder(HfLongformerSelfAttention, index=1),
+        "global_attentions": OutputRecorder(HfLongformerSelfAttention, index=2),
+    }
+    # What `config.global_attention = "auto"` stands for: arguments of `global_attention_mask`.
+    auto_global_attention: str = "none"
+
+    def __init__(self, config: HfLongformerConfig, *args: Any, **kwargs: Any) -> None:
+        config.validate_architecture()  # keywords of from_pretrained reach the config unchecked
+        super().__init__(config, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, HfLongformerLMHead):
+            init.zeros_(module.bias)
+
+    def default_global_attention_mask(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
+        kind = self.config.global_attention
+        kind = self.auto_global_attention if kind == "auto" else kind
+        if kind == "none" or (input_ids is None and inputs_embeds is None):
+            return None
+        if kind != "cls" and (input_ids is None or self.config.sep_token_id is None):
+            logger.warning_once(
+                "the question cannot be found without input_ids and config.sep_token_id: the first token gets global "
+                "attention instead; pass global_attention_mask to decide otherwise"
+            )
+            kind = "cls"
+        if input_ids is None:
+            real = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+            return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
+        _check_mask_shape("attention_mask", attention_mask, tuple(input_ids.shape))
+        return build_global_attention_mask(
+            input_ids, attention_mask, sep_token_id=self.config.sep_token_id, **{kind: True}
+        )
+
+
+def _record_global_attentions_with_attentions(forward: Callable) -> Callable:
+    """`output_attentions` asks for `global_attentions` too, as in stock; without global tokens they are None."""
+
+    @wraps(forward)
+    def wrapper(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("output_attentions") is None:
+            kwargs["output_attentions"] = self.config.output_attentions
+        kwargs["output_global_attentions"] = kwargs["output_attentions"]
+        return forward(self, *args, **kwargs)
+
+    return wrapper
+
+
+class HfLongformerModel(HfLongformerPreTrainedModel):
+    """The encoder without a head.
+
+    Args:
+        config: The configuration.
+        add_pooling_layer: Whether to add a dense layer with tanh on the first token, as stock has.
+    """
+
+    def __init__(self, config: HfLongformerConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = HfLongformerEmbeddings(config)
+        self.encoder = HfLongformerEncoder(config)
+        self.pooler = HfLongformerPooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    @merge_with_config_defaults
+    @_record_global_attentions_with_attentions
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerModelOutput:
+        """Encodes texts of any length up to `config.max_length_tokens`; nothing needs to be padded to the window.
+
+        Args:
+            input_ids: `(batch, S)`. Either these or `inputs_embeds`.
+            attention_mask: `(batch, S)`, 1 for real tokens, 0 for padding on any side.
+            global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to. If left out,
+                `config.global_attention` decides.
+            token_type_ids: `(batch, S)`, below `config.type_vocab_size`.
+            position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
+            inputs_embeds: `(batch, S, hidden_size)`.
+            **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
+
+        Raises:
+            ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
+                or a global token is padding.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
+        if input_ids is not None:
+            self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
+        if global_attention_mask is None:
+            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
+        if position_ids is None:
+            position_ids = _count_positions(input_ids, attention_mask, inputs_embeds, self.config)
+        roles = _check_inputs(
+            self.config, input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds
+        )
+        hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        for layer in self.encoder.layer:
+            hidden_states = layer(hidden_states, roles, output_attentions=bool(kwargs.get("output_attentions")))
+        pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
+        return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+def _count_positions(
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    config: HfLongformerConfig,
+) -> torch.Tensor:
+    """Real tokens are counted from `first_position`; padding takes the row below, as in RoBERTa: `(batch, S)`."""
+    if input_ids is not None:
+        real = torch.ones_like(input_ids) if config.pad_token_id is None else input_ids.ne(config.pad_token_id).long()
+    elif attention_mask is not None:
+        real = attention_mask.long()
+    else:
+        real = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+    return real.cumsum(dim=1) * real + config.first_position - 1
+
+
+def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+    if mask is not None and tuple(mask.shape) != shape:
+        raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
+
+
+def _check_inputs(
+    config: HfLongformerConfig,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    global_attention_mask: torch.Tensor | None,
+    token_type_ids: torch.Tensor | None,
+    position_ids: torch.Tensor,
+    inputs_embeds: torch.Tensor | None,
+) -> TokenRoles:
+    """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device."""
+    tokens = input_ids if input_ids is not None else inputs_embeds
+    shape = tuple(tokens.shape[:2])
+    if tokens.dim() != (2 if input_ids is not None else 3) or 0 in shape:
+        raise ValueError(
+            "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "
+            f"got {tuple(tokens.shape)}"
+        )
+    _check_mask_shape("token_type_ids", token_type_ids, shape)
+    facts = mask_facts(attention_mask, global_attention_mask, shape)
+    if is_tracing(tokens):
+        numbers = {"padded": 1} if attention_mask is not None else {}
+        if global_attention_mask is not None:
+            numbers["num_global"] = int(facts["num_global"])
+        return token_roles(attention_mask, global_attention_mask, numbers)
+    ranges = {
+        "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
+        "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
+        "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
+    }
+    for name, (ids, _, _) in ranges.items():
+        if ids is not None:
+            facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
+    numbers = read_numbers(facts)
+    length = numbers["position_ids_max"] - config.first_position + 1
+    if length > config.max_length_tokens:
+        raise ValueError(
+            f"the longest text has {length} tokens, the model takes {config.max_length_tokens}: truncate it, cut it "
+            "into overlapping parts, or convert the model again with a larger --max-length"
+        )
+    for name, (ids, limit, field) in ranges.items():
+        if ids is not None and not 0 <= numbers[f"{name}_min"] <= numbers[f"{name}_max"] < limit:
+            raise ValueError(
+                f"{name} must lie in 0 … {limit - 1} ({field}={limit}), "
+                f"got {numbers[f'{name}_min']} … {numbers[f'{name}_max']}"
+            )
+    return token_roles(attention_mask, global_attention_mask, numbers)
+
+
+class HfLongformerLMHead(nn.Module):
+    """Predicts tokens: `(batch, S, hidden_size)` to `(batch, S, vocab_size)`."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.layer_norm(gelu(self.dense(hidden_states))))
+
+
+class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
+    """Masked language model."""
+
+    _tied_weights_keys = {
+        "lm_head.decoder.weight": "longformer.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    }
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__(config)
+        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
+        self.lm_head = HfLongformerLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The projection to the vocabulary, tied to the word embeddings."""
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replaces the projection to the vocabulary."""
+        self.lm_head.decoder = new_embeddings
+        self.lm_head.bias = new_embeddings.bias
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerMaskedLMOutput:
+        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where nothing is to be predicted."""
+        outputs = self.longformer(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        logits = self.lm_head(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **_loss_kwargs(kwargs))
+        return HfLongformerMaskedLMOutput(loss=loss, logits=logits, **_extras(outputs))
+
+
+class HfLongformerClassificationHead(nn.Module):
+    """Classifies a text by its first token: `(batch, S, hidden_size)` to `(batch, num_labels)`."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        states = self.dropout(first_token_states(hidden_states, attention_mask))
+        return self.out_proj(self.dropout(torch.tanh(self.dense(states))))
+
+
+class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
+    """Classification or regression of texts. The first token is global unless told otherwise."""
+
+    auto_global_attention = "cls"
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
+        self.classifier = HfLongformerClassificationHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerSequenceClassifierOutput:
+        """Arguments as in `HfLongformerModel.forward`.
+
+        `labels`: `(batch,)` int64 for single-label classification, `(batch, num_labels)` float for multi-label,
+        `(batch,)` or `(batch, num_labels)` float for regression; `config.problem_type` says which, or is inferred.
+        """
+        if global_attention_mask is None:
+            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
+        outputs = self.longformer(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        logits = self.classifier(outputs.last_hidden_state, attention_mask)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **_loss_kwargs(kwargs))
+        return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **_extras(outputs))
+
+
+class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
+    """Extractive question answering. The question, all before the first separator, is global unless told otherwise."""
+
+    auto_global_attention = "question"
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__(config)
+        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerQuestionAnsweringOutput:
+        """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are token positions of the answer; those
+        outside the text are ignored.
+        """
+        if global_attention_mask is None:
+            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
+        outputs = self.longformer(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **_loss_kwargs(kwargs))
+        return HfLongformerQuestionAnsweringOutput(
+            loss=loss, start_logits=start_logits, end_logits=end_logits, **_extras(outputs)
+        )
+
+
+class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
+    """A label for every token."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerTokenClassifierOutput:
+        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
+        outputs = self.longformer(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **_loss_kwargs(kwargs))
+        return HfLongformerTokenClassifierOutput(loss=loss, logits=logits, **_extras(outputs))
+
+
+class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
+    """Chooses between texts. What follows the first separator is global unless told otherwise."""
+
+    auto_global_attention = "after_separator"
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__(config)
+        self.longformer = HfLongformerModel(config)
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple | HfLongformerMultipleChoiceOutput:
+        """Arguments as in `HfLongformerModel.forward` with one more dimension, `(batch, num_choices, S)`; `labels`
+        `(batch,)`.
+        """
+        tokens = input_ids if input_ids is not None else inputs_embeds
+        if tokens is None or tokens.dim() != (3 if input_ids is not None else 4):
+            raise ValueError(
+                "input_ids must have the shape (batch, num_choices, S), or inputs_embeds one dimension more, "
+                f"got {None if tokens is None else tuple(tokens.shape)}"
+            )
+        num_choices = tokens.shape[1]
+        input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds = (
+            None if tensor is None else tensor.flatten(0, 1)
+            for tensor in (
+                input_ids,
+                attention_mask,
+                global_attention_mask,
+                token_type_ids,
+                position_ids,
+                inputs_embeds,
+            )
+        )
+        if global_attention_mask is None:
+            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
+        outputs = self.longformer(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
+        return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **_extras(outputs))
+
+
+def _classifier_dropout(config: HfLongformerConfig) -> float:
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+
+
+def _loss_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
+    return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
+
+
+def _extras(outputs: HfLongformerModelOutput) -> dict[str, Any]:
+    return {name: outputs.get(name) for name in ("hidden_states", "attentions", "global_attentions")}
+
+
+__all__ = [
+    "HfLongformerForMaskedLM",
+    "HfLongformerForMultipleChoice",
+    "HfLongformerForQuestionAnswering",
+    "HfLongformerForSequenceClassification",
+    "HfLongformerForTokenClassification",
+    "HfLongformerModel",
+    "HfLongformerPreTrainedModel",
+]
