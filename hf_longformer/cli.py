@@ -1,1 +1,227 @@
-def main(): ...
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `hf-longformer …`. Exit code 0 done, 1 the work or its check failed, 2 wrong usage or input."""
+
+import enum
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Long-document encoders for Transformers: convert, verify, export, look.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")]
+LocalFilesOnly = Annotated[bool, typer.Option("--local-files-only", help="Stay off the network.")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Accept pickled weights, with PyTorch's restricted loader.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint at OUTPUT.")]
+
+
+class PositionInit(enum.StrEnum):
+    """How position rows beyond the source's are made."""
+
+    copy = "copy"
+    random = "random"
+
+
+class Dtype(enum.StrEnum):
+    """What the weights are stored as."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Format(enum.StrEnum):
+    """What a checkpoint can be exported to."""
+
+    transformers = "transformers"
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A RoBERTa or BERT checkpoint: a folder or a Hub name.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    max_length: Annotated[int, typer.Option(help="Longest input in tokens.", min=1)] = 4096,
+    attention_window: Annotated[int, typer.Option(help="Total width of the window, both sides together.")] = 512,
+    attention_dilation: Annotated[int, typer.Option(help="Distance between keys of the window, 1 = no gaps.")] = 1,
+    position_init: Annotated[PositionInit, typer.Option(help="Rows beyond the source's.")] = PositionInit.copy,
+    architecture: Annotated[str, typer.Option(help="The class to convert, if not the source's own.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the result, if not the source's.")] = Dtype.auto,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Write without proving the result.")] = False,
+    overwrite: Overwrite = False,
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    allow_pickle: AllowPickle = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Upload the result to this repository.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint for 512 tokens into a Longformer for 4,096, and prove that nothing was lost."""
+    from . import conversion
+
+    with _steps(4 if no_verify else 8) as progress:
+        report = conversion.convert(
+            source,
+            output,
+            max_length=max_length,
+            attention_window=attention_window,
+            attention_dilation=attention_dilation,
+            position_init=position_init.value,
+            architecture=architecture,
+            dtype=dtype.value,
+            check=not no_verify,
+            overwrite=overwrite,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+    show_checks(report)
+    typer.echo(f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}")
+    if push_to_hub is not None:
+        typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(help="What was converted: a folder or a Hub name.")],
+    converted: Annotated[Path, typer.Argument(help="The result of the conversion.")],
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Prove that a checkpoint is a faithful conversion of its source."""
+    from . import conversion
+
+    with _steps(5) as progress:
+        report = conversion.verify(
+            source,
+            converted,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+    show_checks(report)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a checkpoint that plain Transformers loads as `longformer`."""
+    from . import conversion
+
+    _quiet()
+    report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
+    typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
+
+
+@app.command()
+def draw(
+    output: Annotated[Path, typer.Option("--output", help="The PNG file to write.")],
+    length: Annotated[int, typer.Option(help="Tokens drawn.", min=2, max=1024)] = 64,
+    attention_window: Annotated[int, typer.Option(help="Total width of the window, both sides together.")] = 8,
+    attention_dilation: Annotated[int, typer.Option(help="Dilation of the dilated panel.", min=1)] = 1,
+    global_positions: Annotated[
+        list[int] | None, typer.Option("--global", help="A global token; may be repeated.")
+    ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="Draw the causal form.")] = False,
+) -> None:
+    """Draw what attends to what: the panels of the paper's figure 2, from the pattern that the code runs."""
+    from .drawing import draw_patterns, figure_2_panels
+
+    positions = [0] if global_positions is None else global_positions
+    try:
+        panels = figure_2_panels(length, attention_window, attention_dilation, positions, causal)
+        draw_patterns(panels, length, output)
+    except (ValueError, OSError) as error:
+        raise _refusal(f"{output}: {error.strerror}" if isinstance(error, OSError) else str(error)) from error
+    typer.echo(f"drew {len(panels)} patterns of {length} tokens in {output}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="The folder for the converted model and the picture.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Convert a real encoder, read a long document with it, and compare: two minutes on two CPU cores."""
+    from .benchmarks.demo import run_demo
+
+    _quiet()
+    run_demo(output, typer.echo)
+
+
+def show_checks(report: dict[str, Any], echo: Callable[[str], None] = typer.echo) -> None:
+    """Prints the gate's table: one line per check, what was measured, and the limit if there is one."""
+    for check in report["checks"]:
+        measured = f"{check['measured']:.2g}" if isinstance(check["measured"], float) else str(check["measured"])
+        limit = f" (limit {check['limit']})" if check["limit"] is not None else ""
+        echo(f"  {'✓' if check['passed'] else '✗'} {check['name']}: {_short(measured)}{limit}")
+
+
+def main() -> None:
+    """The entry point: turns what can go wrong into one sentence and an exit code."""
+    from .conversion import GateError, InputError
+
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"hf-longformer: {error}", err=True)
+        sys.exit(2)
+    except (GateError, RuntimeError, ImportError) as error:
+        if isinstance(error, GateError) and "checks" in error.report:
+            show_checks(error.report, lambda line: typer.echo(line, err=True))
+        typer.echo(f"hf-longformer: {error}", err=True)
+        sys.exit(1)
+
+
+def _refusal(message: str) -> Exception:
+    from .conversion import InputError
+
+    return InputError(message)
+
+
+@contextmanager
+def _steps(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on standard error whose label is the step at work."""
+    from tqdm import tqdm
+
+    _quiet()
+    start = time.monotonic()
+    with tqdm(total=total, file=sys.stderr, bar_format="{bar:20} {n_fmt}/{total_fmt} {desc}", leave=False) as bar:
+
+        def step(name: str) -> None:
+            bar.set_description_str(f"{name} ({time.monotonic() - start:.0f} s)")
+            bar.update()
+
+        yield step
+
+
+def _quiet() -> None:
+    """Leaves the terminal to this program: no bars and remarks of the libraries underneath."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 70 else f"{text[:69]}…"

@@ -5,10 +5,10 @@
 Parameter names are those of Transformers' stock Longformer, so its checkpoints load key for key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -83,6 +83,15 @@ class HfLongformerMultipleChoiceOutput(MultipleChoiceModelOutput):
     """Logits `(batch, num_choices)`; attentions as in `HfLongformerModelOutput`, `batch · num_choices` rows."""
 
     global_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class HfLongformerKwargs(TypedDict, total=False):
+    """What every `forward` takes besides its named arguments; `num_items_in_batch` comes from `Trainer`."""
+
+    output_attentions: bool | None
+    output_hidden_states: bool | list[int] | None
+    return_dict: bool | None
+    num_items_in_batch: torch.Tensor | int | None
 
 
 class HfLongformerEmbeddings(nn.Module):
@@ -221,6 +230,10 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         config.validate_architecture()  # keywords of from_pretrained reach the config unchecked
         super().__init__(config, *args, **kwargs)
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True  # Transformers searches this file for its own table of implementations; ours has another name
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -289,7 +302,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerModelOutput:
         """Encodes texts of any length up to `config.max_length_tokens`; nothing needs to be padded to the window.
 
@@ -441,7 +454,7 @@ class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerMaskedLMOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where nothing is to be predicted."""
         outputs = self.longformer(
@@ -490,7 +503,7 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerSequenceClassifierOutput:
         """Arguments as in `HfLongformerModel.forward`.
 
@@ -531,10 +544,10 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerQuestionAnsweringOutput:
-        """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are token positions of the answer; those
-        outside the text are ignored.
+        """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
+        positions outside the text are ignored.
         """
         if global_attention_mask is None:
             global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
@@ -571,7 +584,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerTokenClassifierOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
         outputs = self.longformer(
@@ -606,7 +619,7 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerMultipleChoiceOutput:
         """Arguments as in `HfLongformerModel.forward` with one more dimension, `(batch, num_choices, S)`; `labels`
         `(batch,)`.
@@ -645,7 +658,7 @@ def _classifier_dropout(config: HfLongformerConfig) -> float:
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
-def _loss_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _loss_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
     return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
 

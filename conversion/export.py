@@ -1,0 +1,141 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Export: a checkpoint of ours as one that plain Transformers loads as `longformer`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+from transformers import LongformerConfig, PreTrainedModel
+
+import hf_longformer
+from hf_longformer import HfLongformerConfig
+
+from .errors import GateError, InputError
+from .files import check_output, new_folder
+from .source import find_weights, load_tokenizer
+
+FORMATS = ("transformers",)
+TOLERANCE = 1e-4
+STOCK_FIELDS = (
+    *("attention_window", "sep_token_id", "pad_token_id", "bos_token_id", "eos_token_id", "vocab_size", "hidden_size"),
+    *("num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "hidden_dropout_prob"),
+    *("attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size", "initializer_range"),
+    *("layer_norm_eps", "tie_word_embeddings", "id2label", "label2id", "problem_type", "chunk_size_feed_forward"),
+)
+
+
+def export(
+    checkpoint: str | Path, output: str | Path, *, format: str = "transformers", overwrite: bool = False
+) -> dict:
+    """Writes a checkpoint in another format and compares its outputs with ours on a text of several windows.
+
+    Args:
+        checkpoint: A folder with an `hf_longformer` checkpoint.
+        output: The folder to write: it appears whole, or not at all.
+        format: `"transformers"`: model type `longformer`, which plain Transformers loads without this package.
+        overwrite: Whether to replace a checkpoint at `output`.
+
+    Returns:
+        `model_class`, the class to load it with, and `largest_difference` of the outputs in float32.
+
+    Raises:
+        InputError: If the checkpoint has something that the format cannot express; every reason is named.
+        GateError: If the outputs differ. Nothing is written.
+    """
+    folder, output = Path(checkpoint), Path(output)
+    if format not in FORMATS:
+        raise InputError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if not folder.is_dir():
+        raise InputError(f"CHECKPOINT must be a folder, got {checkpoint}")
+    check_output(output, overwrite, folder)
+    config = _load_config(folder)
+    if reasons := reasons_against_stock(config):
+        raise InputError(f"stock Longformer cannot express this checkpoint: {'; '.join(reasons)}")
+    find_weights(folder)
+    head = config.architectures[0].removeprefix("HfLongformer")
+    has_pooler = head != "Model" or _has_pooler(folder)
+    options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
+    ours = getattr(hf_longformer, f"HfLongformer{head}").from_pretrained(folder, local_files_only=True, **options)
+    stock_class = getattr(transformers, f"Longformer{head}")
+    with torch.device("meta"):
+        stock = stock_class(LongformerConfig(**{name: getattr(config, name) for name in STOCK_FIELDS}), **options)
+    stock.load_state_dict(ours.state_dict(), strict=True, assign=True)
+    stock.tie_weights()
+    with new_folder(output) as new:
+        stock.save_pretrained(new)
+        if (tokenizer := load_tokenizer(folder)) is not None:
+            tokenizer.save_pretrained(new)
+        difference = _largest_difference(ours, stock_class.from_pretrained(new, local_files_only=True, **options))
+        report = {"model_class": stock_class.__name__, "largest_difference": difference}
+        if not difference <= TOLERANCE:
+            raise GateError(f"the outputs differ by {difference:.3g} (limit {TOLERANCE})", report)
+    return report
+
+
+def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
+    """Everything in a configuration that stock Longformer cannot express."""
+    reasons = []
+    dilations = {
+        d for of_layer in config.attention_dilations for d in (of_layer if isinstance(of_layer, tuple) else (of_layer,))
+    }
+    if dilations != {1}:
+        reasons.append(f"it has no dilation, got attention_dilation={config.attention_dilation}")
+    if config.is_decoder:
+        reasons.append("it has no causal attention, got is_decoder=True")
+    if config.global_attention != "auto":
+        reasons.append(
+            "it chooses global tokens by the head alone, "
+            f"got global_attention={config.global_attention!r}: set 'auto' and pass global_attention_mask"
+        )
+    if any(max(config.attention_windows) % window for window in config.attention_windows):
+        reasons.append(f"its largest window must be a multiple of the others, got {config.attention_window}")
+    return reasons
+
+
+def _load_config(folder: Path) -> HfLongformerConfig:
+    try:
+        config = HfLongformerConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{folder} has no usable config.json: {str(error).strip().splitlines()[0]}") from error
+    if config.model_type != HfLongformerConfig.model_type or not config.architectures:
+        raise InputError(f"CHECKPOINT must be an hf_longformer checkpoint, got model_type={config.model_type!r}")
+    return config
+
+
+def _has_pooler(folder: Path) -> bool:
+    files, _ = find_weights(folder)
+    names = [name for file in files for name in safe_open(file, framework="pt").keys()]  # noqa: SIM118 (not a dict)
+    return any("pooler.dense.weight" in name for name in names)
+
+
+@torch.no_grad()
+def _largest_difference(ours: PreTrainedModel, stock: PreTrainedModel) -> float:
+    """Of all outputs in float32, on a text of random tokens with separators, padding and a few global tokens."""
+    config = ours.config
+    length = min(config.max_length_tokens, max(config.attention_windows) * 3 // 2 + 7)
+    generator = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(config.first_position, config.vocab_size, (2, length), generator=generator)
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, length - length // 4 :] = 0
+    input_ids[attention_mask == 0] = config.pad_token_id
+    global_attention_mask = torch.zeros_like(input_ids)
+    global_attention_mask[:, 0] = global_attention_mask[0, length // 2] = 1
+    inputs: dict[str, Any] = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "global_attention_mask": global_attention_mask,
+    }
+    if type(ours).__name__.endswith("ForMultipleChoice"):
+        inputs = {name: tensor[None] for name, tensor in inputs.items()}
+    real = attention_mask.bool()
+    largest = 0.0
+    one, other = ours.eval().float()(**inputs), stock.eval().float()(**inputs)
+    for name in ("last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"):
+        if one.get(name) is not None:
+            difference = (one[name] - other[name]).abs()
+            difference = difference[real] if difference.shape[:2] == real.shape else difference
+            largest = max(largest, float(difference.max()))
+    return largest

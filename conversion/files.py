@@ -1,0 +1,91 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Folders that appear whole or not at all."""
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from .errors import InputError
+
+AT_WORKING_DIRECTORY, RENAME_EXCHANGE = -100, 2
+
+
+def check_output(output: Path, overwrite: bool, source: Path | None = None) -> None:
+    """Refuses an output folder that exists, unless `overwrite` is given and it is a checkpoint.
+
+    Raises:
+        InputError: If it must not be written.
+    """
+    if source is not None and output.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InputError(f"OUTPUT must not be the source or hold it, got {output}")
+    if not output.parent.is_dir():
+        raise InputError(f"the folder that is to hold OUTPUT must exist, got {output.parent}")
+    if not output.exists() and not output.is_symlink():
+        return
+    if not overwrite:
+        raise InputError(f"OUTPUT must not exist, got {output}: --overwrite replaces it")
+    is_checkpoint = output.is_dir() and ((output / "config.json").exists() or not any(output.iterdir()))
+    if not is_checkpoint or output.is_symlink():
+        raise InputError(f"--overwrite replaces checkpoint folders only, got {output}, which is none")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A temporary folder beside `output` that takes its place when the block ends well, and vanishes otherwise.
+
+    Raises:
+        InputError: If the disk is full or the place cannot be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
+    except OSError as error:
+        raise InputError(f"{output.parent} cannot be written: {error.strerror}") from error
+    try:
+        yield folder
+        _open_to_others(folder)
+        _put_in_place(folder, output)
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise InputError(f"the disk is full: {output} was not written") from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, output: Path) -> None:
+    if not output.exists():
+        folder.rename(output)
+    elif not _exchange(folder, output):  # after an exchange `folder` holds the old files, to be removed
+        old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old-", dir=output.parent))
+        output.rename(old / output.name)
+        folder.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders in one step, where the system can (Linux), so that a kill finds either the old or the new."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    paths = AT_WORKING_DIRECTORY, os.fsencode(one), AT_WORKING_DIRECTORY, os.fsencode(other)
+    return rename(*paths, RENAME_EXCHANGE) == 0
+
+
+def _open_to_others(folder: Path) -> None:
+    """Temporary folders, and files of some libraries, are for their owner alone: gives them what new files have."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~umask)

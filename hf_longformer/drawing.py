@@ -1,0 +1,88 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of attention patterns, drawn from the mask that the code runs. Needs matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .window_pattern import WindowPattern
+
+NOTHING, GLOBAL, LOCAL = (1.0, 1.0, 1.0), (0.96, 0.65, 0.14), (0.22, 0.49, 0.72)
+GRID = (0.88, 0.88, 0.88)
+
+
+def figure_2_panels(
+    length: int,
+    attention_window: int,
+    attention_dilation: int,
+    global_positions: Sequence[int],
+    is_causal: bool = False,
+) -> dict[str, tuple[WindowPattern, Sequence[int]]]:
+    """The four panels of the paper's figure 2 (arXiv 2004.05150): title to pattern and global positions.
+
+    Args:
+        length: Tokens drawn.
+        attention_window: Total width of the window in tokens.
+        attention_dilation: Of the dilated panel; 2 if it is 1, so that there are gaps to see.
+        global_positions: Of the last panel.
+        is_causal: Whether to draw the causal form.
+    """
+    dilation = max(2, attention_dilation)
+    sliding = WindowPattern(attention_window, 1, is_causal)
+    return {
+        "full n² attention": (WindowPattern(2 * length, 1, is_causal), ()),
+        f"sliding window, {attention_window}": (sliding, ()),
+        f"dilated sliding window, dilation {dilation}": (
+            WindowPattern(attention_window, dilation, is_causal),
+            (),
+        ),
+        "global + sliding window": (sliding, global_positions),
+    }
+
+
+def draw_patterns(
+    panels: dict[str, tuple[WindowPattern, Sequence[int]]], length: int, file: str | Path, dots_per_inch: int = 150
+) -> None:
+    """Draws patterns side by side as PNG: rows are queries, columns are keys, blue local, orange global attention.
+
+    Args:
+        panels: Title to pattern and positions of global tokens; the first head is drawn.
+        length: Tokens drawn.
+        file: The PNG file to write.
+        dots_per_inch: Resolution.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If a global position is outside the text.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing needs matplotlib: pip install 'hf-longformer[draw]'") from error
+    figure = Figure(figsize=(3.2 * len(panels), 3.7), layout="constrained")
+    for axes, (title, (pattern, positions)) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        axes.imshow(_picture(pattern, length, positions), interpolation="nearest")
+        axes.set_xticks([x - 0.5 for x in range(1, length)], minor=True)
+        axes.set_yticks([y - 0.5 for y in range(1, length)], minor=True)
+        axes.grid(which="minor", color=GRID, linewidth=0.4 if length <= 64 else 0.0)
+        axes.tick_params(which="both", bottom=False, left=False, labelbottom=False, labelleft=False)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("keys", fontsize=8)
+        axes.set_ylabel("queries", fontsize=8)
+    figure.savefig(file, dpi=dots_per_inch)
+
+
+def _picture(pattern: WindowPattern, length: int, positions: Sequence[int]) -> torch.Tensor:
+    """`(length, length, 3)`, colours."""
+    if outside := [position for position in positions if not 0 <= position < length]:
+        raise ValueError(f"global positions must lie in 0 … {length - 1}, got {outside}")
+    is_global = torch.zeros(1, length, dtype=torch.bool)
+    is_global[0, list(positions)] = True
+    attended = pattern.dense_mask(length, is_global)[0, 0]
+    by_global = attended & (is_global[0][:, None] | is_global[0][None, :])
+    colours = torch.tensor([NOTHING, LOCAL, GLOBAL])
+    return colours[attended.long() + by_global.long()]

@@ -1,0 +1,7 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Model cards, rendered from what was measured."""
+
+from .render import render_card
+
+__all__ = ["render_card"]

@@ -1,0 +1,181 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What several test files share: masks, attention cases with outputs and gradients, tiny models and tokenizers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import torch
+
+from hf_longformer.attention_blocked import (
+    apply_local_weights,
+    attention_blocked,
+    global_weights,
+    local_weights,
+    put_global_rows,
+)
+from hf_longformer.attention_reference import attention_reference
+from hf_longformer.window_pattern import TokenRoles, WindowPattern
+
+GLOBALS = ("none", "one", "ragged", "all")
+PADDINGS = ("none", "right", "left", "interior", "row")
+PROJECTIONS = ("query", "key", "value", "query_global", "key_global", "value_global")
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem for an attention implementation: a batch of two texts and three heads of four."""
+
+    length: int
+    window: int
+    dilation: int | tuple[int, ...] = 1
+    is_causal: bool = False
+    globals_: str = "none"
+    padding: str = "none"
+
+    @property
+    def pattern(self) -> WindowPattern:
+        return WindowPattern(self.window, self.dilation, self.is_causal)
+
+    def masks(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """`is_global` and `key_padding_mask`, `(2, length)` bool, None where there is nothing to say."""
+        return make_masks(self.length, self.globals_, self.padding)
+
+    def __str__(self) -> str:
+        dilation = self.dilation if isinstance(self.dilation, int) else "".join(map(str, self.dilation))
+        direction = "causal" if self.is_causal else "both"
+        return f"S{self.length}-w{self.window}-d{dilation}-{direction}-global_{self.globals_}-pad_{self.padding}"
+
+
+def make_masks(length: int, globals_: str, padding: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Global tokens and real tokens of two texts of `length` tokens, of one of the named kinds each."""
+    real = torch.ones(2, length, dtype=torch.bool)
+    third = length // 3
+    if padding == "right":
+        real[0, length - third :] = False
+    elif padding == "left":
+        real[0, :third] = False
+    elif padding == "interior":
+        real[0, third : length // 2] = False
+    elif padding == "row":
+        real[1] = False
+    is_global = torch.zeros(2, length, dtype=torch.bool)
+    if globals_ == "one":
+        is_global[:, third] = True
+    elif globals_ == "ragged":
+        is_global[0] = torch.rand(length, generator=torch.Generator().manual_seed(length)) < 8 / length
+        is_global[0, 0] = is_global[0, length // 2] = is_global[1, length - 1] = True
+    elif globals_ == "all":
+        is_global[:] = True
+    return None if globals_ == "none" else is_global & real, None if padding == "none" else real
+
+
+def cases(**factors: Sequence[Any]) -> list[Case]:
+    """The full product of factors."""
+    return [Case(**dict(zip(factors, values, strict=True))) for values in product(*factors.values())]
+
+
+def pairwise_cases(**factors: Sequence[Any]) -> list[Case]:
+    """Few cases in which every pair of values of two factors occurs: greedily, the one with most new pairs first."""
+    names = list(factors)
+    open_pairs = {
+        (a, x, b, y)
+        for a, b in combinations(range(len(names)), 2)
+        for x in factors[names[a]]
+        for y in factors[names[b]]
+    }
+    generator, chosen = torch.Generator().manual_seed(0), []
+    while open_pairs:
+        first = min(open_pairs, key=str)
+        candidates = []
+        for _ in range(50):
+            row = [values[int(torch.randint(len(values), (), generator=generator))] for values in factors.values()]
+            row[first[0]], row[first[2]] = first[1], first[3]
+            candidates.append(tuple(row))
+        best = max(candidates, key=lambda row: len(open_pairs & _pairs(row)))
+        open_pairs -= _pairs(best)
+        chosen.append(Case(**dict(zip(names, best, strict=True))))
+    return chosen
+
+
+def _pairs(row: tuple) -> set[tuple]:
+    return {(a, row[a], b, row[b]) for a, b in combinations(range(len(row)), 2)}
+
+
+def random_projections(case: Case, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """Six projections and a gradient of the output, `(2, 3, length, 4)`, in float64 but exact in `dtype`."""
+    generator = torch.Generator().manual_seed(case.length)
+    return list(torch.randn(7, 2, 3, case.length, 4, generator=generator).to(dtype).double())
+
+
+def token_roles(case: Case) -> TokenRoles:
+    is_global, real = case.masks()
+    return TokenRoles.from_masks(real, is_global, 0 if is_global is None else int(is_global.sum(dim=1).max()))
+
+
+def run_reference(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
+    is_global, real = case.masks()
+    return attention_reference(
+        *projections, pattern=case.pattern, is_global=is_global, key_padding_mask=real, **options
+    )[0]
+
+
+def run_blocked(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
+    query, key, value, query_global, key_global, value_global = projections
+    roles = token_roles(case)
+    projections = (query, key, value, rows_of_global(query_global, roles), key_global, value_global)
+    return attention_blocked(*projections, pattern=case.pattern, roles=roles, **options)
+
+
+def run_with_weights(case: Case, *projections: torch.Tensor) -> torch.Tensor:
+    """The path that makes weights on the way; `dense_weights` of the same arguments gives them."""
+    query, key, value, query_global, key_global, value_global = projections
+    roles, pattern = token_roles(case), case.pattern
+    weights = local_weights(query, key, pattern=pattern, roles=roles)
+    output = apply_local_weights(weights, value, pattern=pattern, roles=roles)
+    if not roles.num_global:
+        return output + 0.0 * (query_global + key_global + value_global)
+    columns = global_weights(rows_of_global(query_global, roles), key_global, pattern=pattern, roles=roles)
+    return put_global_rows(output, columns.mT @ value_global, roles)
+
+
+def rows_of_global(query_global: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
+    """The queries of the global tokens alone, which is what the blocked path takes."""
+    return roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
+
+
+def run_with_gradients(
+    attend: Callable[..., torch.Tensor], case: Case, tensors: Sequence[torch.Tensor], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """The output of `attend(case, *projections)` and the gradients of all six projections, by name."""
+    leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[:6]]
+    output = attend(case, *leaves)
+    output.backward(tensors[6].to(dtype))
+    return {"output": output.detach()} | {name: leaf.grad for name, leaf in zip(PROJECTIONS, leaves, strict=True)}
+
+
+def assert_as_exact_as_reference(
+    attend: Callable[..., torch.Tensor], case: Case, dtypes: Sequence[torch.dtype] = (torch.float64, torch.float32)
+) -> None:
+    """Output and six gradients of `attend` against the reference in float64, by the rule of the house: the error is at
+    most twice (gradients: three times) that of the reference in the same dtype, plus four units in the last place of
+    the largest entry, or of 1 where all entries are smaller. In float64 it is at most 64 such units.
+    """
+    tensors = random_projections(case, dtypes[-1])
+    oracle = run_with_gradients(run_reference, case, tensors, torch.float64)
+    for dtype in dtypes:
+        result = run_with_gradients(attend, case, tensors, dtype)
+        reference = run_with_gradients(run_reference, case, tensors, dtype) if dtype != torch.float64 else oracle
+        for name, exact in oracle.items():
+            unit = torch.finfo(dtype).eps * max(1.0, exact.abs().max().item())
+            allowed = (2 if name == "output" else 3) * largest_error(reference[name], exact)
+            allowed += (64 if dtype == torch.float64 else 4) * unit
+            error = largest_error(result[name], exact)  # NaN is in no order with anything
+            assert error <= allowed, f"{case} {dtype} {name}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+def largest_error(tensor: torch.Tensor, exact: torch.Tensor) -> float:
+    return (tensor.double() - exact).abs().max().item()
