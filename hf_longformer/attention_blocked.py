@@ -10,6 +10,8 @@ Three ideas:
 * global keys are put in front of every block's keys, so that one softmax covers both.
 """
 
+from typing import Any
+
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
@@ -97,15 +99,15 @@ def local_weights(
     """
     heads_of = _heads_by_dilation(pattern)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    weights = []
+    parts = []
     for dilation, heads in heads_of.items():
         blocks = _Blocks(query.shape[2], pattern, dilation, roles, for_weights=True)
         scores = (blocks.queries(query[:, heads]) @ blocks.keys(key[:, heads], roles).mT) * scaling
         probabilities = _softmax(scores, blocks.mask(roles, query.shape[0], query.device))
         front, window = probabilities.split([roles.num_global, blocks.num_keys], dim=-1)
         index = blocks.band_index(window.device).expand(*window.shape[:-1], -1)
-        weights.append(blocks.rows(torch.cat([front, window.gather(-1, index)], dim=-1)))
-    weights = _keep_local_rows(_restore_head_order(weights, heads_of), roles)
+        parts.append(blocks.rows(torch.cat([front, window.gather(-1, index)], dim=-1)))
+    weights = _keep_local_rows(_restore_head_order(parts, heads_of), roles)
     return torch.dropout(weights, dropout, train=dropout > 0.0)
 
 
@@ -302,7 +304,7 @@ def _keep_local_rows(tensor: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
     return tensor
 
 
-def _heads_by_dilation(pattern: WindowPattern) -> dict[int, slice | list[int]]:
+def _heads_by_dilation(pattern: WindowPattern) -> dict[int, Any]:
     if len(set(pattern.dilations)) == 1:
         return {pattern.dilations[0]: slice(None)}
     return {
@@ -311,7 +313,7 @@ def _heads_by_dilation(pattern: WindowPattern) -> dict[int, slice | list[int]]:
     }
 
 
-def _restore_head_order(parts: list[torch.Tensor], heads_of: dict[int, slice | list[int]]) -> torch.Tensor:
+def _restore_head_order(parts: list[torch.Tensor], heads_of: dict[int, Any]) -> torch.Tensor:
     if len(parts) == 1:
         return parts[0]
     order = [head for heads in heads_of.values() for head in heads]

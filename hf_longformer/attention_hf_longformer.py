@@ -83,7 +83,7 @@ def longformer_attention(
     key_global = key if key_global is None else key_global
     value_global = value if value_global is None else value_global
     if attn_implementation == "eager":
-        masks = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
+        masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
         projections = (query, key, value, query_global, key_global, value_global)
         return attention_reference(*projections, pattern=pattern, dropout=dropout, scaling=scaling, **masks)[0]
     query_global = roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
@@ -157,7 +157,7 @@ def eager_attention(
     local = [module.split_heads(project(hidden_states)) for project in (module.query, module.key, module.value)]
     global_projections = (module.query_global, module.key_global, module.value_global)
     of_global = [module.split_heads(project(hidden_states)) for project in global_projections]
-    masks = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
+    masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
     output, weights = attention_reference(*local, *of_global, pattern=module.pattern, dropout=dropout, **masks)
     if not output_attentions:
         return output, None, None
@@ -178,7 +178,7 @@ def sdpa_attention(
     output_attentions: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The blocked path. Global projections are computed only where they are used."""
-    settings = {"pattern": module.pattern, "roles": roles}
+    settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
     query, key, value = (module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value))
     weights = weights_of_global = None
     if output_attentions:

@@ -244,7 +244,7 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
     ) -> torch.Tensor | None:
         """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
-        kind = self.config.global_attention
+        kind: str = self.config.global_attention
         kind = self.auto_global_attention if kind == "auto" else kind
         if kind == "none" or (input_ids is None and inputs_embeds is None):
             return None
@@ -258,9 +258,8 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
             real = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
             return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
         _check_mask_shape("attention_mask", attention_mask, tuple(input_ids.shape))
-        return build_global_attention_mask(
-            input_ids, attention_mask, sep_token_id=self.config.sep_token_id, **{kind: True}
-        )
+        choice: dict[str, Any] = {kind: True, "sep_token_id": self.config.sep_token_id}
+        return build_global_attention_mask(input_ids, attention_mask, **choice)
 
 
 def _record_global_attentions_with_attentions(forward: Callable) -> Callable:
@@ -474,7 +473,7 @@ class HfLongformerClassificationHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(config.hidden_size, len(config.id2label or ()))
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         states = self.dropout(first_token_states(hidden_states, attention_mask))
@@ -571,7 +570,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         self.num_labels = config.num_labels
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, len(config.id2label or ()))
         self.post_init()
 
     @can_return_tuple

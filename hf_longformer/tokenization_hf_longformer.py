@@ -53,8 +53,6 @@ def global_attention_mask(
     """
     if not (cls or question or after_separator or every or positions is not None or token_ids is not None):
         raise ValueError("choose global tokens: cls, question, after_separator, positions, token_ids or every")
-    if (question or after_separator) and sep_token_id is None:
-        raise ValueError("question and after_separator need sep_token_id, got None")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
     real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
@@ -62,7 +60,9 @@ def global_attention_mask(
     if cls:
         chosen = chosen | first_real_token(real)
     if question or after_separator:
-        chosen = chosen | _beside_separator(input_ids == sep_token_id, real, question, after_separator)
+        if sep_token_id is None:
+            raise ValueError("question and after_separator need sep_token_id, got None")
+        chosen = chosen | _beside_separator(input_ids.eq(sep_token_id), real, question, after_separator)
     if every:
         chosen = chosen | ((real.cumsum(dim=1) - 1) % every == 0)
     if token_ids is not None:
@@ -124,14 +124,13 @@ class DataCollatorWithGlobalAttention:
             raise ValueError(
                 f"global_attention must be 'cls', 'question', 'none', None or a function, got {self.global_attention!r}"
             )
-        if self.collator is None:
-            self.collator = DataCollatorWithPadding(self.tokenizer)
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Collates features to a batch of tensors with `global_attention_mask` `(batch, S)`."""
         given = [feature.get("global_attention_mask") for feature in features]
         name = "global_attention_mask"
-        batch = self.collator([{key: feature[key] for key in feature if key != name} for feature in features])
+        collator = self.collator or DataCollatorWithPadding(self.tokenizer)
+        batch = collator([{key: feature[key] for key in feature if key != name} for feature in features])
         if self.global_attention is None and all(mask is None for mask in given):
             return batch
         shape = batch["input_ids"].shape
@@ -149,8 +148,8 @@ class DataCollatorWithGlobalAttention:
             return self.global_attention(input_ids, attention_mask).long()
         if self.global_attention in (None, "none"):
             return torch.zeros_like(input_ids)
-        kind = {self.global_attention: True}
-        return global_attention_mask(input_ids, attention_mask, sep_token_id=self.tokenizer.sep_token_id, **kind)
+        kind: dict[str, Any] = {str(self.global_attention): True, "sep_token_id": self.tokenizer.sep_token_id}
+        return global_attention_mask(input_ids, attention_mask, **kind)
 
     def _pad(self, mask: Any, like: torch.Tensor) -> torch.Tensor:
         mask = torch.as_tensor(mask, dtype=like.dtype)

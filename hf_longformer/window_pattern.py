@@ -184,4 +184,5 @@ class TokenRoles:
     def to(self, *args, **kwargs) -> "TokenRoles":
         """The roles on another device; lets libraries that spread layers over devices move them."""
         tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
-        return TokenRoles(*(None if tensor is None else tensor.to(*args, **kwargs) for tensor in tensors))
+        padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
+        return TokenRoles(padding, is_global, index, valid)

@@ -35,6 +35,7 @@ DILATIONS = (1, 2, 3, (1, 1, 4))
 FACTORS = {"dilation": DILATIONS, "is_causal": [False, True], "globals_": GLOBALS, "padding": PADDINGS}
 SHORT, LONG = (1, 7, 63, 64, 65), (257, 1000, 1021)
 PAIRWISE = pairwise_cases(length=SHORT + LONG, window=[2, 8, 64, 128, 600], **FACTORS)
+PAIRWISE_OF_WEIGHTS = pairwise_cases(length=[1, 7, 65, 257, 600], window=[2, 8, 64, 128, 600], **FACTORS)
 PAIRWISE_LOW_PRECISION = pairwise_cases(length=[1, 7, 65, 257, 1021], window=[2, 64, 600], **FACTORS)
 
 
@@ -99,7 +100,7 @@ def test_attention_blocked_random_patterns(case: RandomCase):
     assert_as_exact_as_reference(run_with_weights, case)
 
 
-@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+@pytest.mark.parametrize("case", PAIRWISE_OF_WEIGHTS, ids=str)
 def test_local_and_global_weights_give_the_same_output(case: Case):
     assert_as_exact_as_reference(run_with_weights, case)
 
@@ -119,7 +120,7 @@ def narrow_weights(case: Case, projections: list[torch.Tensor]) -> tuple[torch.T
     return of_local, global_weights(rows_of_global(query_global, settings_["roles"]), key_global, **settings_)
 
 
-@pytest.mark.parametrize("case", [case for case in PAIRWISE if case.length < 300], ids=str)
+@pytest.mark.parametrize("case", PAIRWISE_OF_WEIGHTS, ids=str)
 def test_local_and_global_weights_are_those_of_the_reference(case: Case):
     projections = random_projections(case)[:6]
     expected, roles = reference_weights(case, projections), token_roles(case)
@@ -134,7 +135,7 @@ def test_local_and_global_weights_are_those_of_the_reference(case: Case):
         torch.testing.assert_close(of_global, expected_global, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("case", [case for case in PAIRWISE if case.length < 300], ids=str)
+@pytest.mark.parametrize("case", PAIRWISE_OF_WEIGHTS, ids=str)
 def test_to_narrow_and_back_loses_nothing(case: Case):
     weights, roles = reference_weights(case, random_projections(case)[:6]), token_roles(case)
     of_local, of_global = to_narrow(weights, case.pattern, roles)
@@ -296,21 +297,31 @@ class SingleRow(Case):
 
 
 MEASURE_MEMORY = """
-import resource, sys, torch
-from hf_longformer import longformer_attention
+import resource
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import torch
+
+from hf_longformer import longformer_attention
 
 torch.set_num_threads(1)
 for length in (512, 4096, 8192, 16384):
-    before = peak()
-    tensors = [torch.randn(1, 4, length, 32, requires_grad=True) for _ in range(3)]
-    marked = torch.zeros(1, length, dtype=torch.long)
-    marked[:, 0] = 1
-    longformer_attention(
-        *tensors, attention_window=128, global_attention_mask=marked, attn_implementation=sys.argv[1]
-    ).sum().backward()
-    print(length, peak() - before if length == 512 else peak() - base)
-    base = peak() if length == 512 else base
+    query, key, value = (torch.randn(1, 4, length, 32, requires_grad=True) for _ in range(3))
+    marked = (torch.arange(length) == 0).long()[None]
+    longformer_attention(query, key, value, attention_window=128, global_attention_mask=marked).sum().backward()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_memory_grows_linearly_with_the_length():
+    """Forward and backward, the whole process; the shortest run is there to load everything else."""
+    command = [sys.executable, "-c", MEASURE_MEMORY]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded, *peaks = (int(line) for line in run.stdout.split())
+    first, second = peaks[1] - peaks[0], peaks[2] - peaks[1]
+    assert first > 0
+    assert 1.4 < second / first < 2.9  # twice as many more tokens; four times as many more pairs of tokens
+    for length, peak in zip((4096, 8192, 16384), peaks, strict=True):
+        assert peak - loaded < 32 * 1024 * length, length  # 32 KiB a token: less than S² · 4 bytes from 8192 on
+    assert peaks[2] - loaded < 16384**2 * 4 / 2
