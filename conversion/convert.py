@@ -18,7 +18,7 @@ from hf_longformer import HfLongformerConfig
 from .errors import GateError, InputError
 from .files import check_output, new_folder
 from .gate import failures, run_gate
-from .source import Source, load_source
+from .source import Source, load_converted_config, load_source
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -138,16 +138,11 @@ def verify(
         GateError: If they are not equal.
     """
     folder = Path(converted)
-    try:
-        config = HfLongformerConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{folder} is not a converted checkpoint: {str(error).strip().splitlines()[0]}") from error
-    if not config.architectures or config.model_type != HfLongformerConfig.model_type:
-        raise InputError(f"{folder} is not a converted checkpoint, got model_type={config.model_type!r}")
+    config = load_converted_config(folder)
     progress("loading the source")
     loaded = load_source(
         str(source),
-        architecture=config.architectures[0],
+        architecture=str(config.architectures[0]),
         revision=revision,
         local_files_only=local_files_only,
         allow_pickle=allow_pickle,

@@ -15,7 +15,7 @@ from hf_longformer import HfLongformerConfig
 
 from .errors import GateError, InputError
 from .files import check_output, new_folder
-from .source import find_weights, load_tokenizer
+from .source import find_weights, load_converted_config, load_tokenizer
 
 FORMATS = ("transformers",)
 TOLERANCE = 1e-4
@@ -51,7 +51,7 @@ def export(
     if not folder.is_dir():
         raise InputError(f"CHECKPOINT must be a folder, got {checkpoint}")
     check_output(output, overwrite, folder)
-    config = _load_config(folder)
+    config = load_converted_config(folder)
     if reasons := reasons_against_stock(config):
         raise InputError(f"stock Longformer cannot express this checkpoint: {'; '.join(reasons)}")
     find_weights(folder)
@@ -95,16 +95,6 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
     return reasons
 
 
-def _load_config(folder: Path) -> HfLongformerConfig:
-    try:
-        config = HfLongformerConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{folder} has no usable config.json: {str(error).strip().splitlines()[0]}") from error
-    if config.model_type != HfLongformerConfig.model_type or not config.architectures:
-        raise InputError(f"CHECKPOINT must be an hf_longformer checkpoint, got model_type={config.model_type!r}")
-    return config
-
-
 def _has_pooler(folder: Path) -> bool:
     files, _ = find_weights(folder)
     names = [name for file in files for name in safe_open(file, framework="pt").keys()]  # noqa: SIM118 (not a dict)
@@ -120,6 +110,8 @@ def _largest_difference(ours: PreTrainedModel, stock: PreTrainedModel) -> float:
     input_ids = torch.randint(config.first_position, config.vocab_size, (2, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, length - length // 4 :] = 0
+    if config.sep_token_id is not None:
+        input_ids[:, length // 5] = config.sep_token_id
     input_ids[attention_mask == 0] = config.pad_token_id
     global_attention_mask = torch.zeros_like(input_ids)
     global_attention_mask[:, 0] = global_attention_mask[0, length // 2] = 1

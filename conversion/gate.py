@@ -150,18 +150,23 @@ def _check_outputs(source: Source, folder: Path, dtype: torch.dtype) -> list[dic
 
 
 def _sample_inputs(source: Source, length: int) -> dict[str, torch.Tensor]:
-    """Two texts of random tokens, the second half as long and padded: `(2, length)`, or `(1, 2, length)` of choices."""
+    """Two texts of random tokens and separators, the second half as long and padded: `(2, length)`, or `(1, 2, length)`
+    of choices.
+    """
     config = source.model.config
-    special = {config.pad_token_id, config.bos_token_id, config.eos_token_id}
+    separator = config.eos_token_id if source.tokenizer is None else source.tokenizer.sep_token_id
+    special = {config.pad_token_id, config.bos_token_id, config.eos_token_id, separator}
     words = [token for token in range(config.vocab_size) if token not in special]
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.tensor(words)[torch.randint(len(words), (2, length), generator=generator)]
+    if separator is not None:
+        input_ids[:, length // 3] = separator
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, length // 2 + 1 :] = 0
+    input_ids[attention_mask == 0] = config.pad_token_id
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if config.type_vocab_size > 1:
-        inputs["token_type_ids"] = (torch.arange(length) >= length // 3).long().expand(2, -1)
-    input_ids[attention_mask == 0] = config.pad_token_id
+        inputs["token_type_ids"] = (torch.arange(length) > length // 3).long().expand(2, -1)
     if source.head == "ForMultipleChoice":
         inputs = {name: tensor[None] for name, tensor in inputs.items()}
     return inputs

@@ -15,6 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_longformer import HfLongformerConfig
+
 from .errors import InputError
 from .families import SourceFamily, find_family, find_head
 
@@ -102,6 +104,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must hold a JSON object, got {type(content).__name__}")
     return content
+
+
+def load_converted_config(folder: Path) -> HfLongformerConfig:
+    """The configuration of a checkpoint of ours.
+
+    Raises:
+        InputError: If the folder holds none.
+    """
+    content = read_json(folder / "config.json")
+    if content.get("model_type") != HfLongformerConfig.model_type or not content.get("architectures"):
+        raise InputError(
+            f"{folder} must hold a converted checkpoint (model_type {HfLongformerConfig.model_type!r}), "
+            f"got model_type {content.get('model_type')!r}, architectures {content.get('architectures')!r}"
+        )
+    try:
+        return HfLongformerConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # strict dataclasses have exceptions of their own
+        raise InputError(f"config.json of {folder} cannot be used: {_first_line(error)}") from error
 
 
 def find_weights(folder: Path, allow_pickle: bool = False) -> tuple[list[Path], torch.dtype | None]:

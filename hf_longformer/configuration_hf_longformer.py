@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # Written into config.json by Transformers, its older versions, or tools around it: kept or ignored, never refused.
 KNOWN_FOREIGN_FIELDS = frozenset(
@@ -16,7 +19,7 @@ KNOWN_FOREIGN_FIELDS = frozenset(
         *("finetuning_task", "gradient_checkpointing", "ignore_attention_mask", "is_causal", "model_type"),
         *("name_or_path", "num_labels", "output_attentions", "per_layer_config", "pruned_heads"),
         *("quantization_config", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype"),
-        *("torchscript", "use_bfloat16", "use_cache", "use_return_dict"),
+        *("torchscript", "use_bfloat16", "use_cache", "use_return_dict", "return_unused_kwargs"),
     ]
 )
 
@@ -87,6 +90,23 @@ class HfLongformerConfig(PreTrainedConfig):
         _refuse_unknown_fields(self, kwargs)
         self.validate_architecture()
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in Transformers, but what nobody reads is not passed over in silence: unknown keywords are refused, and
+        unknown entries of a config.json, which other tools may have put there, are kept with a warning.
+        """
+        config_dict = dict(config_dict)
+        unknown = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
+        if unknown:
+            logger.warning(f"config.json has entries that no model of this package reads: {', '.join(unknown)}")
+        if not kwargs.get("return_unused_kwargs"):
+            _refuse_unknown_fields(cls, {name: kwargs[name] for name in kwargs if name not in unknown})
+        loaded = super().from_dict(config_dict, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, value in unknown.items():
+            setattr(config, name, value)
+        return loaded
 
     @property
     def max_length_tokens(self) -> int:
@@ -163,9 +183,14 @@ def _check_dilations(config: HfLongformerConfig) -> None:
             raise ValueError(f"attention_dilation must be at least 1 (1 = no gaps), got {dilation}")
 
 
-def _refuse_unknown_fields(config: HfLongformerConfig, kwargs: dict[str, Any]) -> None:
+def _unknown_fields(config: Any, given: dict[str, Any]) -> list[str]:
+    known = _accepted_fields() | {field.name for field in dataclasses.fields(config)}
+    return [name for name in given if not name.startswith("_") and name not in known]
+
+
+def _refuse_unknown_fields(config: Any, given: dict[str, Any]) -> None:
     """A misspelt field would otherwise become an attribute that nobody reads."""
-    unknown = [name for name in kwargs if not name.startswith("_") and name not in _accepted_fields()]
+    unknown = _unknown_fields(config, given)
     if unknown:
         fields = [field.name for field in dataclasses.fields(config)]
         close = difflib.get_close_matches(unknown[0], fields, n=1)

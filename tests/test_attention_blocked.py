@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The blocked path against the reference: outputs and all gradients, at every awkward shape, in every dtype."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 

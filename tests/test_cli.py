@@ -1,0 +1,270 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer …`: what it prints, its exit codes, and one sentence for every bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hf_longformer.conversion import push
+from safetensors.torch import load_file, save_file
+from sources import edit_json, make_source
+from transformers.utils import logging
+
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
+
+
+def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> SimpleNamespace:
+    """Runs the command line in this process."""
+    monkeypatch.setattr(sys, "argv", ["hf-longformer", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.replace("\r", "\n").splitlines() if line.startswith("hf-longformer:")]
+    return SimpleNamespace(code=stopped.value.code or 0, out=captured.out, err=captured.err, sentence="".join(lines))
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    verbosity = logging.get_verbosity()
+    yield lambda *arguments: run(capsys, monkeypatch, *arguments)
+    logging.set_verbosity(verbosity)  # the command line silences Transformers for its own process
+    logging.enable_progress_bar()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    make_source(tmp_path / "source")
+    return tmp_path / "source"
+
+
+SMALL = ("--max-length", 777, "--attention-window", 16)
+
+
+def test_convert_verify_export(command, source: Path, tmp_path: Path) -> None:
+    done = command("convert", source, tmp_path / "output", *SMALL)
+    assert done.code == 0
+    assert "✓ logits equal the source's" in done.out
+    assert "RobertaForMaskedLM → HfLongformerForMaskedLM, 777 tokens" in done.out
+    assert "comparing outputs" in done.err  # progress is shown
+    assert json.loads((tmp_path / "output" / "conversion_report.json").read_text())["max_length"] == 777
+    assert command("verify", source, tmp_path / "output").code == 0
+    assert command("export", tmp_path / "output", tmp_path / "stock", "--format", "transformers").code == 0
+
+
+def test_real_process_prints_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from hf_longformer.cli import main; main()", "verify", tmp_path, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.strip() and "0/5" not in line]) == 1
+
+
+def damage_nothing_there(folder: Path) -> Path:
+    return folder.parent / "nowhere"
+
+
+def damage_no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def damage_config_not_json(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b"\xff\xfe{")
+
+
+def damage_config_not_object(folder: Path) -> None:
+    (folder / "config.json").write_text("[1, 2]")
+
+
+def damage_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def damage_truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def damage_header(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[0:8] = b"\xff" * 8
+    file.write_bytes(content)
+
+
+def damage_pickle_only(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def damage_other_family(folder: Path) -> None:
+    edit_json(folder / "config.json", model_type="gpt2", architectures=["GPT2LMHeadModel"])
+
+
+def damage_decoder(folder: Path) -> None:
+    edit_json(folder / "config.json", is_decoder=True)
+
+
+def damage_other_head(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=["RobertaForNextSentencePrediction"])
+
+
+def damage_no_architecture(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=None)
+
+
+def damage_missing_weight(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights["roberta.encoder.layer.0.output.dense.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def damage_wrong_size(folder: Path) -> None:
+    edit_json(folder / "config.json", intermediate_size=38)
+
+
+def damage_missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "absent.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def damage_shard_outside(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "../../etc/passwd"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def damage_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_nothing_there, "no such folder"),
+        (damage_no_config, "config.json is missing"),
+        (damage_config_not_json, "must be a readable JSON file"),
+        (damage_config_not_object, "must hold a JSON object"),
+        (damage_no_weights, "no weights"),
+        (damage_truncated, "damaged"),
+        (damage_header, "damaged"),
+        (damage_pickle_only, "--allow-pickle"),
+        (damage_other_family, "supported families (bert, roberta), got 'gpt2'"),
+        (damage_decoder, "only encoders"),
+        (damage_other_head, "architecture must be one of RobertaModel, RobertaForMaskedLM"),
+        (damage_no_architecture, "choose one with --architecture"),
+        (damage_missing_weight, "output.dense.weight"),
+        (damage_wrong_size, "cannot be loaded as RobertaForMaskedLM"),
+        (damage_missing_shard, "absent.safetensors"),
+        (damage_shard_outside, "files of its own folder"),
+        (damage_tokenizer, "tokenizer"),
+    ],
+    ids=lambda value: value.__name__.removeprefix("damage_") if callable(value) else "",
+)
+def test_convert_bad_source(damage, words: str, command, source: Path, tmp_path: Path) -> None:
+    """Exit code 2, one sentence that names the trouble, no traceback, nothing written."""
+    damaged = damage(source) or source
+    done = command("convert", damaged, tmp_path / "output", *SMALL)
+    assert done.code == 2
+    assert words in done.sentence
+    assert "Traceback" not in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"source"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-length", 100), "at least the source's 130 tokens, got 100"),
+        (("--max-length", 777, "--attention-window", 15), "even number of at least 2"),
+        (("--max-length", 777, "--attention-window", 0), "even number of at least 2"),
+        (("--max-length", 777, "--attention-dilation", 0), "at least 1"),
+        (("--max-length", 777, "--architecture", "RobertaForCausalLM"), "architecture must be one of"),
+    ],
+)
+def test_convert_bad_option(options: tuple, words: str, command, source: Path, tmp_path: Path) -> None:
+    done = command("convert", source, tmp_path / "output", *options)
+    assert done.code == 2
+    assert words in done.sentence
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("arguments", [("convert",), ("convert", "a", "b", "--position-init", "tile"), ("fly",)])
+def test_wrong_usage_exits_2(arguments: tuple, command) -> None:
+    assert command(*arguments).code == 2
+
+
+def test_convert_bad_output(command, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "--overwrite" in command("convert", source, tmp_path / "file", *SMALL).sentence
+    done = command("convert", source, tmp_path / "no" / "where", *SMALL)
+    assert (done.code, "the folder that is to hold OUTPUT must exist" in done.sentence) == (2, True)
+
+
+def test_failed_gate_exits_1_and_says_by_how_much(command, source: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("hf_longformer.conversion.gate.TOLERANCE", 1e-12)
+    done = command("convert", source, tmp_path / "output", *SMALL)
+    assert done.code == 1
+    assert "hidden states equal the source's" in done.sentence
+    assert "(limit 1e-12)" in done.sentence
+    assert "✗" in done.err
+    assert not (tmp_path / "output").exists()
+
+
+def test_verify_refuses_what_is_no_conversion(command, source: Path, tmp_path: Path) -> None:
+    done = command("verify", source, source)
+    assert (done.code, "must hold a converted checkpoint" in done.sentence) == (2, True)
+
+
+def test_export_names_every_reason(command, tmp_path: Path) -> None:
+    config = HfLongformerConfig(
+        vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
+        attention_window=[4, 6], attention_dilation=[1, 2], is_decoder=True, global_attention="cls",
+    )  # fmt: skip
+    HfLongformerForMaskedLM(config).save_pretrained(tmp_path / "ours")
+    done = command("export", tmp_path / "ours", tmp_path / "stock")
+    assert done.code == 2
+    for word in ("dilation", "causal", "global_attention", "multiple"):
+        assert word in done.sentence, word
+    assert not (tmp_path / "stock").exists()
+
+
+def test_push_to_hub_is_one_commit_after_the_gate(command, source: Path, tmp_path: Path, monkeypatch) -> None:
+    calls = []
+
+    class Api:
+        def create_repo(self, repository: str, **options: object) -> None:
+            calls.append(("create", repository, options["private"]))
+
+        def upload_folder(self, folder_path: str, repo_id: str, **options: object) -> str:
+            calls.append(("upload", repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+            return "https://hub/commit"
+
+    monkeypatch.setattr(sys.modules[push.__module__], "HfApi", Api)
+    done = command("convert", source, tmp_path / "output", *SMALL, "--push-to-hub", "me/long")
+    assert done.code == 0
+    assert calls[0] == ("create", "me/long", True)
+    assert calls[1][:2] == ("upload", "me/long")
+    assert {"README.md", "config.json", "model.safetensors", "conversion_report.json"} <= set(calls[1][2])
+    assert len(calls) == 2
+
+
+def test_draw_writes_a_picture(command, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
+    done = command("draw", "--length", 20, "--global", 3, "--output", tmp_path / "pattern.png")
+    assert done.code == 0
+    assert (tmp_path / "pattern.png").read_bytes().startswith(b"\x89PNG")
+    assert command("draw", "--length", 20, "--global", 20, "--output", tmp_path / "no.png").code == 2
+    assert command("draw", "--attention-window", 3, "--output", tmp_path / "no.png").code == 2
+    assert command("draw", "--output", tmp_path / "no" / "no.png").code == 2
+    assert not (tmp_path / "no.png").exists()
