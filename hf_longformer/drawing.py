@@ -65,7 +65,7 @@ def draw_patterns(
     for axes, (title, (pattern, positions)) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
-        axes.imshow(_picture(pattern, length, positions), interpolation="nearest")
+        axes.imshow(_picture(pattern, length, positions).numpy(), interpolation="nearest")
         axes.set_xticks([x - 0.5 for x in range(1, length)], minor=True)
         axes.set_yticks([y - 0.5 for y in range(1, length)], minor=True)
         axes.grid(which="minor", color=GRID, linewidth=0.4 if length <= 64 else 0.0)

