@@ -104,10 +104,10 @@ def _answer_questions(
         )
         offsets = encoding.pop("offset_mapping")[0].tolist()
         states = model(**encoding).last_hidden_state[0]
-        starts = range(1, max(2, len(states) - PASSAGE), STRIDE)
+        starts = list(range(1, max(2, len(states) - PASSAGE), STRIDE))
         vectors = torch.stack([states[start : start + PASSAGE].mean(dim=0) for start in starts])
         sections = [section_of_character[offsets[min(start + PASSAGE // 2, len(offsets) - 2)][0]] for start in starts]
-        passages[length] = vectors, list(starts), sections, states[1:-1].mean(dim=0)
+        passages[length] = vectors, starts, sections, states[1:-1].mean(dim=0)
     found = dict.fromkeys(passages, 0)
     for name, question in QUESTIONS.items():
         encoding = tokenizer(question, return_tensors="pt")

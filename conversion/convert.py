@@ -18,7 +18,7 @@ from hf_longformer import HfLongformerConfig
 from .errors import GateError, InputError
 from .files import check_output, new_folder
 from .gate import failures, run_gate
-from .source import Source, load_converted_config, load_source
+from .source import Source, find_weights, load_converted_config, load_source
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -151,7 +151,7 @@ def verify(
         loaded, config.max_length_tokens, config.attention_window, config.attention_dilation
     )
     state = target_state(loaded, expected_config, "copy", seed=0)
-    model = build_model(loaded, expected_config, state, config.dtype or loaded.model.dtype)
+    model = build_model(loaded, expected_config, state, find_weights(folder)[1] or loaded.model.dtype)
     checks = run_gate(loaded, folder, model.state_dict(), "copy", progress)
     report = _report(loaded, config, model, checks, "copy")
     if failed := failures(checks):

@@ -73,7 +73,7 @@ def _check(name: str, passed: bool, measured: Any, limit: Any = None) -> dict[st
     return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit}
 
 
-def _reload(source: Source, folder: Path, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _reload(source: Source, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     model_class = getattr(hf_longformer, f"HfLongformer{source.head}")
     if source.head == "Model":
         options["add_pooling_layer"] = not source.lacks_pooler
@@ -129,7 +129,8 @@ def _check_outputs(source: Source, folder: Path, dtype: torch.dtype) -> list[dic
     wide = {"attention_window": 2 * length, "attention_dilation": 1}
     target, _ = _reload(source, folder, dtype=torch.float32, **wide)
     # Rounded as the result is, so that a cast shows nothing but what went wrong; the source is not needed after this.
-    original = source.model.to(dtype).float()
+    original: Any = source.model
+    original.to(dtype).float()
     inputs = _sample_inputs(source, length)
     ours, theirs = (model(**inputs, output_hidden_states=True) for model in (target, original))
     real = inputs["attention_mask"].flatten(0, -2).bool()
@@ -221,5 +222,5 @@ def _check_long_input(model: PreTrainedModel) -> list[dict[str, Any]]:
     return checks
 
 
-def _base(model: PreTrainedModel) -> PreTrainedModel:
+def _base(model: PreTrainedModel) -> Any:
     return getattr(model, model.base_model_prefix, model)

@@ -56,13 +56,13 @@ class Source:
     @property
     def first_position(self) -> int:
         """Row of the source's position table that the first real token takes."""
-        return self.model.config.pad_token_id + 1 if self.family.counts_from_padding else 0
+        return int(self.model.config.pad_token_id) + 1 if self.family.counts_from_padding else 0
 
     @property
     def max_length(self) -> int:
         """Longest input of the source in tokens, by its position table."""
-        embeddings = getattr(self.model, self.model.base_model_prefix, self.model).embeddings
-        return embeddings.position_embeddings.weight.shape[0] - self.first_position
+        embeddings: Any = getattr(self.model, self.model.base_model_prefix, self.model).embeddings
+        return int(embeddings.position_embeddings.weight.shape[0]) - self.first_position
 
 
 def find_folder(
