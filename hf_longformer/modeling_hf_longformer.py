@@ -246,8 +246,10 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
         kind: str = self.config.global_attention
         kind = self.auto_global_attention if kind == "auto" else kind
-        if kind == "none" or (input_ids is None and inputs_embeds is None):
+        shape = _token_shape(input_ids, inputs_embeds)
+        if kind == "none":
             return None
+        _check_mask_shape("attention_mask", attention_mask, shape)
         if kind != "cls" and (input_ids is None or self.config.sep_token_id is None):
             logger.warning_once(
                 "the question cannot be found without input_ids and config.sep_token_id: the first token gets global "
@@ -255,9 +257,8 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
             )
             kind = "cls"
         if input_ids is None:
-            real = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+            real = torch.ones(shape, dtype=torch.bool, device=inputs_embeds.device)
             return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
-        _check_mask_shape("attention_mask", attention_mask, tuple(input_ids.shape))
         choice: dict[str, Any] = {kind: True, "sep_token_id": self.config.sep_token_id}
         return build_global_attention_mask(input_ids, attention_mask, **choice)
 
@@ -270,7 +271,11 @@ def _record_global_attentions_with_attentions(forward: Callable) -> Callable:
         if kwargs.get("output_attentions") is None:
             kwargs["output_attentions"] = self.config.output_attentions
         kwargs["output_global_attentions"] = kwargs["output_attentions"]
-        return forward(self, *args, **kwargs)
+        outputs = forward(self, *args, **kwargs)
+        if isinstance(outputs, tuple):
+            return outputs[:-1] if isinstance(outputs[-1], tuple) and not outputs[-1] else outputs
+        kept = {name: outputs[name] for name in outputs if name != "global_attentions" or outputs[name]}
+        return type(outputs)(**kept)
 
     return wrapper
 
@@ -319,8 +324,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
                 or a global token is padding.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
+        shape = _token_shape(input_ids, inputs_embeds)
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         if global_attention_mask is None:
@@ -328,7 +332,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if position_ids is None:
             position_ids = _count_positions(input_ids, attention_mask, inputs_embeds, self.config)
         roles = _check_inputs(
-            self.config, input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds
+            self.config, shape, input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids
         )
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         for layer in self.encoder.layer:
@@ -353,6 +357,19 @@ def _count_positions(
     return real.cumsum(dim=1) * real + config.first_position - 1
 
 
+def _token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
+    """`(batch, S)` of whichever is given."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
+    shape = tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape)
+    if len(shape) != (2 if input_ids is not None else 3) or 0 in shape:
+        raise ValueError(
+            "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "
+            f"got {shape}"
+        )
+    return shape[0], shape[1]
+
+
 def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
     if mask is not None and tuple(mask.shape) != shape:
         raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
@@ -360,24 +377,17 @@ def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ..
 
 def _check_inputs(
     config: HfLongformerConfig,
+    shape: tuple[int, int],
     input_ids: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
     global_attention_mask: torch.Tensor | None,
     token_type_ids: torch.Tensor | None,
     position_ids: torch.Tensor,
-    inputs_embeds: torch.Tensor | None,
 ) -> TokenRoles:
     """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device."""
-    tokens = input_ids if input_ids is not None else inputs_embeds
-    shape = tuple(tokens.shape[:2])
-    if tokens.dim() != (2 if input_ids is not None else 3) or 0 in shape:
-        raise ValueError(
-            "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "
-            f"got {tuple(tokens.shape)}"
-        )
     _check_mask_shape("token_type_ids", token_type_ids, shape)
     facts = mask_facts(attention_mask, global_attention_mask, shape)
-    if is_tracing(tokens):
+    if is_tracing(position_ids):
         numbers = {"padded": 1} if attention_mask is not None else {}
         if global_attention_mask is not None:
             numbers["num_global"] = int(facts["num_global"])

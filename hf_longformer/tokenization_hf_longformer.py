@@ -139,7 +139,7 @@ class DataCollatorWithGlobalAttention:
         masks = self._build(input_ids, attention_mask).reshape(shape)
         for row, mask in enumerate(given):
             if mask is not None:
-                masks[row] = self._pad(mask, masks[row])
+                masks[row] = self._pad(mask, features[row]["input_ids"], masks[row])
         batch["global_attention_mask"] = masks
         return batch
 
@@ -151,16 +151,18 @@ class DataCollatorWithGlobalAttention:
         kind: dict[str, Any] = {str(self.global_attention): True, "sep_token_id": self.tokenizer.sep_token_id}
         return global_attention_mask(input_ids, attention_mask, **kind)
 
-    def _pad(self, mask: Any, like: torch.Tensor) -> torch.Tensor:
-        mask = torch.as_tensor(mask, dtype=like.dtype)
-        missing = like.shape[-1] - mask.shape[-1]
-        if missing < 0 or mask.dim() != like.dim():
+    def _pad(self, mask: Any, input_ids: Any, like: torch.Tensor) -> torch.Tensor:
+        if like.dim() > 1:  # choices, each of its own length
+            choices = zip(mask, input_ids, like, strict=True)
+            return torch.stack([self._pad(*choice) for choice in choices])
+        if not len(mask) == len(input_ids) <= len(like):
             raise ValueError(
                 "global_attention_mask of a feature must be as long as its input_ids, "
-                f"got shape {tuple(mask.shape)} for a padded batch of {tuple(like.shape)} per row"
+                f"got {len(mask)} entries for {len(input_ids)} tokens in a batch padded to {len(like)}"
             )
+        missing = len(like) - len(mask)
         left = missing if self.tokenizer.padding_side == "left" else 0
-        return torch.nn.functional.pad(mask, (left, missing - left))
+        return torch.nn.functional.pad(torch.as_tensor(mask, dtype=like.dtype), (left, missing - left))
 
 
 __all__ = ["DataCollatorWithGlobalAttention", "global_attention_mask"]

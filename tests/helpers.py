@@ -8,7 +8,14 @@ from itertools import combinations, product
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from torch import nn
+from transformers import PreTrainedTokenizerFast
 
+from hf_longformer import HfLongformerConfig
 from hf_longformer.attention_blocked import (
     apply_local_weights,
     attention_blocked,
@@ -179,3 +186,63 @@ def assert_as_exact_as_reference(
 
 def largest_error(tensor: torch.Tensor, exact: torch.Tensor) -> float:
     return (tensor.double() - exact).abs().max().item()
+
+
+SIZES = {
+    "vocab_size": 99,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 37,
+    "max_position_embeddings": 202,  # 200 tokens
+    "type_vocab_size": 2,
+    "attention_window": 8,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+WORDS = [
+    "<s>",
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "<mask>",
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "lazy",
+    "dog",
+    "who",
+]
+
+
+def tiny_config(**overrides: Any) -> HfLongformerConfig:
+    return HfLongformerConfig(**(SIZES | overrides))
+
+
+def randomise(model: nn.Module) -> nn.Module:
+    """Large random weights everywhere, also where a new model has 0 or 1: what is left out of a sum shows."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0 if name.endswith("orm.weight") else 0.0, 0.2, generator=generator)
+    return model.eval()
+
+
+def random_ids(*shape: int) -> torch.Tensor:
+    """Ordinary tokens, none of them special."""
+    return torch.randint(5, 99, shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def tiny_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
+    """Words as tokens; texts as `<s> … </s>` and pairs as `<s> … </s> </s> … </s>`, as RoBERTa has them."""
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    special |= {"unk_token": "<unk>", "mask_token": "<mask>", "model_max_length": 200}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(special | options))

@@ -56,7 +56,7 @@ def test_attention_blocked_pairwise(case: Case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dilation", DILATIONS, ids=lambda dilation: f"d{dilation}")
-@pytest.mark.parametrize("window", [2, 64, 128, 600], ids=lambda window: f"w{window}")
+@pytest.mark.parametrize("window", [2, 64, 600], ids=lambda window: f"w{window}")
 @pytest.mark.parametrize("length", LONG, ids=lambda length: f"S{length}")
 def test_attention_blocked_long(length: int, window: int, dilation: int | tuple[int, ...]):
     for case in cases(length=[length], window=[window], **(FACTORS | {"dilation": [dilation]})):
@@ -299,7 +299,8 @@ class SingleRow(Case):
 
 
 MEASURE_MEMORY = """
-import resource
+import re
+from pathlib import Path
 
 import torch
 
@@ -310,14 +311,17 @@ for length in (512, 4096, 8192, 16384):
     query, key, value = (torch.randn(1, 4, length, 32, requires_grad=True) for _ in range(3))
     marked = (torch.arange(length) == 0).long()[None]
     longformer_attention(query, key, value, attention_window=128, global_attention_mask=marked).sum().backward()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_memory_grows_linearly_with_the_length():
-    """Forward and backward, the whole process; the shortest run is there to load everything else."""
+    """Forward and backward, the whole process; the shortest run is there to load everything else.
+
+    Not `ru_maxrss`: a child begins with that of its parent.
+    """
     command = [sys.executable, "-c", MEASURE_MEMORY]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded, *peaks = (int(line) for line in run.stdout.split())

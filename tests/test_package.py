@@ -1,0 +1,179 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of the source: who imports whom, and the rules of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_longformer
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = sorted((ROOT / "hf_longformer").glob("*.py"))
+FOLDERS = ("hf_longformer", "conversion", "finetune", "benchmarks", "model_cards")
+SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*.py"))]
+INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
+
+# What a file may import from its siblings. Implementations of the attention never import one another.
+ATTENTIONS = {"attention_reference", "attention_blocked", "attention_layout"}
+ALLOWED = {
+    "version": set(),
+    "window_pattern": set(),
+    "configuration_hf_longformer": set(),
+    "tokenization_hf_longformer": set(),
+    **{name: {"window_pattern"} for name in ATTENTIONS},
+    "attention_hf_longformer": ATTENTIONS | {"window_pattern"},
+    "modeling_hf_longformer": {
+        "attention_hf_longformer",
+        "configuration_hf_longformer",
+        "tokenization_hf_longformer",
+        "window_pattern",
+    },
+    "drawing": {"window_pattern"},
+}
+ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
+# The command line loads everything, and everything but names of this package only when a command needs it.
+ALLOWED["cli"] = set(ALLOWED) | INSTALLED_INSIDE
+
+
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def relative_imports(tree: ast.AST) -> set[str]:
+    """First names of what is imported from the same folder."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def absolute_imports(tree: ast.AST) -> set[str]:
+    """First names of what is imported from anywhere else."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def outside_functions(tree: ast.Module) -> ast.Module:
+    """The tree without the bodies of functions."""
+
+    class Emptied(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+            node.body = [ast.Pass()]
+            return node
+
+    return Emptied().visit(tree)
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_dependencies_point_one_way(file: Path):
+    tree = parse(file)
+    assert relative_imports(tree) <= ALLOWED[file.stem]
+    assert "hf_longformer" not in absolute_imports(tree)
+    assert not {"conversion", "finetune", "benchmarks", "model_cards", "tests"} & absolute_imports(tree)
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_conversion_and_the_rest_are_imported_inside_functions_of_the_command_line(file: Path):
+    at_import = relative_imports(outside_functions(parse(file)))
+    assert not at_import & INSTALLED_INSIDE
+    if file.stem != "cli":
+        assert not relative_imports(parse(file)) & INSTALLED_INSIDE
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
+def test_relative_imports_have_one_level(file: Path):
+    """`register_for_auto_class` copies the files of a model into one flat folder."""
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, node.lineno
+            if file.stem != "cli":
+                assert node.module, f"line {node.lineno}: from . import"
+                assert "." not in node.module, node.lineno
+                assert all(alias.name != "*" for alias in node.names), node.lineno
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file not in PACKAGE], ids=name_of)
+def test_what_is_built_on_the_package_uses_its_public_names(file: Path):
+    for node in ast.walk(parse(file)):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("hf_longformer"):
+            continue
+        _, _, module = node.module.partition(".")
+        if module.split(".")[0] in INSTALLED_INSIDE:
+            continue
+        public = public_names(module) if module else set(hf_longformer.__all__)
+        assert {alias.name for alias in node.names} <= public | INSTALLED_INSIDE, node.lineno
+
+
+def public_names(module: str) -> set[str]:
+    """What a file lists in `__all__`; `drawing` is documented as a whole."""
+    tree = parse(ROOT / "hf_longformer" / f"{module}.py")
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return {getattr(node, "name", "") for node in tree.body} if module == "drawing" else set()
+
+
+def test_importing_the_package_loads_neither_the_rest_nor_anything_heavy():
+    lines = "import sys, hf_longformer; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "hf_longformer.modeling_hf_longformer" in loaded
+    unwanted = {f"hf_longformer.{name}" for name in INSTALLED_INSIDE} | {"hf_longformer.cli", "typer", "matplotlib"}
+    assert not unwanted & loaded
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_no_assert_and_no_print(file: Path):
+    for node in ast.walk(parse(file)):
+        assert not isinstance(node, ast.Assert), f"assert in line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"print in line {node.lineno}"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_public_names_have_a_docstring(file: Path):
+    tree = parse(file)
+    definitions = (ast.FunctionDef, ast.ClassDef)
+    assert ast.get_docstring(tree), "the file has none"
+    public = [node for node in tree.body if isinstance(node, definitions) and not node.name.startswith("_")]
+    exported = [node for node in public if isinstance(node, ast.ClassDef) and node.name in hf_longformer.__all__]
+    for owner in exported:
+        public += [node for node in owner.body if isinstance(node, definitions) and not node.name.startswith("_")]
+    missing = [f"{node.name}, line {node.lineno}" for node in public if not ast.get_docstring(node)]
+    assert not missing
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_files_and_functions_are_short(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 700
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.FunctionDef):
+            docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1
+            length = node.end_lineno - node.lineno + 1 - docstring
+            assert length < 70, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("file", [*SOURCES, *sorted((ROOT / "tests").glob("*.py"))], ids=name_of)
+def test_files_begin_with_the_licence(file: Path):
+    first, second = file.read_text(encoding="utf-8").splitlines()[:2]
+    assert first == "# Copyright 2026 The hf-longformer authors."
+    assert second == "# SPDX-License-Identifier: Apache-2.0"
+
+
+def test_all_names_exist_and_stand_in_order():
+    assert hf_longformer.__all__ == sorted(hf_longformer.__all__)
+    assert all(hasattr(hf_longformer, name) for name in hf_longformer.__all__)
