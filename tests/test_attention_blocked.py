@@ -29,7 +29,7 @@ from helpers import (
 from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_longformer.attention_blocked import attention_blocked, global_weights, local_weights
+from hf_longformer.attention_blocked import attention_blocked, global_weights, local_rows, local_weights
 from hf_longformer.attention_layout import dense_attention_weights, to_dense, to_narrow
 from hf_longformer.attention_reference import attention_reference
 
@@ -196,6 +196,17 @@ def test_roles_are_shared_by_layers_of_different_patterns():
                     local_weights(query, key, **shared), global_weights(rows, key_global, **shared), **shared
                 )
                 torch.testing.assert_close(dense, reference_weights(case, projections))
+
+
+@pytest.mark.parametrize("case", PAIRWISE_OF_WEIGHTS, ids=str)
+def test_no_row_of_a_block_is_without_keys(case: Case):
+    """Also not the rows that are thrown away: the softmax of nothing is NaN in some kernels."""
+    query, key, value = random_projections(case)[:3]
+    roles = token_roles(case)
+    local_rows(query, key, value, pattern=case.pattern, roles=roles)
+    local_weights(query, key, pattern=case.pattern, roles=roles)
+    assert roles.cache
+    assert all(mask is None or mask.any(dim=-1).all() for mask in roles.cache.values())
 
 
 def test_scaling():
