@@ -145,6 +145,45 @@ def global_rows(
     )
 
 
+def global_rows_of_states(
+    query_global: torch.Tensor,
+    hidden_states: torch.Tensor,
+    key_projection: tuple[torch.Tensor, torch.Tensor],
+    value_projection: tuple[torch.Tensor, torch.Tensor],
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """`global_rows` without projecting a key and a value for every token: `softmax((q W_k) Xᵀ) X W_v`.
+
+    Costs S · hidden_size · heads · G instead of S · hidden_size²: cheaper while G is below head_dim.
+
+    Args:
+        query_global: `(batch, heads, G, head_dim)`.
+        hidden_states: `(batch, S, hidden_size)`.
+        key_projection: Weight `(hidden_size, hidden_size)` and bias `(hidden_size,)` of the global keys.
+        value_projection: The same of the global values.
+        pattern: Only its direction matters.
+        roles: Real and global tokens; at least one is global.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+    """
+    heads, num_global, head_dim = query_global.shape[1:]
+    scaling = head_dim**-0.5 if scaling is None else scaling
+    (key_weight, key_bias), (value_weight, value_bias) = (
+        (weight.unflatten(0, (heads, head_dim)), bias.unflatten(0, (heads, 1, head_dim)))
+        for weight, bias in (key_projection, value_projection)
+    )
+    query_of_states = (query_global * scaling) @ key_weight
+    scores = (query_of_states.flatten(1, 2) @ hidden_states.mT).unflatten(1, (heads, num_global))
+    scores = scores + (query_global * key_bias).sum(dim=-1, keepdim=True) * scaling
+    weights = torch.dropout(_softmax(scores, _global_row_mask(roles, pattern)), dropout, train=dropout > 0.0)
+    mixed = (weights.flatten(1, 2) @ hidden_states).unflatten(1, (heads, num_global))
+    return mixed @ value_weight.mT + value_bias * weights.sum(dim=-1, keepdim=True)
+
+
 def global_weights(
     query_global: torch.Tensor,
     key_global: torch.Tensor,

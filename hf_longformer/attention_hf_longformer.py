@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_utils import AttentionInterface
+from transformers.utils import is_tracing
 
 from .attention_blocked import (
     apply_local_weights,
-    attention_blocked,
     global_rows,
+    global_rows_of_states,
     global_weights,
     local_rows,
     local_weights,
     put_global_rows,
 )
+from .attention_cpu import local_rows as local_rows_on_cpu
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .window_pattern import TokenRoles, WindowPattern
@@ -86,9 +88,10 @@ def longformer_attention(
         masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
         projections = (query, key, value, query_global, key_global, value_global)
         return attention_reference(*projections, pattern=pattern, dropout=dropout, scaling=scaling, **masks)[0]
+    settings: dict[str, Any] = {"pattern": pattern, "roles": roles, "dropout": dropout, "scaling": scaling}
+    output = fastest_local_rows(query, key, value, **settings)
     query_global = roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
-    projections = (query, key, value, query_global, key_global, value_global)
-    return attention_blocked(*projections, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+    return put_global_rows(output, global_rows(query_global, key_global, value_global, **settings), roles)
 
 
 class HfLongformerSelfAttention(nn.Module):
@@ -185,7 +188,7 @@ def sdpa_attention(
         weights = local_weights(query, key, dropout=dropout, **settings)
         output = apply_local_weights(weights, value, **settings)
     else:
-        output = local_rows(query, key, value, dropout=dropout, **settings)
+        output = fastest_local_rows(query, key, value, dropout=dropout, **settings)
     if roles.num_global:
         global_states = roles.gather_global(hidden_states[:, None])[:, 0]
         seen_states = hidden_states
@@ -194,6 +197,10 @@ def sdpa_attention(
     else:
         return output, weights, weights_of_global
     query = module.split_heads(module.query_global(global_states))
+    if roles.num_global and not output_attentions and _can_reassociate(module, roles.num_global):
+        projections = ((p.weight, p.bias) for p in (module.key_global, module.value_global))
+        rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
+        return put_global_rows(output, rows, roles), None, None
     key = module.split_heads(module.key_global(seen_states))
     value = module.split_heads(module.value_global(seen_states))
     if output_attentions and roles.num_global:
@@ -202,6 +209,22 @@ def sdpa_attention(
     else:
         rows = global_rows(query, key, value, dropout=dropout, **settings)
     return put_global_rows(output, rows, roles), weights, weights_of_global
+
+
+def fastest_local_rows(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout: float = 0.0, **settings: Any
+) -> torch.Tensor:
+    """The rows that are not global, by the fastest exact path for the device and dropout."""
+    if query.device.type == "cpu" and dropout == 0.0 and not is_tracing(query):
+        return local_rows_on_cpu(query, key, value, **settings)
+    return local_rows(query, key, value, dropout=dropout, **settings)
+
+
+def _can_reassociate(module: HfLongformerSelfAttention, num_global: int) -> bool:
+    """Whether that is cheaper, and the projections are what they seem: not adapted, quantised or elsewhere."""
+    projections = (module.key_global, module.value_global)
+    plain = all(type(p) is nn.Linear and p.bias is not None and not p.weight.is_meta for p in projections)
+    return plain and num_global < module.head_dim
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,

@@ -84,9 +84,8 @@ class RandomCase(Case):
         return (draw[1] < self.global_share) & real, real
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
-@given(
-    st.builds(
+def random_cases() -> st.SearchStrategy[RandomCase]:
+    return st.builds(
         RandomCase,
         length=st.integers(1, 200),
         window=st.integers(1, 120).map(lambda one_sided: 2 * one_sided),
@@ -96,7 +95,10 @@ class RandomCase(Case):
         padded_share=st.sampled_from([0.0, 0.1, 0.9, 1.0]),
         seed=st.integers(0, 999),
     )
-)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(random_cases())
 def test_attention_blocked_random_patterns(case: RandomCase):
     assert_as_exact_as_reference(run_blocked, case)
     assert_as_exact_as_reference(run_with_weights, case)

@@ -1,0 +1,205 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The local rows on a CPU: PyTorch's flash attention kernel, block by block, on views of the projections.
+
+Nothing is copied, and nothing is kept for the backward pass but query, key, value, output and log-sum-exp. Two facts
+carry it. Partial attentions merge by their log-sum-exp; and the backward pass of each part may be called with the
+*merged* output and log-sum-exp, so that no kernel needs a gradient of its log-sum-exp.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .window_pattern import TokenRoles, WindowPattern
+
+BLOCK = 256
+Index = tuple[slice, slice, slice]
+
+
+def local_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
+
+    The kernel has no dropout.
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _LocalRows.apply(query, key, value, pattern, roles, scaling)
+
+
+class _LocalRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pattern: WindowPattern,
+        roles: TokenRoles,
+        scaling: float,
+    ) -> torch.Tensor:
+        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        batch, heads, length, _ = query.shape
+        # In memory as (batch, S, heads, head_dim): the projection that follows reads it without a copy.
+        output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        statistics = query.new_empty(batch, heads, length, dtype=_statistics_dtype(query))
+        global_keys = _gather_global(roles, key, value)
+        for rows, columns, mask in _blocks(query, pattern, roles):
+            part = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
+            if global_keys:
+                mask = _global_mask(roles, pattern, rows[2], query.dtype)
+                keys, values = (x[:, rows[1]] for x in global_keys)
+                other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
+                part = _merge(part, other, (mask == 0).any(dim=-1))
+            output[rows], statistics[rows] = part
+        thrown_away = _hidden_keys(roles)
+        if thrown_away is not None:
+            output.masked_fill_(thrown_away[:, None, :, None], 0.0)
+            statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
+        ctx.save_for_backward(query, key, value, output, statistics)
+        ctx.pattern, ctx.roles, ctx.scaling = pattern, roles, scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, output, statistics = ctx.saved_tensors
+        # Keys and values get contributions of several blocks: they are added up in the precision of the statistics.
+        sums = {"dtype": statistics.dtype, "memory_format": torch.preserve_format}
+        grads = torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)
+        global_keys = _gather_global(ctx.roles, key, value)
+        global_grads = tuple(torch.zeros_like(x, **sums) for x in global_keys)
+
+        def add(rows: Index, keys: Any, values: Any, mask: Any, key_grad: Any, value_grad: Any) -> None:
+            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                *(grad_output[rows], query[rows], keys, values, output[rows], statistics[rows].contiguous()),
+                *(0.0, False),
+                attn_mask=mask,
+                scale=ctx.scaling,
+            )
+            for grad, part in zip((grads[0][rows], key_grad, value_grad), parts, strict=True):
+                grad += part
+
+        for rows, columns, mask in _blocks(query, ctx.pattern, ctx.roles):
+            add(rows, key[columns], value[columns], mask, grads[1][columns], grads[2][columns])
+            if global_keys:
+                mask = _global_mask(ctx.roles, ctx.pattern, rows[2], query.dtype)
+                keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
+                add(rows, keys, values, mask, key_grad, value_grad)
+        if global_keys:
+            index = ctx.roles.global_index[:, None, :, None].expand_as(global_keys[0])
+            for grad, part in zip(grads[1:], global_grads, strict=True):
+                grad.scatter_add_(2, index, part)
+        return (grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None, None)
+
+
+def _blocks(
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
+) -> Iterator[tuple[Index, Index, torch.Tensor | None]]:
+    """Blocks of rows, the columns that their windows cover, and the mask between the two.
+
+    A dilated window is a window without gaps on every d-th token: a view, like everything here.
+    """
+    length, w = query.shape[2], pattern.one_sided_window
+    hidden = _hidden_key_mask(roles, query.dtype)
+    for dilation, heads in _head_slices(pattern, query.shape[1]):
+        for phase in range(min(dilation, length)):
+            tokens = range(phase, length, dilation)
+            for start in range(0, len(tokens), BLOCK):
+                stop = min(start + BLOCK, len(tokens))
+                low, high = max(0, start - w), stop if pattern.is_causal else min(len(tokens), stop + w)
+                rows, columns = _slice(tokens[start:stop]), _slice(tokens[low:high])
+                mask = _band(roles, pattern, query.dtype, stop - start, start - low, high - low)
+                if hidden is not None:
+                    mask = hidden[..., columns] if mask is None else mask + hidden[..., columns]
+                yield (slice(None), heads, rows), (slice(None), heads, columns), mask
+
+
+def _slice(tokens: range) -> slice:
+    return slice(tokens.start, tokens.stop, tokens.step)
+
+
+def _head_slices(pattern: WindowPattern, num_heads: int) -> list[tuple[int, slice]]:
+    """Runs of neighbouring heads with one dilation."""
+    if len(set(pattern.dilations)) == 1:
+        return [(pattern.dilations[0], slice(0, num_heads))]
+    starts = [head for head in range(num_heads) if head == 0 or pattern.dilations[head] != pattern.dilations[head - 1]]
+    return [
+        (pattern.dilations[start], slice(start, stop))
+        for start, stop in zip(starts, [*starts[1:], num_heads], strict=True)
+    ]
+
+
+def _band(
+    roles: TokenRoles, pattern: WindowPattern, dtype: torch.dtype, size: int, before: int, num_keys: int
+) -> torch.Tensor | None:
+    """The additive mask `(size, num_keys)` of a block whose first row is column `before`; None if all is seen."""
+    name = ("band", dtype, pattern.attention_window, pattern.is_causal, size, before, num_keys)
+    if name not in roles.cache:
+        distance = torch.arange(size)[:, None] + before - torch.arange(num_keys)
+        outside = distance.abs() > pattern.one_sided_window
+        if pattern.is_causal:
+            outside |= distance < 0
+        roles.cache[name] = _additive(~outside, dtype) if outside.any() else None
+    return roles.cache[name]
+
+
+def _hidden_keys(roles: TokenRoles) -> torch.Tensor | None:
+    """`(batch, S)`: tokens that windows do not show, as padding or because they stand among the global ones. Their own
+    rows are thrown away.
+    """
+    if roles.key_padding_mask is None:
+        return roles.is_global
+    return ~roles.key_padding_mask if roles.is_global is None else ~roles.key_padding_mask | roles.is_global
+
+
+def _hidden_key_mask(roles: TokenRoles, dtype: torch.dtype) -> torch.Tensor | None:
+    hidden = _hidden_keys(roles)
+    if hidden is None:
+        return None
+    name = ("hidden", dtype)
+    if name not in roles.cache:
+        roles.cache[name] = _additive(~hidden, dtype)[:, None, None, :]
+    return roles.cache[name]
+
+
+def _global_mask(roles: TokenRoles, pattern: WindowPattern, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+    """The additive mask `(batch, 1, 1 or rows, G)` between rows and global tokens."""
+    allowed = roles.global_valid[:, None, None, :]
+    if pattern.is_causal:
+        position = torch.arange(rows.start, rows.stop, rows.step)
+        allowed = allowed & (roles.global_index[:, None, None, :] <= position[:, None])
+    return _additive(allowed, dtype)
+
+
+def _gather_global(roles: TokenRoles, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tuple(roles.gather_global(tensor) for tensor in tensors) if roles.num_global else ()
+
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, float("-inf"))
+
+
+def _statistics_dtype(tensor: torch.Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _merge(
+    part: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], sees_other: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two partial attentions of the same rows, output and log-sum-exp each, to one; the other counts only where it saw
+    something.
+    """
+    (output, statistics), (other_output, other_statistics) = part, other
+    other_statistics = other_statistics.masked_fill(~sees_other, float("-inf"))
+    merged = torch.logaddexp(statistics, other_statistics)
+    weight = torch.exp(other_statistics - merged)[..., None]
+    dtype = weight.dtype
+    return torch.lerp(output.to(dtype), other_output.to(dtype), weight).to(output.dtype), merged

@@ -1,0 +1,122 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The local rows on a CPU and the global rows without projected keys, against the reference: outputs, all gradients."""
+
+import pytest
+import torch
+from helpers import (
+    DTYPES,
+    GLOBALS,
+    PADDINGS,
+    Case,
+    assert_as_exact_as_reference,
+    largest_error,
+    pairwise_cases,
+    rows_of_global,
+    run_with_gradients,
+    token_roles,
+)
+from hypothesis import given, settings
+from test_attention_blocked import LargestTensor, SingleRow, random_cases
+
+from hf_longformer.attention_blocked import global_rows, global_rows_of_states, put_global_rows
+from hf_longformer.attention_cpu import BLOCK, local_rows
+
+FACTORS = {
+    "dilation": [1, 2, 3, (1, 1, 4), (2, 1, 2)],
+    "is_causal": [False, True],
+    "globals_": GLOBALS,
+    "padding": PADDINGS,
+}
+PAIRWISE = pairwise_cases(length=[1, 7, 63, 64, 65, 257, BLOCK, 1000, 1021], window=[2, 8, 64, 128, 600], **FACTORS)
+PAIRWISE_LOW_PRECISION = pairwise_cases(length=[1, 7, 65, 257, 1021], window=[2, 64, 600], **FACTORS)
+
+
+def run_on_cpu(case: Case, *projections: torch.Tensor) -> torch.Tensor:
+    query, key, value, query_global, key_global, value_global = projections
+    roles = token_roles(case)
+    output = local_rows(query, key, value, pattern=case.pattern, roles=roles)
+    rows = global_rows(rows_of_global(query_global, roles), key_global, value_global, pattern=case.pattern, roles=roles)
+    return put_global_rows(output, rows, roles)
+
+
+@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+def test_local_rows_on_cpu_pairwise(case: Case):
+    assert_as_exact_as_reference(run_on_cpu, case)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("case", PAIRWISE_LOW_PRECISION, ids=str)
+def test_local_rows_on_cpu_low_precision(case: Case, dtype: str):
+    assert_as_exact_as_reference(run_on_cpu, case, [DTYPES[dtype]])
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(random_cases())
+def test_local_rows_on_cpu_random_patterns(case: Case):
+    assert_as_exact_as_reference(run_on_cpu, case)
+
+
+def test_local_rows_on_cpu_of_strided_projections():
+    """As a model passes them: `(batch, S, heads, head_dim)` in memory."""
+
+    def run(case: Case, *projections: torch.Tensor) -> torch.Tensor:
+        return run_on_cpu(case, *(tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in projections))
+
+    assert_as_exact_as_reference(run, Case(600, 64, (1, 1, 4), globals_="ragged", padding="right"))
+
+
+@pytest.mark.parametrize("is_causal", [False, True], ids=["both", "causal"])
+@pytest.mark.parametrize("dilation", [1, 4, (1, 1, 4)], ids=str)
+def test_local_rows_on_cpu_makes_no_tensor_of_length_squared(dilation: int | tuple[int, ...], is_causal: bool):
+    case = SingleRow(2048, 8, dilation, is_causal, "one", "right")
+    tensors = list(torch.randn(7, 1, 3, 2048, 1))
+    with LargestTensor() as largest:
+        run_with_gradients(run_on_cpu, case, tensors, torch.float32)
+    assert 0 < largest.numel < 2048**2 / 2
+
+
+STATE_CASES = [
+    Case(65, 8, 1, is_causal, globals_, padding)
+    for is_causal in (False, True)
+    for globals_ in ("one", "ragged")
+    for padding in PADDINGS
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("case", STATE_CASES, ids=str)
+def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: str):
+    """Output and gradients of states, weights and biases; errors at most twice and three times those with keys."""
+    heads, head_dim, roles = 3, 4, token_roles(case)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, case.length, 12), (12, 12), (12,), (12, 12), (12,), (2, heads, roles.num_global, head_dim)]
+    exact = [torch.randn(shape, generator=generator).to(DTYPES[dtype]).double() for shape in shapes]
+
+    def with_keys(states, key_weight, key_bias, value_weight, value_bias, query):
+        key, value = (
+            torch.nn.functional.linear(states, weight, bias).unflatten(-1, (heads, head_dim)).transpose(1, 2)
+            for weight, bias in ((key_weight, key_bias), (value_weight, value_bias))
+        )
+        return global_rows(query, key, value, pattern=case.pattern, roles=roles)
+
+    def of_states(states, key_weight, key_bias, value_weight, value_bias, query):
+        projections = (key_weight, key_bias), (value_weight, value_bias)
+        return global_rows_of_states(query, states, *projections, pattern=case.pattern, roles=roles)
+
+    def run(attend, dtype):
+        leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in exact]
+        output = attend(*leaves).masked_fill(~roles.global_valid[:, None, :, None], 0.0)
+        output.square().sum().backward()
+        return [output.detach(), *(leaf.grad for leaf in leaves)]
+
+    oracle = run(with_keys, torch.float64)
+    reference, result = run(with_keys, DTYPES[dtype]), run(of_states, DTYPES[dtype])
+    scales = [best.abs().max().item() for best in oracle]
+    scales[3] = scales[
+        2
+    ]  # the gradient of the keys' bias is a sum that cancels: its terms are as large as the weight's
+    for index, (one, other, best) in enumerate(zip(result, reference, oracle, strict=True)):
+        rounding = 1e-12 if dtype == "float64" else 8 * torch.finfo(DTYPES[dtype]).eps
+        allowed = (2 if index == 0 else 3) * largest_error(other, best) + rounding * max(1.0, scales[index])
+        assert largest_error(one, best) <= allowed, index
