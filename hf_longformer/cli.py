@@ -220,7 +220,8 @@ def _quiet() -> None:
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    for name in ("huggingface_hub", "hf_longformer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _short(text: str) -> str:
