@@ -5,6 +5,7 @@
 import json
 import subprocess
 import sys
+from logging import getLogger
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +36,8 @@ def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     yield lambda *arguments: run(capsys, monkeypatch, *arguments)
     logging.set_verbosity(verbosity)  # the command line silences Transformers for its own process
     logging.enable_progress_bar()
+    for name in ("huggingface_hub", "hf_longformer"):
+        getLogger(name).setLevel("NOTSET")
 
 
 @pytest.fixture
