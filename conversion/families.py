@@ -30,7 +30,6 @@ class SourceFamily:
         counts_from_padding: Whether its positions begin at `pad_token_id + 1`, with special rows in front. Otherwise
             they begin at row 0, and `pad_token_id + 1` rows are put in front.
         renames: Per head, beginnings of parameter names and what they become; the first that fits is taken.
-        tied: Parameter names of the source that repeat others.
     """
 
     model_type: str

@@ -46,6 +46,7 @@ class _LocalRows(torch.autograd.Function):
         roles: TokenRoles,
         scaling: float,
     ) -> torch.Tensor:
+        """Attends block by block, to the window and to the global keys, and merges the two."""
         attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         batch, heads, length, _ = query.shape
         # In memory as (batch, S, heads, head_dim): the projection that follows reads it without a copy.
@@ -70,6 +71,7 @@ class _LocalRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Walks the same blocks and adds up the gradients of every part."""
         query, key, value, output, statistics = ctx.saved_tensors
         # Keys and values get contributions of several blocks: they are added up in the precision of the statistics.
         sums = {"dtype": statistics.dtype, "memory_format": torch.preserve_format}
