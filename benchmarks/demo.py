@@ -109,6 +109,7 @@ def _answer_questions(
         sections = [section_of_character[offsets[min(start + PASSAGE // 2, len(offsets) - 2)][0]] for start in starts]
         passages[length] = vectors, starts, sections, states[1:-1].mean(dim=0)
     found = dict.fromkeys(passages, 0)
+    echo(f"   {'the passage nearest to the question':62s} {f'cut at {SOURCE_LENGTH}':12s}  in full")
     for name, question in QUESTIONS.items():
         encoding = tokenizer(question, return_tensors="pt")
         vector = model(**encoding).last_hidden_state[0].mean(dim=0)

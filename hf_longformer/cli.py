@@ -161,7 +161,7 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Convert a real encoder, read a long document with it, and compare: two minutes on two CPU cores."""
+    """Convert a real encoder, read a long document with it, and compare: a minute on two CPU cores."""
     from .benchmarks.demo import run_demo
 
     _quiet()
