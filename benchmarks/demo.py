@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hf_longformer.conversion import InputError, convert, export
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_longformer.conversion import InputError, check_lines, convert, export
 from hf_longformer.drawing import draw_patterns, figure_2_panels
 
 from .measure import compare, machine
@@ -47,9 +47,8 @@ def run_demo(output: Path, echo: Callable[[str], Any]) -> None:
     checkpoint = output / "all-MiniLM-L6-v2-4096"
     echo(f"1. Convert all-MiniLM-L6-v2, a real English encoder for {SOURCE_LENGTH} tokens, to {MAX_LENGTH:,}\n")
     report = convert(source, checkpoint, max_length=MAX_LENGTH, attention_window=ATTENTION_WINDOW, overwrite=True)
-    for check in report["checks"]:
-        measured = f"{check['measured']:.1e}" if isinstance(check["measured"], float) else str(check["measured"])
-        echo(f"   {'✓' if check['passed'] else '✗'} {check['name']:58s} {measured[:48]}")
+    for line in check_lines(report["checks"]):
+        echo(f" {line}")
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModel.from_pretrained(checkpoint).eval()

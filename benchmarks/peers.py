@@ -5,9 +5,10 @@
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoModel
+
 from hf_longformer.conversion import convert, export
 from hf_longformer.conversion.convert import extend_positions
-from transformers import AutoConfig, AutoModel
 
 
 def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:

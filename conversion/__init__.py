@@ -5,6 +5,7 @@
 from .convert import convert, verify
 from .errors import GateError, InputError
 from .export import export
+from .gate import check_lines
 from .push import push
 
-__all__ = ["GateError", "InputError", "convert", "export", "push", "verify"]
+__all__ = ["GateError", "InputError", "check_lines", "convert", "export", "push", "verify"]

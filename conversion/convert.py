@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 import transformers
-from hf_longformer.model_cards import render_card
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import hf_longformer
 from hf_longformer import HfLongformerConfig
+from hf_longformer.model_cards import render_card
 
 from .errors import GateError, InputError
 from .files import check_output, new_folder

@@ -69,6 +69,17 @@ def failures(checks: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def check_lines(checks: list[dict[str, Any]]) -> list[str]:
+    """The table to look at: one line per check, what was measured, and the limit if there is one."""
+    lines = []
+    for check in checks:
+        measured = f"{check['measured']:.2g}" if isinstance(check["measured"], float) else str(check["measured"])
+        measured = measured if len(measured) <= 70 else f"{measured[:69]}…"
+        limit = f" (limit {check['limit']})" if check["limit"] is not None else ""
+        lines.append(f"  {'✓' if check['passed'] else '✗'} {check['name']}: {measured}{limit}")
+    return lines
+
+
 def _check(name: str, passed: bool, measured: Any, limit: Any = None) -> dict[str, Any]:
     return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit}
 

@@ -169,11 +169,11 @@ def demo(
 
 
 def show_checks(report: dict[str, Any], echo: Callable[[str], None] = typer.echo) -> None:
-    """Prints the gate's table: one line per check, what was measured, and the limit if there is one."""
-    for check in report["checks"]:
-        measured = f"{check['measured']:.2g}" if isinstance(check["measured"], float) else str(check["measured"])
-        limit = f" (limit {check['limit']})" if check["limit"] is not None else ""
-        echo(f"  {'✓' if check['passed'] else '✗'} {check['name']}: {_short(measured)}{limit}")
+    """Prints the gate's table."""
+    from .conversion import check_lines
+
+    for line in check_lines(report["checks"]):
+        echo(line)
 
 
 def main() -> None:
@@ -222,7 +222,3 @@ def _quiet() -> None:
     transformers_logging.disable_progress_bar()
     for name in ("huggingface_hub", "hf_longformer"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 70 else f"{text[:69]}…"

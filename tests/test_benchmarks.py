@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hf_longformer.benchmarks.measure import compare, machine
-from hf_longformer.benchmarks.peers import make_peers
 from sources import make_source
 from transformers import AutoModel
+
+from hf_longformer.benchmarks.measure import compare, machine
+from hf_longformer.benchmarks.peers import make_peers
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "encoder.json"
 

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hf_longformer.conversion import push
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
 from transformers.utils import logging
 
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
+from hf_longformer.conversion import push
 
 
 def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> SimpleNamespace:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hf_longformer.conversion import InputError, convert, export
-from hf_longformer.conversion.convert import extend_positions
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 import hf_longformer
+from hf_longformer.conversion import InputError, convert, export
+from hf_longformer.conversion.convert import extend_positions
 
 SMALL = {"max_length": 777, "attention_window": 16}
 POSITIONS = "longformer.embeddings.position_embeddings.weight"

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hf_longformer.conversion import GateError, InputError, convert, convert as convert_function, verify
 from safetensors.torch import load_file, save_file
 from sources import HEADS, edit_json, make_source
 from transformers import AutoModel, AutoTokenizer
 
 import hf_longformer
+from hf_longformer.conversion import GateError, InputError, convert, convert as convert_function, verify
 
 SHARED = Path(__file__).parents[2] / "shared"
 CHAINS = {  # antibody sequences of the kind that each model was trained on

@@ -4,10 +4,11 @@
 
 from pathlib import Path
 
-from hf_longformer.conversion import convert
-from hf_longformer.model_cards import render_card
 from huggingface_hub import ModelCard
 from sources import make_source
+
+from hf_longformer.conversion import convert
+from hf_longformer.model_cards import render_card
 
 SOURCE_CARD = """---
 license: mit

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hf_longformer.conversion import convert
 from sources import make_source
+
+from hf_longformer.conversion import convert
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
