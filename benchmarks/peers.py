@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hf_longformer.conversion import convert, export
-from hf_longformer.conversion.convert import extend_positions
+from hf_longformer.conversion.plan import extend_positions
 
 
 def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:

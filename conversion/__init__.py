@@ -3,9 +3,22 @@
 """Conversion of RoBERTa-like and BERT-like checkpoints to long ones, with proof, and back to stock Transformers."""
 
 from .convert import convert, verify
+from .describe import bits_lines, plan_lines
 from .errors import GateError, InputError
 from .export import export
 from .gate import check_lines
 from .push import push
+from .sync import sync_global
 
-__all__ = ["GateError", "InputError", "check_lines", "convert", "export", "push", "verify"]
+__all__ = [
+    "GateError",
+    "InputError",
+    "bits_lines",
+    "check_lines",
+    "convert",
+    "export",
+    "plan_lines",
+    "push",
+    "sync_global",
+    "verify",
+]

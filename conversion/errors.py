@@ -18,3 +18,9 @@ class GateError(RuntimeError):
     def __init__(self, message: str, report: dict) -> None:
         super().__init__(message)
         self.report = report
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

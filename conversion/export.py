@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
 from transformers import LongformerConfig, PreTrainedModel
 
 import hf_longformer
@@ -15,7 +14,9 @@ from hf_longformer import HfLongformerConfig
 
 from .errors import GateError, InputError
 from .files import check_output, new_folder
-from .source import find_weights, load_converted_config, load_tokenizer
+from .sentence_modules import copy_modules
+from .source import load_converted_config, load_tokenizer
+from .weights import Weights
 
 FORMATS = ("transformers",)
 TOLERANCE = 1e-4
@@ -54,9 +55,8 @@ def export(
     config = load_converted_config(folder)
     if reasons := reasons_against_stock(config):
         raise InputError(f"stock Longformer cannot express this checkpoint: {'; '.join(reasons)}")
-    find_weights(folder)
     head = config.architectures[0].removeprefix("HfLongformer")
-    has_pooler = head != "Model" or _has_pooler(folder)
+    has_pooler = head != "Model" or "pooler.dense.weight" in Weights(folder)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
     ours = getattr(hf_longformer, f"HfLongformer{head}").from_pretrained(folder, local_files_only=True, **options)
     stock_class = getattr(transformers, f"Longformer{head}")
@@ -68,6 +68,7 @@ def export(
         stock.save_pretrained(new)
         if (tokenizer := load_tokenizer(folder)) is not None:
             tokenizer.save_pretrained(new)
+        copy_modules(folder, new, config.max_length_tokens)
         difference = _largest_difference(ours, stock_class.from_pretrained(new, local_files_only=True, **options))
         report = {"model_class": stock_class.__name__, "largest_difference": difference}
         if not difference <= TOLERANCE:
@@ -90,15 +91,14 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
             "it chooses global tokens by the head alone, "
             f"got global_attention={config.global_attention!r}: set 'auto' and pass global_attention_mask"
         )
+    if config.embedding_size not in (None, config.hidden_size):
+        reasons.append(f"its embeddings are as wide as its layers, got embedding_size={config.embedding_size}")
+    head = str((config.architectures or [""])[0])
+    if config.classifier_activation != "tanh" and head.endswith(("ForSequenceClassification", "ForMultipleChoice")):
+        reasons.append(f"its heads have a tanh, got classifier_activation={config.classifier_activation!r}")
     if any(max(config.attention_windows) % window for window in config.attention_windows):
         reasons.append(f"its largest window must be a multiple of the others, got {config.attention_window}")
     return reasons
-
-
-def _has_pooler(folder: Path) -> bool:
-    files, _ = find_weights(folder)
-    names = [name for file in files for name in safe_open(file, framework="pt").keys()]  # noqa: SIM118 (not a dict)
-    return any("pooler.dense.weight" in name for name in names)
 
 
 @torch.no_grad()

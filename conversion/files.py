@@ -1,9 +1,10 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and files that are what they should be."""
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import sys
@@ -11,12 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 AT_WORKING_DIRECTORY, RENAME_EXCHANGE = -100, 2
+LARGEST_JSON = 2**28  # bytes; the largest tokenizer files have a tenth of it
 
 
 def check_output(output: Path, overwrite: bool, source: Path | None = None) -> None:
@@ -36,6 +39,29 @@ def check_output(output: Path, overwrite: bool, source: Path | None = None) -> N
     is_checkpoint = output.is_dir() and ((output / "config.json").exists() or not any(output.iterdir()))
     if not is_checkpoint or output.is_symlink():
         raise InputError(f"--overwrite replaces checkpoint folders only, got {output}, which is none")
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON file that must hold an object, or a list.
+
+    Raises:
+        InputError: If it is missing or does not.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.name} is missing in {path.parent}")
+    if path.stat().st_size > LARGEST_JSON:
+        raise InputError(f"{path.name} must be a JSON file of a sensible size, got {path.stat().st_size:,} bytes")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
+        raise InputError(
+            f"{path.name} must be a readable JSON file, got one that is not: {first_line(error)}"
+        ) from error
+    if not isinstance(content, kind):
+        raise InputError(
+            f"{path.name} must hold a JSON {'object' if kind is dict else 'list'}, got {type(content).__name__}"
+        )
+    return content
 
 
 @contextmanager
@@ -87,5 +113,5 @@ def _open_to_others(folder: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     folder.chmod(0o777 & ~umask)
-    for file in folder.iterdir():
-        file.chmod(0o666 & ~umask)
+    for file in folder.rglob("*"):
+        file.chmod((0o777 if file.is_dir() else 0o666) & ~umask)

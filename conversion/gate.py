@@ -2,19 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate: what must be true of a converted checkpoint, measured on the files that were written."""
 
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-import hf_longformer
 from hf_longformer import HfLongformerConfig
 
-from .errors import InputError
-from .source import Source, load_tokenizer
+from .errors import InputError, first_line
+from .plan import Plan, target_class
+from .sentence_modules import read_modules
+from .source import Source, load_model, load_tokenizer
 
+LONGEST_COMPARISON, SHORT = 4096, 64  # tokens
+EMBEDDING_TOLERANCE = 1e-5
+OUTPUTS = {
+    "logits": "logits",
+    "start_logits": "start logits",
+    "end_logits": "end logits",
+    "pooler_output": "pooled outputs",
+}
 TOLERANCE = 1e-4  # largest difference, in float32, of hidden states and of head outputs
 SAMPLE_TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -25,39 +36,65 @@ SAMPLE_TEXTS = (
 WORDS_FOR_TRUNCATION = 5000
 
 
-def run_gate(
-    source: Source,
-    folder: Path,
-    expected: Mapping[str, torch.Tensor],
-    position_init: str,
-    progress: Callable[[str], None],
-) -> list[dict[str, Any]]:
+@dataclass
+class Reference:
+    """What the source computes.
+
+    Args:
+        long: The last hidden states (and pooler output) of a text as long as the source takes, by name.
+        short: All outputs of a short text, by name.
+        length: Of the long text, in tokens.
+        short_length: Of the short text, in tokens.
+    """
+
+    long: dict[str, torch.Tensor]
+    short: dict[str, torch.Tensor]
+    length: int
+    short_length: int
+
+
+@torch.no_grad()
+def reference_outputs(plan: Plan) -> Reference:
+    """Runs the source, loaded by Transformers, in float32, on what the result will be compared by.
+
+    Its weights are rounded first as those of the result are, so that a cast shows nothing but what went wrong.
+
+    Raises:
+        InputError: If the source cannot be loaded or cannot be run.
+    """
+    model: Any = load_model(plan.source)
+    length = min(plan.source.max_length, LONGEST_COMPARISON)
+    short_length = min(length, SHORT)
+    try:
+        model = model.to(plan.dtype).float()
+        return Reference(*_outputs(plan, model, length, short_length), length, short_length)
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        raise InputError(f"{plan.source.name} cannot be run as it is: {first_line(error)}") from error
+
+
+def run_gate(plan: Plan, folder: Path, reference: Reference, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Reads a converted checkpoint back and compares it with its source.
 
     Args:
-        source: What was converted.
+        plan: What was to be done.
         folder: The files that were written.
-        expected: The weights that should be in them, by name.
-        position_init: With `"random"` the outputs are not expected to agree, and are not compared.
+        reference: What the source computes.
         progress: Called with the name of every check.
 
     Returns:
         One dict per check: `name`, `passed`, `measured`, and `limit` where there is one.
     """
     progress("checking weights")
-    model, info = _reload(source, folder, dtype="auto")
-    checks = [
-        _check_keys(model, info, expected),
-        _check_reload(model, expected),
-        _check_positions(source, model, position_init),
-    ]
-    if position_init == "copy":
-        progress("comparing outputs with the source")
-        checks += _check_outputs(source, folder, model.dtype)
+    model, info = _reload(plan, folder, dtype="auto")
+    checks = [_check_keys(model, info), _check_reload(plan, model), _check_positions(plan, model)]
+    del model
+    progress("comparing outputs with the source")
+    checks += _check_outputs(plan, folder, reference)
     progress("checking the tokenizer")
-    checks += _check_tokenizer(source, folder, model.config)
-    progress(f"encoding {model.config.max_length_tokens:,} tokens")
-    return checks + _check_long_input(model)
+    checks += _check_tokenizer(plan.source, folder, plan.config)
+    checks += _check_embeddings(plan.source, folder)
+    progress(f"encoding {plan.config.max_length_tokens:,} tokens")
+    return checks + _check_long_input(_reload(plan, folder, dtype="auto")[0])
 
 
 def failures(checks: list[dict[str, Any]]) -> list[str]:
@@ -84,103 +121,129 @@ def _check(name: str, passed: bool, measured: Any, limit: Any = None) -> dict[st
     return {"name": name, "passed": bool(passed), "measured": measured, "limit": limit}
 
 
-def _reload(source: Source, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
-    model_class = getattr(hf_longformer, f"HfLongformer{source.head}")
-    if source.head == "Model":
-        options["add_pooling_layer"] = not source.lacks_pooler
+def _reload(plan: Plan, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
+    if plan.source.head == "Model":
+        options["add_pooling_layer"] = not plan.source.lacks_pooler
     try:
-        model, info = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+        model, info = target_class(plan.source.head).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"the converted checkpoint in {folder} cannot be loaded: {error}") from error
     return model.eval(), info
 
 
-def _check_keys(model: PreTrainedModel, info: dict[str, Any], expected: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _check_keys(model: PreTrainedModel, info: dict[str, Any]) -> dict[str, Any]:
     kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
     wrong: dict[str, Any] = {kind: sorted(str(key) for key in info[kind]) for kind in kinds}
-    storages: dict[int, list[str]] = {}
-    for name, weight in expected.items():
+    places: dict[int, list[str]] = {}
+    for name, weight in model.state_dict().items():
         if name not in model.all_tied_weights_keys:  # those share by intent
-            storages.setdefault(weight.untyped_storage().data_ptr(), []).append(name)
-    wrong["shared_keys"] = [names for names in storages.values() if len(names) > 1]
+            places.setdefault(weight.data_ptr(), []).append(name)
+    wrong["shared_keys"] = [names for names in places.values() if len(names) > 1]
     wrong = {kind: keys for kind, keys in wrong.items() if keys}
     return _check("no missing, unexpected or shared weights", not wrong, wrong or "none")
 
 
-def _check_reload(model: PreTrainedModel, expected: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _check_reload(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
+    """Compares with the source's file again, weight by weight, so that no second model needs to be in memory."""
     state = model.state_dict()
-    different = [
-        name
-        for name in sorted(state.keys() | expected.keys())
-        if name not in state or name not in expected or not torch.equal(state[name], expected[name])
-    ]
-    finite = all(weight.isfinite().all() for weight in state.values())
-    measured = f"{len(state) - len(different)} of {len(state)} equal" + ("" if finite else ", some not finite")
+    different = sorted(state.keys() ^ plan.shapes.keys())
+    different += [name for name in state if name in plan.shapes and not torch.equal(state[name], plan.weight(name))]
+    measured = f"{len(state) - len(different)} of {len(state)} equal"
     if different:
         measured += f", not {', '.join(different[:3])}{' …' * (len(different) > 3)}"
-    return _check("weights on disk equal weights in memory", not different and finite, measured)
+    return _check("weights on disk equal what the source gives", not different, measured)
 
 
-def _check_positions(source: Source, model: PreTrainedModel, position_init: str) -> dict[str, Any]:
+def _check_positions(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
     new = _base(model).embeddings.position_embeddings.weight
-    old = _base(source.model).embeddings.position_embeddings.weight.to(new.dtype)
-    first, new_first, n = source.first_position, model.config.first_position, source.max_length
+    source = plan.source
+    old = source.weights.read(source.position_table).to(new.dtype)
+    first, new_first, n = source.first_position, plan.config.first_position, source.max_length
     special = torch.equal(new[:new_first], old[:first] if first else torch.zeros_like(new[:new_first]))
-    if position_init != "copy":
+    if plan.position_init == "random":
         return _check("special position rows unchanged", special, "equal" if special else "different")
-    rows = torch.arange(model.config.max_length_tokens)
+    if plan.position_init == "interpolate":
+        ends = torch.equal(new[new_first], old[first]) and torch.equal(new[-1], old[-1])
+        measured = ("equal" if ends else "different") + ("" if special else ", special rows differ")
+        return _check(f"first and last position row are the source's, {n} stretched", ends and special, measured)
+    rows = torch.arange(plan.config.max_length_tokens)
     same = (new[new_first + rows] == old[first + rows % n]).all(dim=1)
     measured = f"{int(same.sum())} of {len(rows)} equal" + ("" if special else ", special rows differ")
     return _check(f"position rows repeat the source's {n}", bool(same.all()) and special, measured)
 
 
 @torch.no_grad()
-def _check_outputs(source: Source, folder: Path, dtype: torch.dtype) -> list[dict[str, Any]]:
-    length = source.max_length
-    wide = {"attention_window": 2 * length, "attention_dilation": 1}
-    target, _ = _reload(source, folder, dtype=torch.float32, **wide)
-    # Rounded as the result is, so that a cast shows nothing but what went wrong; the source is not needed after this.
-    original: Any = source.model
-    original.to(dtype).float()
-    inputs = _sample_inputs(source, length)
-    ours, theirs = (model(**inputs, output_hidden_states=True) for model in (target, original))
-    real = inputs["attention_mask"].flatten(0, -2).bool()
-    states = max(
-        float((one - other)[real].abs().max())
-        for one, other in zip(ours.hidden_states, theirs.hidden_states, strict=True)
-    )
-    where = f"at {length} tokens, float32"
-    checks = [_check(f"hidden states equal the source's {where}", states <= TOLERANCE, states, TOLERANCE)]
-    for name in ("logits", "start_logits", "end_logits", "pooler_output"):
-        if theirs.get(name) is not None and ours.get(name) is not None:
-            difference = (ours[name] - theirs[name]).abs()
-            if difference.shape[:2] == real.shape:
-                difference = difference[real]
-            largest = float(difference.max())
-            checks.append(_check(f"{name} equal the source's {where}", largest <= TOLERANCE, largest, TOLERANCE))
+def _check_outputs(plan: Plan, folder: Path, reference: Reference) -> list[dict[str, Any]]:
+    model, _ = _reload(plan, folder, dtype=torch.float32, **_same_attention(plan))
+    if plan.position_init != "copy":  # everything but the positions is compared, on the source's own
+        table = _base(model).embeddings.position_embeddings.weight
+        old = plan.source.weights.read(plan.source.position_table).to(plan.dtype).float()
+        rows = old[plan.source.first_position :]
+        table[plan.config.first_position :][: len(rows)] = rows
+    outputs = _outputs(plan, model, reference.length, reference.short_length)
+    on = "" if plan.position_init == "copy" else ", on the source's positions"
+    checks = []
+    for ours, theirs, length in (
+        (outputs[0], reference.long, reference.length),
+        (outputs[1], reference.short, reference.short_length),
+    ):
+        for name in theirs:
+            difference = float((ours[name] - theirs[name]).abs().max()) if name in ours else float("inf")
+            title = f"{name} equal the source's at {length} tokens, float32{on}"
+            checks.append(_check(title, difference <= TOLERANCE, difference, TOLERANCE))
     return checks
 
 
-def _sample_inputs(source: Source, length: int) -> dict[str, torch.Tensor]:
-    """Two texts of random tokens and separators, the second half as long and padded: `(2, length)`, or `(1, 2, length)`
-    of choices.
-    """
-    config = source.model.config
-    separator = config.eos_token_id if source.tokenizer is None else source.tokenizer.sep_token_id
-    special = {config.pad_token_id, config.bos_token_id, config.eos_token_id, separator}
+def _same_attention(plan: Plan) -> dict[str, Any]:
+    """A window in which the result attends as the source does: the source's own, or one that covers its inputs."""
+    own = {name: getattr(plan.source.config, name, 1) for name in ("attention_window", "attention_dilation")}
+    dense = {"attention_window": 2 * plan.source.max_length, "attention_dilation": 1}
+    return own if plan.source.family.is_long else dense
+
+
+def _outputs(
+    plan: Plan, model: Any, length: int, short_length: int
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Of the encoder on a long text, and of the whole model on a short one, of real tokens only."""
+    head, base = plan.source.head, _base(model)
+    inputs = _sample_inputs(plan, length)
+    real = inputs["attention_mask"].bool()
+    outputs = base(**inputs)
+    long = {"last hidden states": outputs.last_hidden_state[real]}
+    inputs = _sample_inputs(plan, short_length)
+    real = inputs["attention_mask"].bool()
+    if head == "ForMultipleChoice":
+        inputs = {name: tensor[None] for name, tensor in inputs.items()}
+    outputs = model(**inputs, output_hidden_states=True)
+    short = {"hidden states": torch.stack([states[real] for states in outputs.hidden_states[1:]])}
+    for name, title in OUTPUTS.items():
+        if outputs.get(name) is not None and not (name == "pooler_output" and plan.source.lacks_pooler):
+            per_token = outputs[name].shape[:2] == real.shape
+            short[title] = outputs[name][real] if per_token else outputs[name]
+    return long, short
+
+
+def _sample_inputs(plan: Plan, length: int) -> dict[str, torch.Tensor]:
+    """Two texts of random tokens and separators, the second half as long and padded: `(2, length)`."""
+    config = plan.config
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    special = {config.pad_token_id, config.bos_token_id, config.sep_token_id, *ends}
     words = [token for token in range(config.vocab_size) if token not in special]
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.tensor(words)[torch.randint(len(words), (2, length), generator=generator)]
-    if separator is not None:
-        input_ids[:, length // 3] = separator
+    if config.sep_token_id is not None:
+        input_ids[:, length // 3] = config.sep_token_id
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, length // 2 + 1 :] = 0
-    input_ids[attention_mask == 0] = config.pad_token_id
+    input_ids[attention_mask == 0] = config.pad_token_id or 0
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if config.type_vocab_size > 1:
         inputs["token_type_ids"] = (torch.arange(length) > length // 3).long().expand(2, -1)
-    if source.head == "ForMultipleChoice":
-        inputs = {name: tensor[None] for name, tensor in inputs.items()}
+    if plan.source.family.is_long:  # its global projections may differ from the local ones
+        inputs["global_attention_mask"] = torch.zeros_like(input_ids)
+        inputs["global_attention_mask"][:, 0] = inputs["global_attention_mask"][0, length // 2] = 1
     return inputs
 
 
@@ -190,8 +253,10 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
     tokenizer = load_tokenizer(folder)
     if tokenizer is None:
         return [_check("tokenizer", False, "the source has one and the result has none")]
-    kept = [source.tokenizer(text, truncation=False, verbose=False)["input_ids"] for text in SAMPLE_TEXTS]
-    read = [tokenizer(text, truncation=False, verbose=False)["input_ids"] for text in SAMPLE_TEXTS]
+    kept, read = (
+        [one(text, truncation=False, padding=False, verbose=False)["input_ids"] for text in SAMPLE_TEXTS]
+        for one in (source.tokenizer, tokenizer)
+    )
     same = type(tokenizer) is type(source.tokenizer) and kept == read
     words = max(WORDS_FOR_TRUNCATION, 2 * config.max_length_tokens)
     length = len(tokenizer(" ".join(["the"] * words), truncation=True)["input_ids"])
@@ -207,8 +272,28 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
     ]
 
 
+def _check_embeddings(source: Source, folder: Path) -> list[dict[str, Any]]:
+    """For a sentence-transformers folder: the embeddings of short texts, made by that library on both sides."""
+    if not read_modules(source.root):
+        return []
+    name = "embeddings of short texts equal the source's"
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return [_check(name, True, "not compared: sentence-transformers is not installed")]
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        theirs, ours = (
+            SentenceTransformer(str(place), device="cpu", local_files_only=True).float().encode(list(SAMPLE_TEXTS))
+            for place in (source.root, folder)
+        )
+    except Exception as error:  # whatever that library makes of damaged modules
+        raise InputError(f"{source.name} cannot be used by sentence-transformers: {first_line(error)}") from error
+    difference = float(abs(theirs - ours).max())
+    return [_check(name, difference <= EMBEDDING_TOLERANCE, difference, EMBEDDING_TOLERANCE)]
+
+
 @torch.no_grad()
-def _check_long_input(model: PreTrainedModel) -> list[dict[str, Any]]:
+def _check_long_input(model: Any) -> list[dict[str, Any]]:
     base, config = _base(model), model.config
     if model.dtype == torch.float16:
         base = base.float()  # not every CPU multiplies it

@@ -1,68 +1,110 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Finding and loading a source checkpoint, with a sentence for everything that can be wrong with it."""
+"""Finding and opening a source checkpoint, with a sentence for everything that can be wrong with it."""
 
-import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.configuration_utils import PreTrainedConfig
 
+import hf_longformer
 from hf_longformer import HfLongformerConfig
 
-from .errors import InputError
-from .families import SourceFamily, find_family, find_head
+from .errors import InputError, first_line
+from .families import SourceFamily, check_head, find_family, find_head
+from .files import read_json
+from .sentence_modules import encoder_folder
+from .weights import Weights
 
-SAFETENSORS, SAFETENSORS_INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model*.bin"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.bpe", "tokenizer_config.json")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.bpe", "*.codes"),
+    "tokenizer_config.json",
+)
 # Data only: no code of a repository is ever fetched.
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.bpe", "README.md"]
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.bpe", "*.codes", "README.md"]
+NOT_NEEDED = ["onnx/*", "openvino/*", "checkpoint-*/*"]
+# Fields that say how large something is: none can exceed the largest dimension of the weights.
+SIZES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("max_position_embeddings", "type_vocab_size", "embedding_size", "num_labels"),
+)
+POSITIONS = "embeddings.position_embeddings.weight"
 
 
 @dataclass
 class Source:
-    """A source checkpoint, loaded.
+    """A source checkpoint: what it says of itself, checked; no weight is read yet.
 
     Args:
         name: As the user gave it: a folder or a Hub name.
         revision: The commit of a Hub repository; None for a folder.
-        folder: Where its files are.
+        root: The folder that was given or fetched.
+        folder: Where the encoder's files are: `root`, or a folder inside it that `modules.json` names.
         family: Which family it belongs to.
+        class_name: The class to load it with.
         head: Which of `families.HEADS` it has.
-        model: The model, in its own class and dtype.
+        config: Its configuration, of its own class.
+        weights: Its weights.
         tokenizer: The tokenizer, or None if the source has none.
-        dropped: Names of weights in the file that the model does not use.
-        lacks_pooler: Whether the file has an encoder without its pooler.
+        allow_pickle: Whether pickled weights are accepted.
     """
 
     name: str
     revision: str | None
+    root: Path
     folder: Path
     family: SourceFamily
+    class_name: str
     head: str
-    model: PreTrainedModel
+    config: PreTrainedConfig
+    weights: Weights
     tokenizer: PreTrainedTokenizerBase | None
-    dropped: list[str]
-    lacks_pooler: bool
+    allow_pickle: bool = False
+
+    @property
+    def base(self) -> str:
+        """What names of the encoder's parameters begin with in our model."""
+        return "" if self.head == "Model" else "longformer."
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names that its weights have in our model, and names that they have in its files."""
+        return {self.family.target_name(name, self.head): name for name in self.weights}
 
     @property
     def first_position(self) -> int:
         """Row of the source's position table that the first real token takes."""
-        return int(self.model.config.pad_token_id) + 1 if self.family.counts_from_padding else 0
+        return int(self.config.pad_token_id or 0) + 1 if self.family.counts_from_padding else 0
+
+    @property
+    def position_table(self) -> str:
+        """The name of its position table.
+
+        Raises:
+            InputError: If it has none, or one without a row for a token.
+        """
+        name = self.names.get(f"{self.base}{POSITIONS}")
+        if name is None or len(self.weights[name].shape) != 2 or self.weights[name].shape[0] <= self.first_position:
+            raise InputError(
+                f"{self.name} must have a table of learned positions behind row {self.first_position}, "
+                f"got {None if name is None else self.weights[name].shape}"
+            )
+        return name
 
     @property
     def max_length(self) -> int:
         """Longest input of the source in tokens, by its position table."""
-        embeddings: Any = getattr(self.model, self.model.base_model_prefix, self.model).embeddings
-        return int(embeddings.position_embeddings.weight.shape[0]) - self.first_position
+        return self.weights[self.position_table].shape[0] - self.first_position
+
+    @property
+    def lacks_pooler(self) -> bool:
+        """Whether it is an encoder without a pooler."""
+        return self.head == "Model" and "pooler.dense.weight" not in self.names
 
 
 def find_folder(
@@ -81,29 +123,17 @@ def find_folder(
     patterns = HUB_FILES + (["*.bin"] if allow_pickle else [])
     try:
         fetched = snapshot_download(
-            source, revision=revision, local_files_only=local_files_only, allow_patterns=patterns
+            source,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_patterns=patterns,
+            ignore_patterns=NOT_NEEDED,
         )
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"no such folder, and no such repository within reach: got {source} ({reason})") from error
+        raise InputError(
+            f"no such folder, and no such repository within reach: got {source} ({first_line(error)})"
+        ) from error
     return Path(fetched), Path(fetched).name
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that must hold an object.
-
-    Raises:
-        InputError: If it is missing or does not.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path.name} is missing in {path.parent}") from error
-    except (OSError, ValueError) as error:  # not UTF-8 is a ValueError too
-        raise InputError(f"{path.name} must be a readable JSON file, got one that is not: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold a JSON object, got {type(content).__name__}")
-    return content
 
 
 def load_converted_config(folder: Path) -> HfLongformerConfig:
@@ -121,67 +151,27 @@ def load_converted_config(folder: Path) -> HfLongformerConfig:
     try:
         return HfLongformerConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # strict dataclasses have exceptions of their own
-        raise InputError(f"config.json of {folder} cannot be used: {_first_line(error)}") from error
+        raise InputError(f"config.json of {folder} cannot be used: {first_line(error)}") from error
 
 
-def find_weights(folder: Path, allow_pickle: bool = False) -> tuple[list[Path], torch.dtype | None]:
-    """The weight files of a folder, their headers checked, and the dtype that most of the numbers have.
-
-    Raises:
-        InputError: If there are none, one is missing or damaged, or they are pickled and that is not allowed.
-    """
-    if (folder / SAFETENSORS_INDEX).exists():
-        shards = read_json(folder / SAFETENSORS_INDEX).get("weight_map", {})
-        names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
-        if any(Path(name).name != name for name in names):
-            raise InputError(f"{SAFETENSORS_INDEX} must name files of its own folder, got {names}")
-        files = [folder / name for name in names]
-    elif (folder / SAFETENSORS).exists():
-        files = [folder / SAFETENSORS]
-    elif pickled := sorted(folder.glob(PICKLE)):
-        if not allow_pickle:
-            raise InputError(
-                f"weights must be in safetensors, got only {pickled[0].name}, a pickle that can run code when loaded: "
-                "--allow-pickle loads it with PyTorch's restricted loader"
-            )
-        return pickled, None
-    else:
-        raise InputError(f"no weights ({SAFETENSORS}) in {folder}")
-    numbers: Counter[str] = Counter()
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                    part = tensors.get_slice(name)
-                    numbers[part.get_dtype()] += torch.Size(part.get_shape()).numel()
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{file.name} must be a whole safetensors file, got a damaged one: {error}") from error
-    kept = [(number, name) for name, number in numbers.items() if name in DTYPES]
-    if not kept:
-        raise InputError(f"weights must be floating point ({', '.join(DTYPES)}), got {sorted(numbers)}")
-    return files, DTYPES[max(kept)[1]]
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has tokenizer files."""
-    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a folder, or None if it has none.
+def load_tokenizer(folder: Path, config: PreTrainedConfig | None = None) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, or None if it has none; `config` says of which kind if the files do not.
 
     Raises:
         InputError: If its files cannot be loaded.
     """
-    if not has_tokenizer(folder):
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
         return None
+    known = {} if config is None else {"config": config}
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizer back ends raise bare Exceptions for damaged files
-        raise InputError(f"the tokenizer of {folder} cannot be loaded: {_first_line(error)}") from error
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **known)
+    except BaseException as error:  # the tokenizers library panics on some damaged files, past Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
+        raise InputError(f"the tokenizer of {folder} cannot be loaded: {first_line(error)}") from error
 
 
-def load_source(
+def open_source(
     source: str,
     *,
     architecture: str = "auto",
@@ -189,7 +179,7 @@ def load_source(
     local_files_only: bool = False,
     allow_pickle: bool = False,
 ) -> Source:
-    """Loads a checkpoint in its own class, refusing whatever would be randomly initialised.
+    """Opens a checkpoint and refuses whatever cannot be converted, before a weight is read.
 
     Args:
         source: A folder or a Hub name.
@@ -201,37 +191,74 @@ def load_source(
     Raises:
         InputError: If the source cannot be used.
     """
-    folder, commit = find_folder(source, revision, local_files_only, allow_pickle)
-    config = read_json(folder / "config.json")
-    family = find_family(config)
-    class_name, head = find_head(config, family, architecture)
-    _, dtype = find_weights(folder, allow_pickle)
-    source_class = getattr(transformers, class_name)
+    root, commit = find_folder(source, revision, local_files_only, allow_pickle)
+    folder = encoder_folder(root)
+    content = read_json(folder / "config.json")
+    family = find_family(content, architecture)
+    content = family.prepare(content)
+    class_name, head = find_head(content, family, architecture)
+    weights = Weights(folder, allow_pickle)
+    _check_sizes(content, family, weights)
+    config = _load_config(content, class_name)
+    check_head(config, family, head)
+    tokenizer = load_tokenizer(folder, config)
+    return Source(source, commit, root, folder, family, class_name, head, config, weights, tokenizer, allow_pickle)
+
+
+def load_model(source: Source) -> PreTrainedModel:
+    """The source in its own class, loaded by Transformers and not by our reading of its files.
+
+    Raises:
+        InputError: If it cannot be loaded, or something would be randomly initialised.
+    """
+    options: dict[str, Any] = {}
+    if source.family.key_mapping is not None:
+        options["key_mapping"] = dict(source.family.key_mapping)
     try:
-        model, info = source_class.from_pretrained(
-            folder,
-            dtype=dtype or "auto",
+        model, info = _class_of(source.class_name).from_pretrained(
+            source.folder,
+            config=source.config,
+            dtype=source.weights.dtype,
             local_files_only=True,
             output_loading_info=True,
-            use_safetensors=None if allow_pickle else True,
-            attn_implementation="sdpa",
+            use_safetensors=not source.allow_pickle or not source.weights.pickled,
+            **options,
         )
     except Exception as error:  # whatever the loader makes of a damaged checkpoint
-        raise InputError(f"{source} cannot be loaded as {class_name}: {_first_line(error)}") from error
-    missing = set(info["missing_keys"])
-    pooler = {name for name in missing if ".pooler." in f".{name}"}
-    lacks_pooler = head == "Model" and bool(pooler)
-    if lost := missing - (pooler if lacks_pooler else set()):
-        raise InputError(
-            f"{class_name} needs weights that {source} does not have, got none for {', '.join(sorted(lost)[:3])}"
-            f"{' …' * (len(lost) > 3)}: choose another head with --architecture"
-        )
-    tokenizer = load_tokenizer(folder)
-    return Source(
-        source, commit, folder, family, head, model.eval(), tokenizer, sorted(info["unexpected_keys"]), lacks_pooler
+        raise InputError(f"{source.name} cannot be loaded as {source.class_name}: {first_line(error)}") from error
+    missing = {name for name in info["missing_keys"] if not (source.lacks_pooler and "pooler." in name)}
+    if missing:
+        raise InputError(missing_weights(source, missing))
+    return model.eval()
+
+
+def missing_weights(source: Source, names: set[str]) -> str:
+    """The sentence for weights that the source's class needs and its files have not."""
+    return (
+        f"{source.class_name} needs weights that {source.name} does not have, got none for "
+        f"{', '.join(sorted(names)[:3])}{' …' * (len(names) > 3)}: choose another head with --architecture"
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _class_of(name: str) -> Any:
+    return getattr(hf_longformer if name.startswith("HfLongformer") else transformers, name)
+
+
+def _load_config(content: dict[str, Any], class_name: str) -> PreTrainedConfig:
+    if content.get("quantization_config"):
+        raise InputError("quantized weights cannot be converted, got a config.json with quantization_config")
+    try:
+        return _class_of(class_name).config_class.from_dict(content)
+    except Exception as error:  # strict dataclasses have exceptions of their own
+        raise InputError(f"config.json cannot be used: {first_line(error)}") from error
+
+
+def _check_sizes(content: dict[str, Any], family: SourceFamily, weights: Weights) -> None:
+    """Refuses sizes that the weights do not have, before anything of that size is made."""
+    largest = max((max(weight.shape, default=1) for weight in weights.values()), default=1)
+    for field in SIZES:
+        name = family.fields.get(field, field)
+        value = content.get(name)
+        limit = max(len(weights), 2) if field == "num_hidden_layers" else max(largest, 2)
+        if isinstance(value, (int, float)) and not 0 <= value <= limit:
+            raise InputError(f"{name} of config.json does not fit the weights: got {value}, at most {limit} is there")

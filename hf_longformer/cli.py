@@ -31,6 +31,7 @@ class PositionInit(enum.StrEnum):
     """How position rows beyond the source's are made."""
 
     copy = "copy"
+    interpolate = "interpolate"
     random = "random"
 
 
@@ -51,15 +52,25 @@ class Format(enum.StrEnum):
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A RoBERTa or BERT checkpoint: a folder or a Hub name.")],
+    source: Annotated[str, typer.Argument(help="A RoBERTa- or BERT-like checkpoint: a folder or a Hub name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
-    max_length: Annotated[int, typer.Option(help="Longest input in tokens.", min=1)] = 4096,
-    attention_window: Annotated[int, typer.Option(help="Total width of the window, both sides together.")] = 512,
-    attention_dilation: Annotated[int, typer.Option(help="Distance between keys of the window, 1 = no gaps.")] = 1,
+    max_length: Annotated[
+        int | None, typer.Option(help="Longest input in tokens: 4096, or the source's if that is more.", min=1)
+    ] = None,
+    attention_window: Annotated[
+        int | None, typer.Option(help="Total width of the window, both sides together: the source's own, or 512.")
+    ] = None,
+    attention_dilation: Annotated[
+        int | None, typer.Option(help="Distance between keys of the window: the source's own, or 1 = no gaps.")
+    ] = None,
     position_init: Annotated[PositionInit, typer.Option(help="Rows beyond the source's.")] = PositionInit.copy,
     architecture: Annotated[str, typer.Option(help="The class to convert, if not the source's own.")] = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Dtype of the result, if not the source's.")] = Dtype.auto,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Write without proving the result.")] = False,
+    eval_text: Annotated[
+        Path | None, typer.Option(help="Measure bits per character on this text before and after (language models).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     overwrite: Overwrite = False,
     revision: Revision = None,
     local_files_only: LocalFilesOnly = False,
@@ -71,7 +82,9 @@ def convert(
     """Turn a checkpoint for 512 tokens into a Longformer for 4,096, and prove that nothing was lost."""
     from . import conversion
 
-    with _steps(4 if no_verify else 8) as progress:
+    if push_to_hub is not None and no_verify:
+        raise _refusal("--push-to-hub uploads what was proven: leave out --no-verify")
+    with _steps(3 + 5 * (not no_verify) + 3 * (eval_text is not None)) as progress:
         report = conversion.convert(
             source,
             output,
@@ -82,13 +95,21 @@ def convert(
             architecture=architecture,
             dtype=dtype.value,
             check=not no_verify,
+            eval_text=eval_text,
+            dry_run=dry_run,
             overwrite=overwrite,
             revision=revision,
             local_files_only=local_files_only,
             allow_pickle=allow_pickle,
             progress=progress,
         )
+    if dry_run:
+        for line in conversion.plan_lines(report):
+            typer.echo(line)
+        return
     show_checks(report)
+    for line in conversion.bits_lines(report):
+        typer.echo(line)
     typer.echo(f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}")
     if push_to_hub is not None:
         typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
@@ -98,6 +119,7 @@ def convert(
 def verify(
     source: Annotated[str, typer.Argument(help="What was converted: a folder or a Hub name.")],
     converted: Annotated[Path, typer.Argument(help="The result of the conversion.")],
+    position_init: Annotated[PositionInit, typer.Option(help="As it was converted.")] = PositionInit.copy,
     revision: Revision = None,
     local_files_only: LocalFilesOnly = False,
     allow_pickle: AllowPickle = False,
@@ -105,10 +127,11 @@ def verify(
     """Prove that a checkpoint is a faithful conversion of its source."""
     from . import conversion
 
-    with _steps(5) as progress:
+    with _steps(6) as progress:
         report = conversion.verify(
             source,
             converted,
+            position_init=position_init.value,
             revision=revision,
             local_files_only=local_files_only,
             allow_pickle=allow_pickle,
@@ -130,6 +153,22 @@ def export(
     _quiet()
     report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
+
+
+@app.command("sync-global")
+def sync_global(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
+    output: Annotated[
+        Path | None, typer.Argument(help="The folder to write; without it, the checkpoint itself is replaced.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy the local projections onto the global ones, as is due after training on masked words."""
+    from . import conversion
+
+    _quiet()
+    report = conversion.sync_global(checkpoint, output, overwrite=overwrite)
+    typer.echo(f"{report['changed']} of {report['weights']} global projections changed, in {output or checkpoint}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ import difflib
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
@@ -27,7 +28,7 @@ KNOWN_FOREIGN_FIELDS = frozenset(
 @strict
 class HfLongformerConfig(PreTrainedConfig):
     r"""Configuration of an `HfLongformer…` model. All fields of the stock `LongformerConfig` with the same defaults, so
-    that its checkpoints load unchanged, and four more.
+    that its checkpoints load unchanged, and more.
 
     Args:
         attention_window (`int` or `list[int]`, defaults to 512):
@@ -47,8 +48,15 @@ class HfLongformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
+        embedding_size (`int`, *optional*):
+            Width of the embeddings, `hidden_size` if left out. Narrower ones are projected, as in ELECTRA.
         classifier_dropout (`float`, *optional*):
             Dropout of the classification heads, `hidden_dropout_prob` if left out.
+        classifier_activation (`str`, defaults to `"tanh"`):
+            What follows the dense layer on the first token, in the head for classification and in the pooler.
+        global_projections (`str`, *optional*):
+            A record, which changes nothing, of where the global projections come from: `"copied"` from the local ones
+            by the conversion, `"synced"` with them after training, or `"trained"`.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
         hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
         pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
@@ -78,7 +86,10 @@ class HfLongformerConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
+    embedding_size: int | None = None
     classifier_dropout: float | int | None = None
+    classifier_activation: str = "tanh"
+    global_projections: Literal["copied", "synced", "trained"] | None = None
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     initializer_range: float = 0.02
@@ -144,6 +155,12 @@ class HfLongformerConfig(PreTrainedConfig):
         if self.position_embedding_type != "absolute":
             raise NotImplementedError(
                 f"position_embedding_type must be 'absolute' (learned positions), got {self.position_embedding_type!r}"
+            )
+        if self.embedding_size is not None and self.embedding_size < 1:
+            raise ValueError(f"embedding_size must be at least 1, or left out, got {self.embedding_size}")
+        if self.classifier_activation not in ACT2FN:
+            raise ValueError(
+                f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
         if self.max_length_tokens < 1:
             raise ValueError(

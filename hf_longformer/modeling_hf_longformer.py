@@ -95,16 +95,17 @@ class HfLongformerKwargs(TypedDict, total=False):
 
 
 class HfLongformerEmbeddings(nn.Module):
-    """Word, position and token type embeddings, summed and normalised."""
+    """Word, position and token type embeddings, summed and normalised, and widened if they are narrower than layers."""
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__()
-        size, padding = config.hidden_size, config.pad_token_id
+        size, padding = config.embedding_size or config.hidden_size, config.pad_token_id
         self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
+        self.projection = nn.Identity() if size == config.hidden_size else nn.Linear(size, config.hidden_size)
 
     def forward(
         self,
@@ -113,7 +114,7 @@ class HfLongformerEmbeddings(nn.Module):
         position_ids: torch.Tensor,
         inputs_embeds: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, hidden_size)`: `(batch, S, hidden_size)`."""
+        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, embedding_size)`: `(batch, S, hidden_size)`."""
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
         if token_type_ids is None:
@@ -121,7 +122,7 @@ class HfLongformerEmbeddings(nn.Module):
         else:
             token_type_embeddings = self.token_type_embeddings(token_type_ids)
         embeddings = inputs_embeds + self.position_embeddings(position_ids) + token_type_embeddings
-        return self.dropout(self.LayerNorm(embeddings))
+        return self.projection(self.dropout(self.LayerNorm(embeddings)))
 
 
 class HfLongformerSelfOutput(nn.Module):
@@ -188,14 +189,15 @@ class HfLongformerEncoder(nn.Module):
 
 
 class HfLongformerPooler(nn.Module):
-    """Dense layer and tanh on the first token."""
+    """Dense layer and activation on the first token."""
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.classifier_activation]
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        return torch.tanh(self.dense(first_token_states(hidden_states, attention_mask)))
+        return self.activation(self.dense(first_token_states(hidden_states, attention_mask)))
 
 
 def first_token_states(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -285,7 +287,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
 
     Args:
         config: The configuration.
-        add_pooling_layer: Whether to add a dense layer with tanh on the first token, as stock has.
+        add_pooling_layer: Whether to add a dense layer with an activation on the first token, as stock has.
     """
 
     def __init__(self, config: HfLongformerConfig, add_pooling_layer: bool = True) -> None:
@@ -317,7 +319,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
                 `config.global_attention` decides.
             token_type_ids: `(batch, S)`, below `config.type_vocab_size`.
             position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
-            inputs_embeds: `(batch, S, hidden_size)`.
+            inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Raises:
@@ -421,9 +423,10 @@ class HfLongformerLMHead(nn.Module):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        size = config.embedding_size or config.hidden_size
+        self.dense = nn.Linear(config.hidden_size, size)
+        self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(size, config.vocab_size)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -482,12 +485,13 @@ class HfLongformerClassificationHead(nn.Module):
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.classifier_activation]
         self.dropout = nn.Dropout(_classifier_dropout(config))
         self.out_proj = nn.Linear(config.hidden_size, len(config.id2label or ()))
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         states = self.dropout(first_token_states(hidden_states, attention_mask))
-        return self.out_proj(self.dropout(torch.tanh(self.dense(states))))
+        return self.out_proj(self.dropout(self.activation(self.dense(states))))
 
 
 class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):

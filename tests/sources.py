@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer
-from transformers import BertConfig, BertTokenizer, PreTrainedModel, RobertaConfig, RobertaTokenizer
+from tokenizers import ByteLevelBPETokenizer, SentencePieceUnigramTokenizer
+from transformers import BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase, RobertaTokenizer
 
 HEADS = (
     "Model",
@@ -54,6 +54,48 @@ def bert_tokenizer(folder: Path) -> BertTokenizer:
     return tokenizer
 
 
+def sentencepiece_tokenizer(folder: Path, kind: str) -> PreTrainedTokenizerBase:
+    """A Unigram tokenizer with the special tokens, and their places, of XLM-RoBERTa or CamemBERT; for 128 tokens."""
+    trainer = SentencePieceUnigramTokenizer()
+    trainer.train_from_iterator(CORPUS, vocab_size=80, show_progress=False)
+    pieces = [tuple(piece) for piece in json.loads(trainer.to_str())["model"]["vocab"] if piece[0] != "<unk>"]
+    first = {
+        "XLMRoberta": ["<s>", "<pad>", "</s>", "<unk>"],
+        "Camembert": ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"],
+    }[kind]
+    vocab = [*((piece, 0.0) for piece in first), *pieces, ("<mask>", 0.0)]
+    return getattr(transformers, f"{kind}Tokenizer")(vocab=vocab, model_max_length=128)
+
+
+# model_type: prefix of its classes, maker of a tokenizer, rows in front of the positions, and fields of its config
+FAMILIES = {
+    "roberta": ("Roberta", roberta_tokenizer, 2, {"vocab_size": 301, "type_vocab_size": 1, "layer_norm_eps": 1e-5}),
+    "xlm-roberta": (
+        "XLMRoberta",
+        lambda folder: sentencepiece_tokenizer(folder, "XLMRoberta"),
+        2,
+        {"vocab_size": 143, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    ),
+    "camembert": (
+        "Camembert",
+        lambda folder: sentencepiece_tokenizer(folder, "Camembert"),
+        2,
+        {"vocab_size": 143, "type_vocab_size": 1, "bos_token_id": 5, "eos_token_id": 6},
+    ),
+    "data2vec-text": ("Data2VecText", roberta_tokenizer, 2, {"vocab_size": 301, "type_vocab_size": 1}),
+    "bert": ("Bert", bert_tokenizer, 0, {"vocab_size": 97, "type_vocab_size": 2, "layer_norm_eps": 1e-12}),
+    "distilbert": ("DistilBert", bert_tokenizer, 0, {"vocab_size": 97}),
+    "electra": ("Electra", bert_tokenizer, 0, {"vocab_size": 97, "type_vocab_size": 2, "embedding_size": 11}),
+    "longformer": (
+        "Longformer",
+        roberta_tokenizer,
+        2,
+        {"vocab_size": 301, "type_vocab_size": 1, "attention_window": [8, 16], "sep_token_id": 2, "pad_token_id": 1},
+    ),
+}
+DISTILBERT_SIZES = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "initializer_range": 0.2}
+
+
 def make_source(
     folder: Path,
     family: str = "roberta",
@@ -69,25 +111,20 @@ def make_source(
     Every weight is random, also those that a new model would have at 0 or 1: a weight that conversion forgot shows.
     """
     torch.manual_seed(7)
-    if family == "roberta":
-        tokenizer = roberta_tokenizer(folder)
-        config = RobertaConfig(
-            vocab_size=301, max_position_embeddings=positions + 2, type_vocab_size=1, layer_norm_eps=1e-5, **SIZES
-        )
-    else:
-        tokenizer = bert_tokenizer(folder)
-        config = BertConfig(
-            vocab_size=97, max_position_embeddings=positions, type_vocab_size=2, layer_norm_eps=1e-12, **SIZES
-        )
+    prefix, make_tokenizer, special_rows, fields = FAMILIES[family]
+    sizes = DISTILBERT_SIZES if family == "distilbert" else SIZES
+    config = getattr(transformers, f"{prefix}Config")(
+        **sizes, **fields, max_position_embeddings=positions + special_rows
+    )
     for name, value in overrides.items():
         setattr(config, name, value)
-    model = getattr(transformers, ("Roberta" if family == "roberta" else "Bert") + head)(config)
+    model = getattr(transformers, prefix + head)(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "LayerNorm.weight" in name else 0.0, 0.2)
+            parameter.normal_(1.0 if "LayerNorm.weight" in name or "layer_norm.weight" in name else 0.0, 0.2)
     model.to(dtype).save_pretrained(folder)
     if with_tokenizer:
-        tokenizer.save_pretrained(folder)
+        make_tokenizer(folder).save_pretrained(folder)
     return model.eval()
 
 

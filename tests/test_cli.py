@@ -69,7 +69,7 @@ def test_real_process_prints_no_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.strip() and "0/5" not in line]) == 1
+    assert len([line for line in done.stderr.splitlines() if line.strip() and "0/6" not in line]) == 1
 
 
 def damage_nothing_there(folder: Path) -> Path:
@@ -163,12 +163,12 @@ def damage_tokenizer(folder: Path) -> None:
         (damage_truncated, "damaged"),
         (damage_header, "damaged"),
         (damage_pickle_only, "--allow-pickle"),
-        (damage_other_family, "supported families (bert, roberta), got 'gpt2'"),
+        (damage_other_family, "'gpt2' cannot be converted, because it is a decoder: supported are bert,"),
         (damage_decoder, "only encoders"),
         (damage_other_head, "architecture must be one of RobertaModel, RobertaForMaskedLM"),
         (damage_no_architecture, "choose one with --architecture"),
         (damage_missing_weight, "output.dense.weight"),
-        (damage_wrong_size, "cannot be loaded as RobertaForMaskedLM"),
+        (damage_wrong_size, "must have the shape (38,), got (37,)"),
         (damage_missing_shard, "absent.safetensors"),
         (damage_shard_outside, "files of its own folder"),
         (damage_tokenizer, "tokenizer"),

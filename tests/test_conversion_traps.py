@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokeni
 
 import hf_longformer
 from hf_longformer.conversion import InputError, convert, export
-from hf_longformer.conversion.convert import extend_positions
+from hf_longformer.conversion.plan import extend_positions
 
 SMALL = {"max_length": 777, "attention_window": 16}
 POSITIONS = "longformer.embeddings.position_embeddings.weight"

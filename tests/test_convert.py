@@ -14,11 +14,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from sources import HEADS, edit_json, make_source
+from sources import FAMILIES, HEADS, edit_json, make_source
 from transformers import AutoModel, AutoTokenizer
 
 import hf_longformer
-from hf_longformer.conversion import GateError, InputError, convert, convert as convert_function, verify
+from hf_longformer.conversion import GateError, InputError, convert, verify
+from hf_longformer.conversion.plan import extend_positions
 
 SHARED = Path(__file__).parents[2] / "shared"
 CHAINS = {  # antibody sequences of the kind that each model was trained on
@@ -33,20 +34,23 @@ def measured(report: dict, name: str) -> float:
     return found
 
 
-@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEADS)
 def test_convert_every_head(family: str, head: str, tmp_path: Path) -> None:
     """Outputs of the source and of the reloaded result agree, compared here and not by the gate."""
     source = make_source(tmp_path / "source", family, head)
-    report = convert(tmp_path / "source", tmp_path / "output", **SMALL)
+    report = convert(tmp_path / "source", tmp_path / "output", max_length=777)
     assert all(check["passed"] for check in report["checks"])
-    result = getattr(hf_longformer, f"HfLongformer{head}").from_pretrained(tmp_path / "output", attention_window=260)
+    dense = {} if family == "longformer" else {"attention_window": 260}
+    result = getattr(hf_longformer, f"HfLongformer{head}").from_pretrained(tmp_path / "output", **dense)
     assert (tmp_path / "output" / "README.md").exists()
     generator = torch.Generator().manual_seed(3)
     shape = (2, 2, 130) if head == "ForMultipleChoice" else (2, 130)
-    input_ids = torch.randint(5, source.config.vocab_size, shape, generator=generator)
+    inputs = {"input_ids": torch.randint(5, source.config.vocab_size, shape, generator=generator)}
+    if family == "longformer":  # stock finds global tokens by itself only with its own number of separators
+        inputs["global_attention_mask"] = (torch.arange(130) % 50 == 0).long().expand(shape)
     with torch.no_grad():
-        theirs, ours = source(input_ids=input_ids), result.eval()(input_ids=input_ids)
+        theirs, ours = source(**inputs), result.eval()(**inputs)
     for name in ("last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"):
         if theirs.get(name) is not None:
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
@@ -165,7 +169,7 @@ def test_convert_drops_and_names_unused_weights(tmp_path: Path) -> None:
 def test_gate_catches_a_wrong_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions shifted by one row, the classic mistake: nothing is written, and the message says by how much."""
     make_source(tmp_path / "source")
-    module = sys.modules[convert_function.__module__]
+    module = sys.modules[extend_positions.__module__]
     right = module.extend_positions
     monkeypatch.setattr(module, "extend_positions", lambda *arguments: right(*arguments).roll(1, dims=0))
     with pytest.raises(GateError, match=r"position rows.*hidden states equal.*limit 0.0001") as caught:
@@ -212,7 +216,7 @@ def test_random_positions_are_a_baseline(tmp_path: Path) -> None:
     source = load_file(tmp_path / "source" / "model.safetensors")["roberta.embeddings.position_embeddings.weight"]
     assert torch.equal(table[:2], source[:2])
     assert not torch.equal(table[2:132], source[2:])
-    assert not [check for check in report["checks"] if "logits" in check["name"]]
+    assert measured(report, "logits equal the source's at 64 tokens, float32, on the source's positions") <= 1e-4
     assert "a baseline" in (tmp_path / "output" / "README.md").read_text()
 
 

@@ -1,0 +1,50 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reports of a conversion as lines to read."""
+
+from typing import Any
+
+GIGABYTE = 1e9
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """What a conversion would do: what `convert(…, dry_run=True)` returned, as lines."""
+    longest, rows, first = plan["source_max_length"], plan["position_rows"], plan["special_rows"]
+    windows = sorted(set(plan["window_each_side"]))
+    made = {
+        "copy": f"the source's {longest:,}, repeated {rows / longest:.4g} times",
+        "interpolate": f"the source's {longest:,}, stretched",
+        "random": "random, as in a new model",
+    }
+    lines = [
+        f"{plan['source_class']} → {plan['model_class']}",
+        f"  longest input   {longest:,} → {rows:,} tokens",
+        f"  window          {plan['attention_window']} in all, {', '.join(map(str, windows))} on each side, "
+        f"dilation {plan['attention_dilation']}",
+        f"  position rows   0 … {first - 1} special; {first} … {first + rows - 1} {made[plan['position_init']]}",
+        f"  weights         {plan['taken_over']} unchanged, 1 extended, {len(plan['cloned'])} cloned, "
+        f"{len(plan['zeros'])} of zeros, {len(plan['dropped_weights'])} dropped",
+        *(f"    cloned        {name}" for name in plan["cloned"][:6]),
+        *([f"    cloned        … {len(plan['cloned']) - 6} more"] if len(plan["cloned"]) > 6 else []),
+        *(f"    dropped       {name}" for name in plan["dropped_weights"]),
+        f"  global          {plan['global_projections'] or 'as in the source'}",
+        f"  tokenizer       {plan['tokenizer'] or 'none'}",
+        f"  parameters      {plan['parameters']:,}, {plan['dtype']}",
+        f"  on disk         {_size(plan['source_bytes'])} → {_size(plan['bytes'])}",
+        f"  memory          about {_size(plan['memory_bytes'])} beside the program itself, check included",
+        "nothing was written",
+    ]
+    return lines
+
+
+def bits_lines(report: dict[str, Any]) -> list[str]:
+    """What predicting masked tokens of a text cost before and after, as lines; none if it was not measured."""
+    return [
+        f"    {row['model']} at {row['tokens']:,} tokens: {row['bits_per_character']:.3f} bits per character, "
+        f"{row['bits_per_token']:.3f} per masked token"
+        for row in report["bits"]
+    ]
+
+
+def _size(number: int) -> str:
+    return f"{number / GIGABYTE:.2f} GB" if number >= GIGABYTE / 10 else f"{number / 1e6:.1f} MB"
