@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint bench conversions clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ lint: $(VENV)/installed ## Check style and types
 
 bench: $(VENV)/installed ## Measure against peers; writes benchmarks/results
 	$(BIN)/python -m hf_longformer.benchmarks.encoder
+
+conversions: $(VENV)/installed ## Convert every family; writes conversion/results.json and its tables
+	$(BIN)/python tests/measure_conversions.py $(REAL)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output

@@ -15,7 +15,7 @@ import hf_longformer
 from hf_longformer.model_cards import render_card
 
 from .bits import Bits, bits_of_text, read_text
-from .errors import GateError, InputError
+from .errors import GateError, InputError, first_line
 from .files import check_output, new_folder
 from .gate import failures, reference_outputs, run_gate
 from .plan import POSITION_INITS, Plan, empty_model, make_plan, target_config
@@ -25,7 +25,7 @@ from .weights import Weights
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEFAULT_LENGTH = 4096
+DEFAULT_LENGTH, LONGEST_LENGTH = 4096, 2**24  # tokens
 
 
 def convert(
@@ -83,7 +83,7 @@ def convert(
         GateError: If the result is not equal to the source. Nothing is written.
     """
     output = Path(output)
-    _check_options(attention_window, attention_dilation, position_init, dtype)
+    _check_options(max_length, attention_window, attention_dilation, position_init, dtype)
     check_output(output, overwrite, Path(source) if Path(source).is_dir() else None)
     progress("opening the source")
     opened = open_source(
@@ -111,7 +111,7 @@ def convert(
         progress("writing the model")
         write_model(plan, folder)
         if opened.tokenizer is not None:
-            save_tokenizer(opened.tokenizer, folder, length)
+            save_tokenizer(opened.tokenizer, folder, length, config.type_vocab_size)
         copy_modules(opened.root, folder, length, allow_pickle)
         checks = [] if reference is None else run_gate(plan, folder, reference, progress)
         bits = [] if text is None else measure_bits(plan, folder, text, progress)
@@ -180,14 +180,17 @@ def write_model(plan: Plan, folder: Path) -> None:
     """Writes config.json and weights; what does not change goes from file to file."""
     _settle_global_projections(plan)
     model: PreTrainedModel = empty_model(plan.source, plan.config)
-    model.load_state_dict({name: plan.weight(name) for name in plan.shapes}, strict=True, assign=True)
+    model.load_state_dict(plan.all_weights(), strict=True, assign=True)
     model.tie_weights()
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(folder)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
-    """Saves the source's tokenizer, as its own class, with every length limit on disk set to `max_length` tokens."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, token_types: int = 2) -> None:
+    """Saves the source's tokenizer, as its own class, with every length limit on disk set to `max_length` tokens.
+
+    It does not give token types to a model that has none: DistilBERT passes over BERT's, ours refuses them.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # tokenizer.json may carry the truncation and padding of the source's training
         backend.no_truncation()
@@ -195,7 +198,15 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
     before = tokenizer.model_max_length, tokenizer.init_kwargs.get("model_max_length")
     tokenizer.model_max_length = tokenizer.init_kwargs["model_max_length"] = max_length
     tokenizer.init_kwargs.pop("max_length", None)
-    tokenizer.save_pretrained(folder)
+    if token_types < 2 and "token_type_ids" in tokenizer.model_input_names:
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+    try:
+        tokenizer.save_pretrained(folder)
+    except OSError:  # a full disk, perhaps
+        raise
+    except Exception as error:  # whatever comes of settings that no tokenizer has ever had
+        raise InputError(f"the tokenizer of the source cannot be saved: {first_line(error)}") from error
     tokenizer.model_max_length, tokenizer.init_kwargs["model_max_length"] = before
 
 
@@ -235,9 +246,15 @@ def describe(plan: Plan) -> dict[str, Any]:
         "taken_over": len(plan.taken) - 1,
         "cloned": sorted(f"{origin} → {name}" for name, origin in plan.made.items() if origin and name in stored),
         "zeros": sorted(name for name, origin in plan.made.items() if not origin),
-        # The weights are mapped from files; the check runs source and result one after the other, in float32.
-        "memory_bytes": int(1.1 * max(size, parameters * 4)),
+        "memory_bytes": _memory(plan, size, parameters * plan.dtype.itemsize),
     }
+
+
+def _memory(plan: Plan, source_bytes: int, result_bytes: int) -> int:
+    """Weights are mapped from files, source and result one after the other; the largest is widened and compared."""
+    largest = max(torch.Size(shape).numel() for shape in plan.shapes.values())
+    cast = result_bytes if plan.dtype != plan.source.weights.dtype else 0
+    return max(result_bytes + 2 * largest * torch.float32.itemsize, source_bytes + cast)
 
 
 def _settle_global_projections(plan: Plan) -> None:
@@ -253,8 +270,11 @@ def _bits_row(model: str, bits: Bits) -> dict[str, Any]:
 
 
 def _check_options(
-    attention_window: int | None, attention_dilation: int | None, position_init: str, dtype: str
+    max_length: int | None, attention_window: int | None, attention_dilation: int | None, position_init: str, dtype: str
 ) -> None:
+    largest = max(one or 0 for one in (max_length, attention_window, attention_dilation))
+    if largest > LONGEST_LENGTH:
+        raise InputError(f"--max-length, window and dilation can be {LONGEST_LENGTH:,} tokens at most, got {largest:,}")
     try:
         window = 512 if attention_window is None else attention_window
         hf_longformer.WindowPattern(window, 1 if attention_dilation is None else attention_dilation)
@@ -274,6 +294,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "from_hub": source.revision is not None,
         "source_class": source.class_name,
         "source_max_length": source.max_length,
+        "source_is_long": source.family.is_long,
         "model_class": f"HfLongformer{source.head}",
         "max_length": config.max_length_tokens,
         "attention_window": config.attention_window,

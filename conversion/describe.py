@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports of a conversion as lines to read."""
 
+import re
 from typing import Any
 
 GIGABYTE = 1e9
@@ -24,8 +25,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"  position rows   0 … {first - 1} special; {first} … {first + rows - 1} {made[plan['position_init']]}",
         f"  weights         {plan['taken_over']} unchanged, 1 extended, {len(plan['cloned'])} cloned, "
         f"{len(plan['zeros'])} of zeros, {len(plan['dropped_weights'])} dropped",
-        *(f"    cloned        {name}" for name in plan["cloned"][:6]),
-        *([f"    cloned        … {len(plan['cloned']) - 6} more"] if len(plan["cloned"]) > 6 else []),
+        *(f"    cloned        {name}" for name in sorted({re.sub(r"[.]\d+[.]", ".*.", one) for one in plan["cloned"]})),
         *(f"    dropped       {name}" for name in plan["dropped_weights"]),
         f"  global          {plan['global_projections'] or 'as in the source'}",
         f"  tokenizer       {plan['tokenizer'] or 'none'}",

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,23 @@ def check_output(output: Path, overwrite: bool, source: Path | None = None) -> N
     is_checkpoint = output.is_dir() and ((output / "config.json").exists() or not any(output.iterdir()))
     if not is_checkpoint or output.is_symlink():
         raise InputError(f"--overwrite replaces checkpoint folders only, got {output}, which is none")
+
+
+def check_readable(folder: Path, patterns: Iterable[str]) -> None:
+    """Refuses files that a library would wait for, pass over or read without end: pipes, devices, broken links, holes.
+
+    Args:
+        folder: Where they are.
+        patterns: What they are called; not all need to be there.
+
+    Raises:
+        InputError: If one is no file, or too large for what it is.
+    """
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        if not path.is_file():
+            raise InputError(f"{path.name} must be a file in {folder}, got a folder, a pipe, a device or a broken link")
+        if path.stat().st_size > LARGEST_JSON:
+            raise InputError(f"{path.name} must have a sensible size, got {path.stat().st_size:,} bytes in {folder}")
 
 
 def read_json(path: Path, kind: type = dict) -> Any:

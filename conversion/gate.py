@@ -16,7 +16,7 @@ from hf_longformer import HfLongformerConfig
 from .errors import InputError, first_line
 from .plan import Plan, target_class
 from .sentence_modules import read_modules
-from .source import Source, load_model, load_tokenizer
+from .source import Source, load_model, load_tokenizer, refusing
 
 LONGEST_COMPARISON, SHORT = 4096, 64  # tokens
 EMBEDDING_TOLERANCE = 1e-5
@@ -27,6 +27,7 @@ OUTPUTS = {
     "pooler_output": "pooled outputs",
 }
 TOLERANCE = 1e-4  # largest difference, in float32, of hidden states and of head outputs
+LARGEST_ERROR = TOLERANCE / 3  # of the source's own rounding: the result's may be twice that, and both count
 SAMPLE_TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
     "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich – naïve café, 1,234.56 €.",
@@ -62,14 +63,18 @@ def reference_outputs(plan: Plan) -> Reference:
     Raises:
         InputError: If the source cannot be loaded or cannot be run.
     """
-    model: Any = load_model(plan.source)
+    model = load_model(plan.source)
     length = min(plan.source.max_length, LONGEST_COMPARISON)
     short_length = min(length, SHORT)
     try:
-        model = model.to(plan.dtype).float()
-        return Reference(*_outputs(plan, model, length, short_length), length, short_length)
+        model = compute_in(torch.float32, model.to(plan.dtype))  # type: ignore[arg-type]
+        reference = Reference(*_outputs(plan, model, length, short_length), length, short_length)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         raise InputError(f"{plan.source.name} cannot be run as it is: {first_line(error)}") from error
+    for name, output in (reference.long | reference.short).items():
+        if not output.isfinite().all():
+            raise InputError(f"outputs must be finite numbers, got NaN or infinity in the {name} of {plan.source.name}")
+    return reference
 
 
 def run_gate(plan: Plan, folder: Path, reference: Reference, progress: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -92,9 +97,15 @@ def run_gate(plan: Plan, folder: Path, reference: Reference, progress: Callable[
     checks += _check_outputs(plan, folder, reference)
     progress("checking the tokenizer")
     checks += _check_tokenizer(plan.source, folder, plan.config)
-    checks += _check_embeddings(plan.source, folder)
+    checks += _check_embeddings(plan, folder)
     progress(f"encoding {plan.config.max_length_tokens:,} tokens")
-    return checks + _check_long_input(_reload(plan, folder, dtype="auto")[0])
+    model, _ = _reload(plan, folder, dtype="auto")
+    if model.dtype == torch.float16:  # which not every CPU multiplies
+        model = compute_in(torch.bfloat16, model)
+    checks += _check_long_input(model)
+    if failures(checks) and not failures(checks[:3]):  # the weights are right, and what they compute is not
+        _check_certainty(plan, reference)
+    return checks
 
 
 def failures(checks: list[dict[str, Any]]) -> list[str]:
@@ -176,10 +187,10 @@ def _check_positions(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
 
 @torch.no_grad()
 def _check_outputs(plan: Plan, folder: Path, reference: Reference) -> list[dict[str, Any]]:
-    model, _ = _reload(plan, folder, dtype=torch.float32, **_same_attention(plan))
+    model = compute_in(torch.float32, _reload(plan, folder, dtype="auto", **_same_attention(plan))[0])
     if plan.position_init != "copy":  # everything but the positions is compared, on the source's own
         table = _base(model).embeddings.position_embeddings.weight
-        old = plan.source.weights.read(plan.source.position_table).to(plan.dtype).float()
+        old = plan.source.weights.read(plan.source.position_table).to(plan.dtype).to(table.dtype)
         rows = old[plan.source.first_position :]
         table[plan.config.first_position :][: len(rows)] = rows
     outputs = _outputs(plan, model, reference.length, reference.short_length)
@@ -210,13 +221,13 @@ def _outputs(
     head, base = plan.source.head, _base(model)
     inputs = _sample_inputs(plan, length)
     real = inputs["attention_mask"].bool()
-    outputs = base(**inputs)
+    outputs = base(**inputs, return_dict=True)  # whatever config.json says
     long = {"last hidden states": outputs.last_hidden_state[real]}
     inputs = _sample_inputs(plan, short_length)
     real = inputs["attention_mask"].bool()
     if head == "ForMultipleChoice":
         inputs = {name: tensor[None] for name, tensor in inputs.items()}
-    outputs = model(**inputs, output_hidden_states=True)
+    outputs = model(**inputs, output_hidden_states=True, return_dict=True)
     short = {"hidden states": torch.stack([states[real] for states in outputs.hidden_states[1:]])}
     for name, title in OUTPUTS.items():
         if outputs.get(name) is not None and not (name == "pooler_output" and plan.source.lacks_pooler):
@@ -253,13 +264,22 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
     tokenizer = load_tokenizer(folder)
     if tokenizer is None:
         return [_check("tokenizer", False, "the source has one and the result has none")]
-    kept, read = (
-        [one(text, truncation=False, padding=False, verbose=False)["input_ids"] for text in SAMPLE_TEXTS]
-        for one in (source.tokenizer, tokenizer)
-    )
-    same = type(tokenizer) is type(source.tokenizer) and kept == read
+    whole: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False}
     words = max(WORDS_FOR_TRUNCATION, 2 * config.max_length_tokens)
-    length = len(tokenizer(" ".join(["the"] * words), truncation=True)["input_ids"])
+    long_text = " ".join(["the"] * words)
+    with refusing(f"the tokenizer of {source.name} cannot be used"):
+        kept, read = (
+            [one(text, **whole)["input_ids"] for text in SAMPLE_TEXTS] for one in (source.tokenizer, tokenizer)
+        )
+        length = len(tokenizer(long_text, truncation=True)["input_ids"])
+        if length < config.max_length_tokens and len(source.tokenizer(long_text, **whole)["input_ids"]) == length:
+            raise InputError(f"tokenizers must read words, got {length} tokens for {words:,} words by {source.name}'s")
+    if not source.family.counts_from_padding and any(config.pad_token_id in ids for ids in kept):
+        raise InputError(
+            f"padding must not stand for words, since the result counts positions without it, got pad_token_id "
+            f"{config.pad_token_id} for text by the tokenizer of {source.name}"
+        )
+    same = type(tokenizer) is type(source.tokenizer) and kept == read
     limits = (length, tokenizer.model_max_length)
     return [
         _check("tokenizer is of the same class and gives the same ids", same, type(tokenizer).__name__),
@@ -272,20 +292,23 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
     ]
 
 
-def _check_embeddings(source: Source, folder: Path) -> list[dict[str, Any]]:
+def _check_embeddings(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """For a sentence-transformers folder: the embeddings of short texts, made by that library on both sides."""
-    if not read_modules(source.root):
+    source = plan.source
+    source = plan.source
+    if not read_modules(source.root) or plan.position_init != "copy":
         return []
     name = "embeddings of short texts equal the source's"
     if importlib.util.find_spec("sentence_transformers") is None:
         return [_check(name, True, "not compared: sentence-transformers is not installed")]
     from sentence_transformers import SentenceTransformer
 
+    options: dict[str, Any] = {"device": "cpu", "local_files_only": True}
     try:
-        theirs, ours = (
-            SentenceTransformer(str(place), device="cpu", local_files_only=True).float().encode(list(SAMPLE_TEXTS))
-            for place in (source.root, folder)
-        )
+        original = SentenceTransformer(str(source.root), **options)
+        result = SentenceTransformer(str(folder), config_kwargs=_same_attention(plan), **options)
+        result.max_seq_length = original.max_seq_length  # where one text is cut, the other is
+        theirs, ours = (one.to(plan.dtype).float().encode(list(SAMPLE_TEXTS)) for one in (original, result))
     except Exception as error:  # whatever that library makes of damaged modules
         raise InputError(f"{source.name} cannot be used by sentence-transformers: {first_line(error)}") from error
     difference = float(abs(theirs - ours).max())
@@ -295,8 +318,6 @@ def _check_embeddings(source: Source, folder: Path) -> list[dict[str, Any]]:
 @torch.no_grad()
 def _check_long_input(model: Any) -> list[dict[str, Any]]:
     base, config = _base(model), model.config
-    if model.dtype == torch.float16:
-        base = base.float()  # not every CPU multiplies it
     length = config.max_length_tokens
     first_word = config.first_position
     words = torch.arange(first_word, first_word + length + 1) % (config.vocab_size - first_word) + first_word
@@ -316,6 +337,56 @@ def _check_long_input(model: Any) -> list[dict[str, Any]]:
     refused = f"{length + 1} tokens" in refusal and str(length) in refusal
     checks.append(_check(f"{length + 1:,} tokens are refused readably", refused, refusal))
     return checks
+
+
+@torch.no_grad()
+def _check_certainty(plan: Plan, reference: Reference) -> None:
+    """Refuses a source whose own rounding errors leave nothing to compare: damaged numbers make the largest ones."""
+    model = compute_in(torch.float64, load_model(plan.source).to(plan.dtype))  # type: ignore[arg-type]
+    exact = _outputs(plan, model, reference.length, reference.short_length)
+    for outputs, rounded in zip(exact, (reference.long, reference.short), strict=True):
+        for name, output in outputs.items():
+            error = float((output - rounded[name]).abs().max())
+            if not error <= LARGEST_ERROR:
+                raise InputError(
+                    f"outputs must be certain to {LARGEST_ERROR:.1g} in float32 to be compared, got rounding errors of "
+                    f"{error:.2g} in the {name} of {plan.source.name}: some of its weights are far too large"
+                )
+    config, length = plan.config, plan.source.max_length
+    model = compute_in(torch.float32, load_model(plan.source).to(plan.dtype))  # type: ignore[arg-type]
+    words = torch.arange(config.max_length_tokens) % (config.vocab_size - config.first_position) + config.first_position
+    if not all(_base(model)(piece[None]).last_hidden_state.isfinite().all() for piece in words.split(length)):
+        raise InputError(f"outputs must be finite numbers, got NaN or infinity for some words of {plan.source.name}")
+
+
+def compute_in(dtype: torch.dtype, model: Any) -> Any:
+    """Makes a model compute in another dtype, in which only the layer at work is held in memory.
+
+    Args:
+        dtype: To compute in.
+        model: Any encoder, changed in place.
+    """
+    if model.dtype == dtype:
+        return model
+    layers = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    inside = {id(parameter) for parameter in layers.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in inside:
+            parameter.data = parameter.data.to(dtype)
+    stored: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    def cast(layer: torch.nn.Module, inputs: Any) -> None:
+        stored.update({parameter: parameter.data for parameter in layer.parameters()})
+        layer.to(dtype)
+
+    def put_back(layer: torch.nn.Module, inputs: Any, outputs: Any) -> None:
+        for parameter in layer.parameters():
+            parameter.data = stored.pop(parameter)
+
+    for layer in layers:
+        layer.register_forward_pre_hook(cast)
+        layer.register_forward_hook(put_back)
+    return model
 
 
 def _base(model: PreTrainedModel) -> Any:

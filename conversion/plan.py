@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a conversion will do, weight by weight, decided by names and shapes before a number is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 import hf_longformer
 from hf_longformer import HfLongformerConfig
@@ -69,7 +71,7 @@ class Plan:
             InputError: If the source's cannot be read.
         """
         if name not in self.taken:
-            return self._made(name)
+            return self._made(name, self.weight)
         tensor = self.source.weights.read(self.taken[name])
         if name == self.positions:
             tensor = extend_positions(
@@ -83,9 +85,22 @@ class Plan:
             )
         return tensor.to(self.dtype)
 
-    def _made(self, name: str) -> torch.Tensor:
+    def all_weights(self) -> dict[str, torch.Tensor]:
+        """All of the new weights, everything of the source read once.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        with self.source.weights.held():
+            taken = {name: self.weight(name) for name in self.taken}
+        return {name: taken[name] if name in taken else self._made(name, taken.__getitem__) for name in self.shapes}
+
+    def _made(self, name: str, weight: Callable[[str], torch.Tensor]) -> torch.Tensor:
         origin = self.made[name]
-        return self.weight(origin).clone() if origin else torch.zeros(self.shapes[name], dtype=self.dtype)
+        if not origin:
+            return torch.zeros(self.shapes[name], dtype=self.dtype)
+        tied = self.config.tie_word_embeddings and "_global." not in name
+        return weight(origin) if tied else weight(origin).clone()
 
     def settle_ties(self) -> None:
         """Keeps a language model's output layer of its own where it is not what the configuration ties it to."""
@@ -105,7 +120,7 @@ def target_class(head: str) -> Any:
 def empty_model(source: Source, config: HfLongformerConfig) -> PreTrainedModel:
     """The new model without numbers: names and shapes only."""
     options = {"add_pooling_layer": not source.lacks_pooler} if source.head == "Model" else {}
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         return target_class(source.head)(config, **options)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .files import read_json
+from .files import check_readable, read_json
 
 MODULES, ENCODER_SETTINGS = "modules.json", "sentence_bert_config.json"
 SETTINGS = ("config_sentence_transformers.json",)
 LIBRARY = "sentence_transformers."
+LONGEST_PATH = 200  # characters
 
 
 def read_modules(root: Path) -> list[dict[str, Any]]:
@@ -26,11 +27,11 @@ def read_modules(root: Path) -> list[dict[str, Any]]:
     modules = read_json(root / MODULES, list)
     for module in modules:
         path, kind = (module.get("path"), module.get("type")) if isinstance(module, dict) else (None, None)
-        if not isinstance(path, str) or not isinstance(kind, str):
+        if not isinstance(path, str) or not isinstance(kind, str) or not f"{path}{kind}".isprintable():
             raise InputError(f"{MODULES} must name path and type of every module, got {module!r}")
         if not kind.startswith(LIBRARY):
             raise InputError(f"modules must be those of sentence-transformers, got {kind!r}, which is code of its own")
-        if path and (Path(path).name != path or path in (".", "..")):
+        if path and (Path(path).name != path or path in (".", "..") or len(path) > LONGEST_PATH):
             raise InputError(f"{MODULES} must name folders inside its own, got {path!r}")
     if not modules or not modules[0]["type"].endswith(".Transformer"):
         raise InputError(f"the first module must be a Transformer, got {[module['type'] for module in modules][:1]}")
@@ -45,6 +46,16 @@ def encoder_folder(root: Path) -> Path:
     """
     modules = read_modules(root)
     return root / modules[0]["path"] if modules else root
+
+
+def check_modules(root: Path) -> None:
+    """Refuses modules that sentence-transformers would wait for, or read without end.
+
+    Raises:
+        InputError: As `read_modules` and `check_readable`.
+    """
+    for module in read_modules(root):
+        check_readable(root / module["path"], ("*config*.json", "README.md"))
 
 
 def copy_modules(root: Path, folder: Path, max_length: int, allow_pickle: bool = False) -> None:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding and opening a source checkpoint, with a sentence for everything that can be wrong with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,21 @@ from hf_longformer import HfLongformerConfig
 
 from .errors import InputError, first_line
 from .families import SourceFamily, check_head, find_family, find_head
-from .files import read_json
-from .sentence_modules import encoder_folder
+from .files import check_readable, read_json
+from .sentence_modules import check_modules, encoder_folder
 from .weights import Weights
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.bpe", "*.codes"),
     "tokenizer_config.json",
 )
+# What Transformers reads besides, if it is there.
+OTHER_FILES = (
+    *("*config*.json", "vocab.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    "tekken.json",
+)
+WIDEST_WINDOW = 4096  # tokens, of sources for shorter texts
+LARGEST_TOKEN_ID = 2**24  # libraries count up to it
 # Data only: no code of a repository is ever fetched.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.bpe", "*.codes", "README.md"]
 NOT_NEEDED = ["onnx/*", "openvino/*", "checkpoint-*/*"]
@@ -163,12 +172,23 @@ def load_tokenizer(folder: Path, config: PreTrainedConfig | None = None) -> PreT
     if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
         return None
     known = {} if config is None else {"config": config}
+    with refusing(f"the tokenizer of {folder} cannot be loaded"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **known)
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        if largest > LARGEST_TOKEN_ID:
+            raise InputError(f"the tokenizer of {folder} must number its tokens one after the other, got {largest:,}")
+        return tokenizer
+
+
+@contextmanager
+def refusing(sentence: str) -> Iterator[None]:
+    """Turns whatever a tokenizer makes of damaged files into an `InputError` that begins with `sentence`."""
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **known)
-    except BaseException as error:  # the tokenizers library panics on some damaged files, past Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+        yield
+    except BaseException as error:  # the tokenizers library panics on some of them, past Exception
+        if isinstance(error, (InputError, KeyboardInterrupt, SystemExit, MemoryError)):
             raise
-        raise InputError(f"the tokenizer of {folder} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{sentence}: {first_line(error)}") from error
 
 
 def open_source(
@@ -193,6 +213,8 @@ def open_source(
     """
     root, commit = find_folder(source, revision, local_files_only, allow_pickle)
     folder = encoder_folder(root)
+    check_modules(root)
+    check_readable(folder, (*TOKENIZER_FILES, *OTHER_FILES))
     content = read_json(folder / "config.json")
     family = find_family(content, architecture)
     content = family.prepare(content)
@@ -202,7 +224,9 @@ def open_source(
     config = _load_config(content, class_name)
     check_head(config, family, head)
     tokenizer = load_tokenizer(folder, config)
-    return Source(source, commit, root, folder, family, class_name, head, config, weights, tokenizer, allow_pickle)
+    opened = Source(source, commit, root, folder, family, class_name, head, config, weights, tokenizer, allow_pickle)
+    _check_windows(opened)
+    return opened
 
 
 def load_model(source: Source) -> PreTrainedModel:
@@ -247,10 +271,22 @@ def _class_of(name: str) -> Any:
 def _load_config(content: dict[str, Any], class_name: str) -> PreTrainedConfig:
     if content.get("quantization_config"):
         raise InputError("quantized weights cannot be converted, got a config.json with quantization_config")
+    for name in ("id2label", "label2id"):
+        if not isinstance(content.get(name, {}), dict):
+            raise InputError(f"{name} of config.json must be an object with one entry per label, got {content[name]!r}")
     try:
         return _class_of(class_name).config_class.from_dict(content)
     except Exception as error:  # strict dataclasses have exceptions of their own
         raise InputError(f"config.json cannot be used: {first_line(error)}") from error
+
+
+def _check_windows(source: Source) -> None:
+    """Refuses windows that no text of the source can fill: stock Longformer pads every text to a whole window."""
+    windows = getattr(source.config, "attention_window", 0) if source.family.is_long else 0
+    largest = max(windows, default=0) if isinstance(windows, list) else windows
+    limit = max(2 * source.max_length, WIDEST_WINDOW)
+    if largest > limit:
+        raise InputError(f"attention_window of config.json must be at most {limit} for this source, got {largest}")
 
 
 def _check_sizes(content: dict[str, Any], family: SourceFamily, weights: Weights) -> None:

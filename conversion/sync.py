@@ -12,6 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from hf_longformer.model_cards import GLOBAL_PROJECTIONS
+
 from .errors import InputError
 from .files import check_output, new_folder, read_json
 from .source import load_converted_config
@@ -76,7 +78,7 @@ def _record(folder: Path) -> None:
             (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     card = folder / "README.md"
     if card.exists():
-        line = "| global projections | synced: copied from the local ones after training |"
+        line = f"| global projections | {GLOBAL_PROJECTIONS['synced']} |"
         text = card.read_text(encoding="utf-8")
         text = CARD_LINE.sub(line, text) if CARD_LINE.search(text) else f"{text.rstrip()}\n\n| | |\n|---|---|\n{line}\n"
         card.write_text(text, encoding="utf-8")

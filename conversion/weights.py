@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weights of a checkpoint: their names, shapes and dtypes first, their numbers one by one and only when read."""
 
+import mmap
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from .errors import InputError, first_line
 from .files import read_json
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+LONGEST_NAME = 256
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 # Buffers that old checkpoints stored, and that follow from the configuration.
@@ -60,6 +63,7 @@ class Weights(Mapping[str, StoredWeight]):
     def __init__(self, folder: Path, allow_pickle: bool = False) -> None:
         self.files = find_files(folder, allow_pickle)
         self.pickled: dict[str, torch.Tensor] = {}
+        self._open: dict[Path | None, Any] = {}
         if self.files[0].suffix == ".safetensors":
             found = [weight for file in self.files for weight in _read_header(file)]
         else:
@@ -98,13 +102,33 @@ class Weights(Mapping[str, StoredWeight]):
         """
         weight = self._stored[name]
         try:
-            tensor = self.pickled[weight.name] if weight.file is None else _read(weight)
-            finite = bool(tensor.isfinite().all())
+            tensor = self.pickled[weight.name] if weight.file is None else self._from_file(weight)
+            finite = not tensor.numel() or all(bool(end.isfinite()) for end in tensor.aminmax())
         except (SafetensorError, OSError, RuntimeError) as error:
             raise InputError(f"{name} cannot be read: {error}") from error
         if not finite:
             raise InputError(f"weights must be finite numbers, got NaN or infinity in {name}")
         return tensor
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the files open inside the block: faster, but what was read stays in memory until its end."""
+        with ExitStack() as files:
+            self._open = {file: files.enter_context(safe_open(file, framework="pt")) for file in self._safetensors}
+            try:
+                yield
+            finally:
+                self._open = {}
+
+    @property
+    def _safetensors(self) -> list[Path]:
+        return [] if self.pickled else self.files
+
+    def _from_file(self, weight: StoredWeight) -> torch.Tensor:
+        if weight.file in self._open:
+            return self._open[weight.file].get_tensor(weight.name)
+        with safe_open(weight.file, framework="pt") as tensors:
+            return tensors.get_tensor(weight.name)
 
 
 def find_files(folder: Path, allow_pickle: bool = False) -> list[Path]:
@@ -135,9 +159,14 @@ def find_files(folder: Path, allow_pickle: bool = False) -> list[Path]:
 def _shards(index: Path) -> list[str]:
     shards = read_json(index).get("weight_map")
     names = list(shards.values()) if isinstance(shards, dict) else []
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise InputError(f"{index.name} must name files of its own folder in weight_map, got {str(names)[:200]}")
+    wrong = [name for name in names if not isinstance(name, str) or Path(name).name != name or not _can_be_file(name)]
+    if not names or wrong:
+        raise InputError(f"{index.name} must name files of its own folder in weight_map, got {wrong[:3] or shards!r}")
     return sorted(set(names))
+
+
+def _can_be_file(name: str) -> bool:
+    return name.isprintable() and len(name) < LONGEST_NAME
 
 
 def _read_header(file: Path) -> list[StoredWeight]:
@@ -152,22 +181,32 @@ def _read_header(file: Path) -> list[StoredWeight]:
         raise InputError(f"{file.name} must be a whole safetensors file, got a damaged one: {error}") from error
 
 
-def _read(weight: StoredWeight) -> torch.Tensor:
-    with safe_open(weight.file, framework="pt") as tensors:
-        return tensors.get_tensor(weight.name)
-
-
 def _unpickle(files: list[Path]) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     for file in files:
         try:
+            _check_pickle(file)
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
         except Exception as error:  # whatever a damaged or hostile pickle leads to
             raise InputError(f"{file.name} cannot be loaded: {first_line(error)}") from error
         if not isinstance(content, dict):
             raise InputError(f"{file.name} must hold weights by name, got {type(content).__name__}")
+        odd = [name for name in content if not isinstance(name, str) or not name.isprintable()]
+        if odd:
+            raise InputError(f"{file.name} must hold weights by name, got {odd[0]!r} for a name")
         weights |= {name: one for name, one in content.items() if isinstance(one, torch.Tensor)}
     return weights
+
+
+def _check_pickle(file: Path) -> None:
+    """Refuses what makes PyTorch's restricted loader take any amount of memory, and what no weights need."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"\nbytearray\n") >= 0:
+            raise InputError("weights need no byte arrays, got one")
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise InputError("weights must be stored as they are, got compressed ones")
 
 
 def _todays_name(name: str) -> str:

@@ -6,6 +6,7 @@ import enum
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,7 +258,8 @@ def _quiet() -> None:
     """Leaves the terminal to this program: no bars and remarks of the libraries underneath."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
-    for name in ("huggingface_hub", "hf_longformer"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("huggingface_hub", "hf_longformer", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -150,6 +150,9 @@ class HfLongformerConfig(PreTrainedConfig):
                 "hidden_size must be a multiple of num_attention_heads, "
                 f"got hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads}"
             )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         _check_windows(self)
         _check_dilations(self)
         if self.position_embedding_type != "absolute":

@@ -8,13 +8,24 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 TEMPLATE = Path(__file__).with_name("template.md")
+LARGEST_CARD = 2**24  # bytes
 PIPELINES = {
     "Model": "feature-extraction",
     "ForMaskedLM": "fill-mask",
     "ForSequenceClassification": "text-classification",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
-    "ForMultipleChoice": "multiple-choice",
+    "ForMultipleChoice": None,  # the Hub has no such task
+}
+POSITIONS = {
+    "copy": "the source's {:,} rows, repeated",
+    "interpolate": "the source's {:,} rows, stretched over all",
+    "random": "random: a baseline, not a model to use",
+}
+GLOBAL_PROJECTIONS = {
+    "copied": "copied from the local ones, not trained",
+    "synced": "synced: copied from the local ones after training",
+    "trained": "trained: other than the local ones",
 }
 
 
@@ -25,29 +36,41 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
         report: What `convert` returned.
         source_card: The README.md of the source, whose licence and language are taken over if it names them.
     """
-    kept = _metadata(source_card)
     head = report["model_class"].removeprefix("HfLongformer")
+    is_sentence_encoder = report["sentence_transformers"]
     data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=PIPELINES[head],
+        library_name="sentence-transformers" if is_sentence_encoder else "transformers",
+        pipeline_tag="sentence-similarity" if is_sentence_encoder else PIPELINES[head],
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=report["source"] if report["from_hub"] else None,
-        **kept,
+        **_metadata(source_card),
     )
     checks = [{**check, "measured": _as_text(check["measured"])} for check in report["checks"]]
-    facts = {**report, "checks": checks, "parameters": f"{report['parameters']:,}"}
+    facts = {
+        **report,
+        "checks": checks,
+        "parameters": f"{report['parameters']:,}",
+        "positions": POSITIONS[report["position_init"]].format(report["source_max_length"]),
+        "global_state": GLOBAL_PROJECTIONS[report["global_projections"]],
+    }
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)
 
 
 def _metadata(card: Path | None) -> dict[str, Any]:
     """Licence and language of a card; nothing if there is no card or its metadata cannot be read."""
-    if card is None or not card.is_file():
+    if card is None or not card.is_file() or card.stat().st_size > LARGEST_CARD:
         return {}
     try:
         data = ModelCard.load(card).data.to_dict()
-    except (ValueError, OSError):
+    except Exception:  # whatever people write above their cards
         return {}
-    return {name: data[name] for name in ("license", "language") if data.get(name)}
+    return {name: data[name] for name in ("license", "language") if _is_name(data.get(name))}
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is text, or a list of texts, as a licence or languages are."""
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text.isprintable() for text in texts)
 
 
 def _as_text(measured: Any) -> str:

@@ -60,6 +60,45 @@ def test_convert_verify_export(command, source: Path, tmp_path: Path) -> None:
     assert command("export", tmp_path / "output", tmp_path / "stock", "--format", "transformers").code == 0
 
 
+def test_convert_dry_run(command, source: Path, tmp_path: Path) -> None:
+    done = command("convert", source, tmp_path / "output", "--dry-run", *SMALL)
+    assert done.code == 0
+    for words in ("130 → 777 tokens", "16 in all, 8 on each side", "2 … 778 the source's 130, repeated", "12 cloned"):
+        assert words in done.out, words
+    assert done.out.splitlines()[-1] == "nothing was written"
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_convert_eval_text(command, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    done = command("convert", source, tmp_path / "output", "--eval-text", tmp_path / "text.txt", *SMALL)
+    assert done.code == 0
+    lines = [line for line in done.out.splitlines() if "bits per character" in line]
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "source at 130 tokens",
+        "result at 130 tokens",
+        "result at 777 tokens",
+    ]
+
+
+def test_sync_global(command, source: Path, tmp_path: Path) -> None:
+    assert command("convert", source, tmp_path / "output", *SMALL).code == 0
+    done = command("sync-global", tmp_path / "output")
+    assert (done.code, done.out.split(",")[0]) == (0, "0 of 12 global projections changed")
+    assert command("sync-global", tmp_path / "output", tmp_path / "synced").code == 0
+    refused = command("sync-global", tmp_path / "output", tmp_path / "synced")
+    assert refused.code == 2
+    assert "--overwrite replaces it" in refused.sentence
+    assert command("sync-global", source).code == 2
+
+
+def test_push_uploads_only_what_was_proven(command, source: Path, tmp_path: Path) -> None:
+    done = command("convert", source, tmp_path / "output", "--no-verify", "--push-to-hub", "someone/model", *SMALL)
+    assert done.code == 2
+    assert "uploads what was proven" in done.sentence
+    assert not (tmp_path / "output").exists()
+
+
 def test_real_process_prints_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from hf_longformer.cli import main; main()", "verify", tmp_path, tmp_path],
@@ -192,6 +231,8 @@ def test_convert_bad_source(damage, words: str, command, source: Path, tmp_path:
         (("--max-length", 777, "--attention-window", 15), "even number of at least 2"),
         (("--max-length", 777, "--attention-window", 0), "even number of at least 2"),
         (("--max-length", 777, "--attention-dilation", 0), "at least 1"),
+        (("--max-length", 777, "--attention-window", 10**30), "can be 16,777,216 tokens at most"),
+        (("--max-length", 10**12), "can be 16,777,216 tokens at most"),
         (("--max-length", 777, "--architecture", "RobertaForCausalLM"), "architecture must be one of"),
     ],
 )

@@ -184,7 +184,10 @@ def test_t15_window_is_the_total_width(tmp_path: Path) -> None:
 
 def test_t18_card_says_what_the_global_projections_are(tmp_path: Path) -> None:
     convert_small(tmp_path)
-    assert "| global projections | copied from the local ones |" in (tmp_path / "output" / "README.md").read_text()
+    assert (
+        "| global projections | copied from the local ones, not trained |"
+        in (tmp_path / "output" / "README.md").read_text()
+    )
 
 
 def test_t19_result_is_a_type_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`conversion/README.md`: its commands run, its tables are those of `conversion/results.json`, and those are good."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from measure_conversions import README, RESULTS, fill
+from sources import FAMILIES, HEADS, make_source
+
+from hf_longformer.conversion.families import FAMILIES as SUPPORTED
+
+TEXT = README.read_text(encoding="utf-8")
+MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
+def test_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    make_source(tmp_path / "FacebookAI" / "xlm-roberta-base", "xlm-roberta", "ForMaskedLM")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    for code in re.findall(r"^```bash\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL):
+        done = subprocess.run(
+            ["/bin/bash", "-ec", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "synced" in (tmp_path / "xlm-r-4096" / "config.json").read_text()
+
+
+def test_tables_are_those_of_the_results() -> None:
+    assert fill(TEXT, MEASURED) == TEXT
+    assert TEXT.count("<!-- end -->") == 4
+
+
+def test_every_family_and_head_was_measured() -> None:
+    small = [row for row in MEASURED["families"] if row["name"] == "random weights"]
+    assert len(small) == len(FAMILIES) * len(HEADS)
+    assert set(SUPPORTED) == {*FAMILIES, "hf_longformer"}
+    assert len(MEASURED["families"]) > len(small)  # real weights too
+    for row in MEASURED["families"]:
+        assert row["hidden_states"] <= 1e-4
+        assert (row["head_outputs"] or 0) <= 1e-4
+        assert (row["embeddings"] or 0) <= 1e-5
+        assert row["auto_class"]
+
+
+@pytest.mark.parametrize("row", MEASURED["memory"], ids=lambda row: f"{row['stored']}-{row['dtype']}")
+def test_memory_is_as_promised(row: dict) -> None:
+    assert row["beside_program"] <= 2.2
+    assert row["planned"] == pytest.approx(row["beside_program"], rel=0.25)
+
+
+def test_time_is_as_promised() -> None:
+    assert MEASURED["time"]["ratio"] < 1.5
+
+
+def test_positions_are_as_the_text_says() -> None:
+    rows = {row["position_init"]: row for row in MEASURED["positions"]}
+    assert rows["copy"]["similarity"] > 0.9999
+    assert rows["copy"]["nearest"] > max(rows["interpolate"]["nearest"], rows["random"]["nearest"])
