@@ -5,6 +5,9 @@
 Nothing is copied, and nothing is kept for the backward pass but query, key, value, output and log-sum-exp. Two facts
 carry it. Partial attentions merge by their log-sum-exp; and the backward pass of each part may be called with the
 *merged* output and log-sum-exp, so that no kernel needs a gradient of its log-sum-exp.
+
+That kernel has no dropout. With dropout, weights are computed block by block, forward and again backward, and what is
+dropped is drawn twice from one seed: kept are query, key, value, output and the seed.
 """
 
 from collections.abc import Iterator
@@ -25,14 +28,14 @@ def local_rows(
     *,
     pattern: WindowPattern,
     roles: TokenRoles,
+    dropout: float = 0.0,
     scaling: float | None = None,
 ) -> torch.Tensor:
-    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
-
-    The kernel has no dropout.
-    """
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _LocalRows.apply(query, key, value, pattern, roles, scaling)
+    if dropout == 0.0:
+        return _LocalRows.apply(query, key, value, pattern, roles, scaling)
+    return _LocalRowsWithDropout.apply(query, key, value, pattern, roles, scaling, dropout)
 
 
 class _LocalRows(torch.autograd.Function):
@@ -100,6 +103,97 @@ class _LocalRows(torch.autograd.Function):
             for grad, part in zip(grads[1:], global_grads, strict=True):
                 grad.scatter_add_(2, index, part)
         return (grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None, None)
+
+
+class _LocalRowsWithDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pattern: WindowPattern,
+        roles: TokenRoles,
+        scaling: float,
+        dropout: float,
+    ) -> torch.Tensor:
+        """Attends block by block, to the window and the global keys beside it, with weights dropped."""
+        batch, heads, length, _ = query.shape
+        output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        ctx.pattern, ctx.roles, ctx.scaling = pattern, roles, scaling
+        ctx.seed, ctx.dropout = int(torch.randint(2**62, ())), dropout
+        drop = _Dropout(ctx.seed, dropout)
+        for rows, columns, weights in _weights_of_blocks(ctx, query, key):
+            output[rows] = drop(weights) @ _with_global(roles, value, rows, columns) * drop.scale
+        ctx.save_for_backward(query, key, value, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Walks the same blocks, computes their weights again, and adds up the gradients."""
+        query, key, value, output = ctx.saved_tensors
+        roles, drop = ctx.roles, _Dropout(ctx.seed, ctx.dropout)
+        sums = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
+        grads = torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)
+        global_grads = tuple(torch.zeros_like(x, **sums) for x in _gather_global(roles, key, value))
+        for rows, columns, weights in _weights_of_blocks(ctx, query, key):
+            keys, values = (_with_global(roles, x, rows, columns) for x in (key, value))
+            grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
+            value_grad = kept.mT @ grad
+            weight_grad = (grad @ values.mT).masked_fill_(kept == 0, 0.0)
+            weight_grad -= (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True)
+            score_grad = weight_grad.mul_(weights)
+            grads[0][rows] = score_grad @ keys * ctx.scaling
+            key_grad = score_grad.mT @ query[rows] * ctx.scaling
+            split = key_grad.shape[2] - (roles.num_global or 0)
+            for index, part in ((1, key_grad), (2, value_grad)):
+                grads[index][columns] += part[:, :, :split]
+                if global_grads:
+                    global_grads[index - 1][:, rows[1]] += part[:, :, split:]
+        for grad, part in zip(grads[1:], global_grads, strict=bool(global_grads)):
+            grad.scatter_add_(2, roles.global_index[:, None, :, None].expand_as(part), part)
+        return (grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None, None, None)
+
+
+class _Dropout:
+    """Sets weights to 0, the same ones for the same seed and order of calls. What is kept is yet to be scaled."""
+
+    def __init__(self, seed: int, probability: float) -> None:
+        # 16 random bits per weight; the probability is rounded to them, and the scale is exact for what is drawn.
+        kept = max(1, round((1 - probability) * 2**16))
+        self.threshold, self.scale = kept - 2**15, 2**16 / kept
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, weights: torch.Tensor) -> torch.Tensor:
+        bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64).random_(
+            -(2**63), None, generator=self.generator
+        )
+        return weights.mul_(bits.view(torch.int16)[: weights.numel()].view(weights.shape) < self.threshold)
+
+
+def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[Index, Index, torch.Tensor]]:
+    """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
+    roles, pattern = ctx.roles, ctx.pattern
+    thrown_away = _hidden_keys(roles)
+    for rows, columns, mask in _blocks(query, pattern, roles):
+        scores = (query[rows] * ctx.scaling) @ _with_global(roles, key, rows, columns).mT
+        scores = scores.to(_statistics_dtype(query))
+        split = scores.shape[-1] - (roles.num_global or 0)
+        if mask is not None:
+            scores[..., :split] += mask
+        if roles.num_global:
+            scores[..., split:] += _global_mask(roles, pattern, rows[2], query.dtype)
+        weights = torch.softmax(scores, dim=-1).to(query.dtype)
+        if thrown_away is not None and thrown_away[:, rows[2]].any():
+            weights.masked_fill_(thrown_away[:, None, rows[2], None], 0.0)  # some see nothing
+        yield rows, columns, weights
+
+
+def _with_global(roles: TokenRoles, tensor: torch.Tensor, rows: Index, columns: Index) -> torch.Tensor:
+    """Keys or values of a block's columns and, behind them, of the global tokens."""
+    if not roles.num_global:
+        return tensor[columns]
+    return torch.cat([tensor[columns], roles.gather_global(tensor[:, rows[1]])], dim=2)
 
 
 def _blocks(

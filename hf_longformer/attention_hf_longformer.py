@@ -214,9 +214,9 @@ def sdpa_attention(
 def fastest_local_rows(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout: float = 0.0, **settings: Any
 ) -> torch.Tensor:
-    """The rows that are not global, by the fastest exact path for the device and dropout."""
-    if query.device.type == "cpu" and dropout == 0.0 and not is_tracing(query):
-        return local_rows_on_cpu(query, key, value, **settings)
+    """The rows that are not global, by the fastest exact path for the device."""
+    if query.device.type == "cpu" and not is_tracing(query):
+        return local_rows_on_cpu(query, key, value, dropout=dropout, **settings)
     return local_rows(query, key, value, dropout=dropout, **settings)
 
 

@@ -12,6 +12,7 @@ from helpers import (
     assert_as_exact_as_reference,
     largest_error,
     pairwise_cases,
+    random_projections,
     rows_of_global,
     run_with_gradients,
     token_roles,
@@ -19,6 +20,7 @@ from helpers import (
 from hypothesis import given, settings
 from test_attention_blocked import LargestTensor, SingleRow, random_cases
 
+from hf_longformer import attention_blocked
 from hf_longformer.attention_blocked import global_rows, global_rows_of_states, put_global_rows
 from hf_longformer.attention_cpu import BLOCK, local_rows
 
@@ -120,3 +122,94 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
         rounding = 1e-12 if dtype == "float64" else 8 * torch.finfo(DTYPES[dtype]).eps
         allowed = (2 if index == 0 else 3) * largest_error(other, best) + rounding * max(1.0, scales[index])
         assert largest_error(one, best) <= allowed, index
+
+
+DROPOUT_CASES = pairwise_cases(length=[1, 7, 65, 257, 300], window=[2, 8, 64, 600], **FACTORS)
+
+
+def dropped_weights(case: Case, query: torch.Tensor, key: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:
+    """The weights `(batch, heads, S, S)` that were used: what comes out if the values are the identity."""
+    torch.manual_seed(seed)
+    identity = torch.eye(case.length, dtype=query.dtype).expand(*query.shape[:2], -1, -1)
+    attend = local_rows if dropout else attention_blocked.local_rows  # the kernel wants values as wide as keys
+    return attend(query, key, identity, pattern=case.pattern, roles=token_roles(case), dropout=dropout)
+
+
+@pytest.mark.parametrize("case", DROPOUT_CASES, ids=str)
+def test_dropout_on_cpu_drops_and_scales_weights(case: Case):
+    """Every weight is 0 or the exact one over the share that is kept; output and gradients are those of such weights."""
+    query, key, value, *_ = random_projections(case)
+    exact = dropped_weights(case, query, key, 0.0, 0)
+    used = dropped_weights(case, query, key, 0.3, 5)
+    kept = used != 0
+    torch.testing.assert_close(used, exact.masked_fill(~kept, 0.0) / 0.7, rtol=1e-4, atol=1e-12)
+    seen = exact > 1e-200
+    if seen.sum() > 2000:
+        share = kept.sum() / seen.sum()
+        assert abs(float(share) - 0.7) < 5 * (0.21 / int(seen.sum())) ** 0.5
+    settings_ = {"pattern": case.pattern, "roles": token_roles(case)}
+    factor = torch.where(kept, used / exact, 0.0)
+
+    def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        scores = (query @ key.mT * query.shape[-1] ** -0.5).masked_fill(~seen, float("-inf"))
+        weights = torch.softmax(scores, dim=-1).masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
+        return weights * factor @ value
+
+    def blocked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(5)
+        return local_rows(query, key, value, dropout=0.3, **settings_)
+
+    results = []
+    for attend in (dense, blocked):
+        leaves = [tensor.clone().requires_grad_() for tensor in (query, key, value)]
+        output = attend(*leaves)
+        output.square().sum().backward()
+        results.append([output.detach(), *(leaf.grad for leaf in leaves)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one.nan_to_num(0.0), rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_on_cpu_follows_the_seed():
+    case = Case(300, 64, globals_="one", padding="right")
+    query, key, *_ = random_projections(case)
+    one, same, other = (dropped_weights(case, query, key, 0.5, seed) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    torch.manual_seed(1)
+    settings_ = {"pattern": case.pattern, "roles": token_roles(case), "dropout": 0.5}
+    assert not torch.equal(*(local_rows(query, key, key, **settings_) for _ in range(2)))  # layers differ
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_dropout_on_cpu_keeps_the_mean(dropout: float):
+    case = Case(40, 8, globals_="one")
+    query, key, *_ = random_projections(case)
+    exact = dropped_weights(case, query, key, 0.0, 0)
+    drawn = torch.stack([dropped_weights(case, query, key, dropout, seed) for seed in range(600)])
+    deviation = (exact**2 * dropout / (1 - dropout) / 600).sqrt()
+    assert ((drawn.mean(dim=0) - exact).abs() <= 5.5 * deviation + 1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_dropout_on_cpu_low_precision(dtype: str):
+    """The same weights are dropped; the rest agrees to the precision of the dtype."""
+    case = Case(300, 64, (1, 1, 4), globals_="ragged", padding="right")
+    query, key, *_ = (tensor.to(DTYPES[dtype]) for tensor in random_projections(case, DTYPES[dtype]))
+    low = dropped_weights(case, query, key, 0.3, 5).double()
+    high = dropped_weights(case, query.double(), key.double(), 0.3, 5)
+    assert ((low == 0) | (high > 0)).all()
+    torch.testing.assert_close(low, high, rtol=0.1, atol=1e-3)
+
+
+def test_dropout_on_cpu_keeps_no_weights_for_the_backward_pass():
+    """Kept are query, key, value and output; no tensor is proportional to length squared."""
+    case = SingleRow(2048, 8, 1, False, "one", "right")
+    query, key, value = (torch.randn(1, 3, 2048, 2, requires_grad=True) for _ in range(3))
+    kept = []
+    with (
+        LargestTensor() as largest,
+        torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x),
+    ):
+        local_rows(query, key, value, pattern=case.pattern, roles=token_roles(case), dropout=0.1).sum().backward()
+    assert [tuple(tensor.shape) for tensor in kept] == [(1, 3, 2048, 2)] * 4
+    assert 0 < largest.numel < 2048**2 / 2
