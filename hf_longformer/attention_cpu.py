@@ -17,7 +17,7 @@ import torch
 
 from .window_pattern import TokenRoles, WindowPattern
 
-BLOCK = 256
+BLOCK, BLOCK_WITH_DROPOUT = 256, 128  # rows at a time; each the fastest of 64, 128, 256, 512
 Index = tuple[slice, slice, slice]
 
 
@@ -133,7 +133,7 @@ class _LocalRowsWithDropout(torch.autograd.Function):
         """Walks the same blocks, computes their weights again, and adds up the gradients."""
         query, key, value, output = ctx.saved_tensors
         roles, drop = ctx.roles, _Dropout(ctx.seed, ctx.dropout)
-        sums = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
+        sums: dict[str, Any] = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
         grads = torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)
         global_grads = tuple(torch.zeros_like(x, **sums) for x in _gather_global(roles, key, value))
         for rows, columns, weights in _weights_of_blocks(ctx, query, key):
@@ -175,7 +175,7 @@ def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iter
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
     roles, pattern = ctx.roles, ctx.pattern
     thrown_away = _hidden_keys(roles)
-    for rows, columns, mask in _blocks(query, pattern, roles):
+    for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
         scores = (query[rows] * ctx.scaling) @ _with_global(roles, key, rows, columns).mT
         scores = scores.to(_statistics_dtype(query))
         split = scores.shape[-1] - (roles.num_global or 0)
@@ -197,7 +197,7 @@ def _with_global(roles: TokenRoles, tensor: torch.Tensor, rows: Index, columns: 
 
 
 def _blocks(
-    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, block: int = BLOCK
 ) -> Iterator[tuple[Index, Index, torch.Tensor | None]]:
     """Blocks of rows, the columns that their windows cover, and the mask between the two.
 
@@ -208,8 +208,8 @@ def _blocks(
     for dilation, heads in _head_slices(pattern, query.shape[1]):
         for phase in range(min(dilation, length)):
             tokens = range(phase, length, dilation)
-            for start in range(0, len(tokens), BLOCK):
-                stop = min(start + BLOCK, len(tokens))
+            for start in range(0, len(tokens), block):
+                stop = min(start + block, len(tokens))
                 low, high = max(0, start - w), stop if pattern.is_causal else min(len(tokens), stop + w)
                 rows, columns = _slice(tokens[start:stop]), _slice(tokens[low:high])
                 mask = _band(roles, pattern, query.dtype, stop - start, start - low, high - low)

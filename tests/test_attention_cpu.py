@@ -137,7 +137,7 @@ def dropped_weights(case: Case, query: torch.Tensor, key: torch.Tensor, dropout:
 
 @pytest.mark.parametrize("case", DROPOUT_CASES, ids=str)
 def test_dropout_on_cpu_drops_and_scales_weights(case: Case):
-    """Every weight is 0 or the exact one over the share that is kept; output and gradients are those of such weights."""
+    """Every weight is 0, or the exact one over the share that is kept; output and gradients are those of such."""
     query, key, value, *_ = random_projections(case)
     exact = dropped_weights(case, query, key, 0.0, 0)
     used = dropped_weights(case, query, key, 0.3, 5)
