@@ -15,11 +15,17 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    help="Long-document encoders for Transformers: convert, verify, export, look.",
+    help="Long-document encoders for Transformers: convert, verify, train, export, look.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+finetune = typer.Typer(
+    help="Train on long documents; the arguments are those of finetune/run_*.py, or one recipe and what overrides it.",
+    no_args_is_help=True,
+)
+app.add_typer(finetune, name="finetune")
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")]
 LocalFilesOnly = Annotated[bool, typer.Option("--local-files-only", help="Stay off the network.")]
 AllowPickle = Annotated[
@@ -170,6 +176,17 @@ def sync_global(
     _quiet()
     report = conversion.sync_global(checkpoint, output, overwrite=overwrite)
     typer.echo(f"{report['changed']} of {report['weights']} global projections changed, in {output or checkpoint}")
+
+
+@finetune.command("mlm", context_settings=HANDED_ON)
+def finetune_mlm(context: typer.Context) -> None:
+    """Continue pretraining on masked words."""
+    from .finetune import run_mlm
+
+    results = run_mlm.main(context.args)
+    for name in ("before", "after"):
+        if name in results:
+            typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
 
 
 @app.command()

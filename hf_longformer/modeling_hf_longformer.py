@@ -466,13 +466,20 @@ class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        labelled_only: bool = False,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerMaskedLMOutput:
-        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where nothing is to be predicted."""
+        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where nothing is to be predicted.
+
+        `labelled_only`: logits of tokens with a label only, `(number of labels, vocab_size)`: the same loss, faster.
+        """
         outputs = self.longformer(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
-        logits = self.lm_head(outputs.last_hidden_state)
+        states = outputs.last_hidden_state
+        if labelled_only and labels is not None:
+            states, labels = states[labels != -100], labels[labels != -100]
+        logits = self.lm_head(states)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **_loss_kwargs(kwargs))

@@ -1,0 +1,7 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training on long documents with Transformers' `Trainer`: continued pretraining, so far."""
+
+from .errors import TrainingError
+
+__all__ = ["TrainingError"]

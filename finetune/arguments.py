@@ -1,0 +1,133 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of the training scripts: Transformers' own with defaults for long documents, on the command line or in a
+recipe.
+"""
+
+import dataclasses
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_longformer.conversion import InputError
+
+RECIPES = (".yaml", ".yml", ".json")
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained."""
+
+    model_name_or_path: str = field(metadata={"help": "A checkpoint of this package: a folder or a Hub name."})
+    attention_window: int | None = field(
+        default=None, metadata={"help": "Total width of the window in tokens, if not the checkpoint's own."}
+    )
+    hidden_dropout_prob: float | None = field(default=None, metadata={"help": "If not the checkpoint's own."})
+    attention_probs_dropout_prob: float | None = field(default=None, metadata={"help": "If not the checkpoint's own."})
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub repository."})
+    local_files_only: bool = field(default=False, metadata={"help": "Stay off the network."})
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Fields of the checkpoint's configuration that were given."""
+        names = ("attention_window", "hidden_dropout_prob", "attention_probs_dropout_prob")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass
+class LongTrainingArguments(TrainingArguments):
+    """Transformers' `TrainingArguments`, with defaults for long documents."""
+
+    learning_rate: float = field(default=3e-5, metadata={"help": "The largest learning rate."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, a share of all steps."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW."})
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Texts at once and per device."})
+    per_device_eval_batch_size: int = field(default=4, metadata={"help": "Texts at once and per device."})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "Texts of about the same length go into a batch together."}
+    )
+    checkpoint_above: int = field(
+        default=2048,
+        metadata={"help": "Texts of more tokens than this are trained with activation checkpointing, to save memory."},
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Compute in bfloat16: by default where the device multiplies it natively."}
+    )
+    report_to: str = field(default="tensorboard", metadata={"help": "Where curves are logged."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log entries."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps, epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch, best."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
+    seed: int = field(default=0, metadata={"help": "Of weights, order and masks."})
+
+    def __post_init__(self) -> None:
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # or bf16 would be refused
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and bf16_is_native(self.use_cpu)
+        super().__post_init__()
+
+
+def bf16_is_native(use_cpu: bool = False) -> bool:
+    """Whether the device that will be used multiplies bfloat16 in hardware, matrices included."""
+    if torch.cuda.is_available() and not use_cpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported()
+
+
+def parse_arguments(types: Sequence[Any], arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Reads arguments from the command line, from a recipe, or from a recipe and then the command line.
+
+    Args:
+        types: Dataclasses of arguments.
+        arguments: What the command line has after the program's name; `sys.argv` if left out. If the first ends in
+            .yaml, .yml or .json it is a recipe; what follows overrides it.
+
+    Returns:
+        One object for every type.
+
+    Raises:
+        InputError: If the recipe cannot be read or has an entry that no type knows.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = HfArgumentParser(tuple(types))
+    if given and given[0].endswith(RECIPES):
+        recipe = read_recipe(Path(given.pop(0)), {field.name for one in types for field in dataclasses.fields(one)})
+        parser.set_defaults(**recipe)
+        for action in parser._actions:
+            action.required = action.required and action.dest not in recipe
+    return tuple(parser.parse_args_into_dataclasses(given))
+
+
+def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
+    """The arguments in a YAML or JSON file.
+
+    Args:
+        file: The recipe.
+        known: Names that it may have.
+
+    Raises:
+        InputError: If it cannot be read, or has another name in it; the line is named.
+    """
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        recipe = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"the recipe {file} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise InputError(f"the recipe {file} must hold one argument per line, got {type(recipe).__name__}")
+    for name in recipe:
+        if name not in known:
+            line = next((n for n, words in enumerate(text.splitlines(), 1) if str(name) in words), 0)
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise InputError(f"line {line} of {file} names an argument that there is not, got {name}{hint}")
+    return recipe

@@ -1,0 +1,337 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`finetune/run_mlm.py`: pieces, masks, losses on masked tokens only, recipes, resuming, and what is written."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers import random_ids, tiny_config, tiny_tokenizer
+from safetensors.torch import load_file
+from sources import CORPUS, make_source
+from transformers import TrainerCallback
+
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
+from hf_longformer.conversion import InputError, convert
+from hf_longformer.finetune import TrainingError, run_mlm
+from hf_longformer.finetune.mlm import Masker, PieceCollator, cut, load_documents
+from hf_longformer.finetune.training import StopOnBadLoss, newest_checkpoint
+
+RECIPES = Path(run_mlm.__file__).parent / "recipes"
+README = RECIPES.parent / "README.md"
+TEXT = "\n\n".join(f"{CORPUS[0]}. {CORPUS[1]}. paragraph number {number}" for number in range(60))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A converted language model, and a text to train on and another to measure on."""
+    make_source(tmp_path / "source", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    convert(tmp_path / "source", tmp_path / "model", max_length=260, attention_window=16, check=False)
+    (tmp_path / "train.txt").write_text(TEXT)
+    (tmp_path / "valid.txt").write_text(TEXT[:2000])
+    return tmp_path
+
+
+def arguments(folder: Path, output: str = "run", **options: Any) -> list[str]:
+    given = {
+        "model_name_or_path": folder / "model",
+        "train_files": folder / "train.txt",
+        "validation_files": folder / "valid.txt",
+        "output_dir": folder / output,
+        "max_seq_length": 64,
+        "max_steps": 12,
+        "learning_rate": 0.01,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "eval_strategy": "no",
+        "report_to": "none",
+        "bf16": False,
+        "disable_tqdm": True,
+        **options,
+    }
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+def losses(folder: Path) -> list[float]:
+    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
+    return [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
+
+
+def test_training_lowers_the_bits(folder: Path) -> None:
+    results = run_mlm.main(arguments(folder))
+    assert results["after"]["bits_per_character"] < results["before"]["bits_per_character"] - 0.3
+    assert results["before"]["masked_tokens"] == results["after"]["masked_tokens"]
+    written = json.loads((folder / "run" / "results.json").read_text())
+    assert written["after"] == results["after"]
+    assert {"command", "seed", "versions", "processor", "date"} <= written.keys()
+    assert (folder / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    weights = load_file(folder / "run" / "model.safetensors")
+    for name in [name for name in weights if "_global." in name]:
+        assert torch.equal(weights[name], weights[name.replace("_global.", ".")])
+    assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "synced"
+
+
+def test_training_positions_changes_nothing_else(folder: Path) -> None:
+    run_mlm.main(arguments(folder, train="positions", max_steps=3))
+    before, after = (load_file(folder / name / "model.safetensors") for name in ("model", "run"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"longformer.embeddings.position_embeddings.weight"}
+
+
+class Kill(TrainerCallback):
+    """Stops in the middle, as a kill would."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+
+def test_killed_run_goes_on_with_the_same_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From step 4, the newest checkpoint that is whole; step 5 is half written."""
+    run_mlm.main(arguments(folder, "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_longformer.finetune.training.StopOnBadLoss", Kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_mlm.main(arguments(folder))
+    (folder / "run" / "checkpoint-5").mkdir()
+    (folder / "run" / "checkpoint-5" / "trainer_state.json").write_text('{"global_st')
+    results = run_mlm.main(arguments(folder))
+    assert results["training"]["resumed_from"] == "checkpoint-4"
+    assert losses(folder / "run") == pytest.approx(losses(folder / "whole"), rel=1e-6)
+    one, other = (load_file(folder / name / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_train_as_one_with_twice_the_batch(folder: Path) -> None:
+    """Losses and measurements to rounding, with as many masked tokens in either half or not."""
+    common = {"train_sampling_strategy": "sequential", "max_steps": 4, "save_steps": 4}
+    common |= {"optim": "sgd", "learning_rate": 0.3}  # AdamW makes large steps of the rounding errors of gradients
+    run_mlm.main(arguments(folder, "one", per_device_train_batch_size=6, **common))
+    script = Path(run_mlm.__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command += arguments(folder, "two", per_device_train_batch_size=3, ddp_backend="gloo", **common)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (json.loads((folder / name / "results.json").read_text()) for name in ("one", "two"))
+    assert two["processes"] == 2
+    assert two["before"] == pytest.approx(one["before"], rel=1e-5)
+    assert losses(folder / "two") == pytest.approx(losses(folder / "one"), rel=1e-4)
+    assert two["after"] == pytest.approx(one["after"], rel=1e-3)
+
+
+def test_evaluation_does_not_depend_on_the_batch(folder: Path) -> None:
+    """Also where the last batch is smaller than the others."""
+    measured = [
+        run_mlm.main(arguments(folder, f"run{size}", max_steps=1, per_device_eval_batch_size=size))["before"]
+        for size in (1, 3, 50)
+    ]
+    for other in measured[1:]:
+        assert other == pytest.approx(measured[0], rel=1e-5)
+
+
+def test_streaming_and_global_tokens(folder: Path) -> None:
+    results = run_mlm.main(arguments(folder, streaming=True, global_every=16, documents="paragraph", max_steps=3))
+    assert math.isfinite(results["after"]["bits_per_character"])
+    assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "copied"  # trained, not synced
+
+
+def test_recipe_and_command_line(folder: Path) -> None:
+    """The command line overrides the recipe."""
+    recipe = dict(zip((word[2:] for word in arguments(folder)[::2]), arguments(folder)[1::2], strict=True))
+    recipe |= {"max_steps": 50, "train_files": [str(folder / "train.txt")]}
+    recipe |= {"max_seq_length": 64, "logging_steps": 1, "save_steps": 4, "learning_rate": 0.01}
+    recipe |= {"validation_files": [], "bf16": False, "disable_tqdm": True}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    results = run_mlm.main([str(folder / "recipe.json"), "--max_steps", "2"])
+    assert results["training"]["steps"] == 2
+    assert "before" not in results
+
+
+def test_command_line(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hf-longformer", "finetune", "mlm", *arguments(folder, max_steps=1)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code in (0, None)
+    assert "after: " in capsys.readouterr().out
+    monkeypatch.setattr(
+        sys, "argv", ["hf-longformer", "finetune", "mlm", *arguments(folder, train_files="nowhere.txt")]
+    )
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert "got nowhere.txt" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(300)
+def test_commands_of_the_readme(folder: Path) -> None:
+    """One after the other, in a folder where their names mean something."""
+    (folder / "model").rename(folder / "roberta-4096")
+    (folder / "train.txt").rename(folder / "corpus.txt")
+    (folder / "valid.txt").rename(folder / "held-out.txt")
+    recipe = "model_name_or_path: roberta-4096\ntrain_files: [corpus.txt]\noutput_dir: run-of-one\n"
+    (folder / "recipe.yaml").write_text(recipe + "max_steps: 2\nsave_strategy: 'no'\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    commands = re.findall(r"^```bash\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(
+            ["/bin/bash", "-ec", command],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert json.loads((folder / "run-of-two" / "results.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("mlm-*.yaml")), ids=lambda file: file.stem)
+def test_recipes_run(recipe: Path, folder: Path) -> None:
+    """Every one as it is, but for what fits a test."""
+    small = ["--max_steps", "1", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+    small += ["--max_seq_length", "64", "--report_to", "none", "--output_dir", str(folder / "run"), "--bf16", "False"]
+    small += ["--model_name_or_path", str(folder / "model"), "--train_files", str(folder / "train.txt")]
+    results = run_mlm.main([str(recipe), *small])
+    assert results["training"]["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rte: 1", "line 1 of .* got learning_rte: did you mean learning_rate"),
+        ("- a list", "must hold one argument per line"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_damaged_recipe(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        run_mlm.main([str(tmp_path / "recipe.yaml")])
+    with pytest.raises(InputError, match="cannot be read"):
+        run_mlm.main([str(tmp_path / "nowhere.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_seq_length": 261}, "between 3 and the model's 260 tokens, got 261"),
+        ({"train_files": "nowhere.txt"}, "must be files with something in them, got nowhere.txt"),
+    ],
+)
+def test_bad_argument(options: dict, message: str, folder: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        run_mlm.main(arguments(folder, **options))
+    assert not (folder / "run").exists()
+
+
+def test_loss_that_is_no_number_stops_training(folder: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss must be a number, got loss="):
+        run_mlm.main(arguments(folder, learning_rate=1e30, max_grad_norm=0, logging_nan_inf_filter=False))
+    with pytest.raises(TrainingError, match="step 3"):
+        StopOnBadLoss().on_log(None, type("State", (), {"global_step": 3}), None, {"loss": float("nan")})
+
+
+def test_newest_checkpoint_is_whole(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    for step in (9, 10, 11, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (tmp_path / "checkpoint-11" / "trainer_state.json").write_text("{")
+    (tmp_path / "checkpoint-12" / "trainer_state.json").unlink()
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+def test_logits_of_labelled_tokens_only_give_the_same_loss() -> None:
+    torch.manual_seed(0)
+    model = HfLongformerForMaskedLM(tiny_config()).eval()
+    input_ids = random_ids(2, 30)
+    labels = input_ids.where(torch.arange(30) % 7 == 3, -100)
+    whole, part = model(input_ids, labels=labels), model(input_ids, labels=labels, labelled_only=True)
+    torch.testing.assert_close(part.loss, whole.loss)
+    torch.testing.assert_close(part.logits, whole.logits[labels != -100])
+    assert model(input_ids, labelled_only=True).logits.shape[:2] == (2, 30)  # nothing is labelled: all are wanted
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("length", [3, 10, 1000])
+def test_cut_keeps_every_token_in_order(across: bool, length: int) -> None:
+    tokenizer = tiny_tokenizer()
+    texts = ["the quick fox", "a", "", "jumps over the lazy dog and on and on"]
+    pieces = cut(Dataset.from_dict({"text": texts}), tokenizer, length, across)
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert all(ids[0] == first and ids[-1] == last and 3 <= len(ids) <= length for ids in pieces["input_ids"])
+    assert all(len(ids) == size for ids, size in zip(pieces["input_ids"], pieces["length"], strict=True))
+    encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    found = [token for ids in pieces["input_ids"] for token in ids[1:-1]]
+    if across:
+        assert found == [token for ids in encoded for token in [*ids, last]][:-1]
+    else:
+        assert found == [token for ids in encoded for token in ids]
+        sizes = [-(-len(ids) // (length - 2)) for ids in encoded]
+        assert len(pieces) == sum(sizes)  # none holds parts of two
+
+
+def test_masks_of_evaluation_depend_on_the_piece_alone() -> None:
+    tokenizer = tiny_tokenizer()
+    texts = ["the quick brown fox jumps " * 9, "over the lazy dog " * 5]
+    pieces = cut(Dataset.from_dict({"text": texts}), tokenizer, 64, across=False)
+    rows = [pieces[index] for index in range(len(pieces))]
+    collate, mask = PieceCollator(tokenizer), Masker(tokenizer)
+    together, alone = mask(collate(rows), seed=0), [mask(collate([row]), seed=0) for row in rows]
+    for index, (row, one) in enumerate(zip(rows, alone, strict=True)):
+        size = len(row["input_ids"])
+        for name in ("input_ids", "labels"):
+            assert torch.equal(together[name][index, :size], one[name][0])
+        assert (together["labels"][index, size:] == -100).all()
+    assert not torch.equal(*(mask(collate(rows), seed)["labels"] for seed in (1, 2)))  # as from step to step
+
+
+def test_share_of_masks_and_what_stands_there() -> None:
+    tokenizer = tiny_tokenizer()
+    ids = [tokenizer.cls_token_id, *[9] * 20_000, tokenizer.sep_token_id]
+    rows = [{"input_ids": ids, "special_tokens_mask": [1, *[0] * 20_000, 1]}]
+    batch = Masker(tokenizer, 0.3)(PieceCollator(tokenizer)(rows), seed=1)
+    chosen = batch["labels"] != -100
+    assert 0.29 < chosen.float().mean() < 0.31
+    assert (batch["labels"][chosen] == 9).all()
+    masked = (batch["input_ids"][chosen] == tokenizer.mask_token_id).float().mean()
+    assert 0.78 < masked < 0.83
+    assert (batch["input_ids"][~chosen] == torch.tensor(ids)[~chosen[0]]).all()
+
+
+def test_every_batch_has_something_to_predict() -> None:
+    tokenizer = tiny_tokenizer()
+    rows = [{"input_ids": [tokenizer.cls_token_id, 7, tokenizer.sep_token_id], "special_tokens_mask": [1, 0, 1]}]
+    for seed in range(30):
+        assert (Masker(tokenizer)(PieceCollator(tokenizer)(rows), seed)["labels"] != -100).sum() == 1
+
+
+def test_global_tokens_of_a_batch() -> None:
+    tokenizer = tiny_tokenizer()
+    row = {"input_ids": [tokenizer.cls_token_id, *range(6, 14), tokenizer.sep_token_id]}
+    row["special_tokens_mask"] = [1, *[0] * 8, 1]
+    batch = PieceCollator(tokenizer, global_every=4)([row])
+    assert batch["global_attention_mask"][0].tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+
+
+def test_documents_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
+    (tmp_path / "b.jsonl").write_text('{"text": "four"}\n{"text": "five"}\n')
+    (tmp_path / "c.jsonl").write_text('{"words": "six"}\n')
+    for documents, number in (("file", 1), ("paragraph", 2), ("line", 4)):
+        assert len(load_documents([str(tmp_path / "a.txt")], documents)) == number
+    assert load_documents([str(tmp_path / "b.jsonl")], "file")["text"] == ["four", "five"]
+    with pytest.raises(InputError, match="must have an entry text, got words"):
+        load_documents([str(tmp_path / "c.jsonl")], "file")
+    with pytest.raises(InputError, match=r"all \.txt, or all \.json or \.jsonl"):
+        load_documents([str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl")], "file")
