@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion: a source checkpoint with 512 positions becomes a Longformer with 4,096, and is proven equal to it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from hf_longformer.model_cards import render_card
 
 from .bits import Bits, bits_of_text, read_text
 from .errors import GateError, InputError, first_line
-from .files import check_output, new_folder
-from .gate import failures, reference_outputs, run_gate
-from .plan import POSITION_INITS, Plan, empty_model, make_plan, target_config
-from .sentence_modules import copy_modules
-from .source import load_converted_config, load_model, open_source
-from .weights import Weights
+from .files import check_output, new_folder, write_json
+from .gate import failures, reference_outputs, run_gate, source_model
+from .plan import DECODER, POSITION_INITS, Plan, empty_model, make_plan, target_class, target_config
+from .sentence_modules import MODULES, copy_modules
+from .source import load_converted_config, open_source
+from .weights import Weights, local_names
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -119,7 +118,7 @@ def convert(
         if failed := failures(checks):
             raise GateError(f"the result is not equal to its source: {'; '.join(failed)}", report)
         progress("writing report and card")
-        (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / REPORT, report)
         render_card(report, opened.root / "README.md").save(folder / "README.md")
     return report
 
@@ -213,15 +212,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
 def measure_bits(plan: Plan, folder: Path, text: str, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Bits per character of source and result on a text: the source at its length, the result there and at its own."""
     tokenizer: Any = plan.source.tokenizer
-    target: Any = getattr(hf_longformer, f"HfLongformer{plan.source.head}")
     lengths = sorted({plan.source.max_length, plan.config.max_length_tokens})
     rows = []
     progress("predicting masked tokens with the source")
-    original: Any = load_model(plan.source)
-    original = original.to(plan.dtype).float()  # rounded as the result is
-    rows.append(_bits_row("source", bits_of_text(original, tokenizer, text, lengths[0])))
-    del original
-    result = target.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    rows.append(_bits_row("source", bits_of_text(source_model(plan, torch.float32), tokenizer, text, lengths[0])))
+    result = target_class(plan.source.head).from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     for length in lengths:
         progress(f"predicting masked tokens at {length:,} tokens")
         rows.append(_bits_row("result", bits_of_text(result, tokenizer, text, length)))
@@ -231,7 +226,7 @@ def measure_bits(plan: Plan, folder: Path, text: str, progress: Callable[[str], 
 def describe(plan: Plan) -> dict[str, Any]:
     """What a conversion would do, from names, shapes and sizes alone: bytes, tokens and numbers of weights."""
     source, config = plan.source, plan.config
-    tied = config.tie_word_embeddings and "lm_head.decoder.weight" in plan.shapes
+    tied = config.tie_word_embeddings and DECODER in plan.shapes
     stored = {name: shape for name, shape in plan.shapes.items() if not (tied and name.startswith("lm_head.decoder."))}
     parameters = sum(torch.Size(shape).numel() for shape in stored.values())
     size = sum(weight.numel * weight.dtype.itemsize for weight in source.weights.values())
@@ -260,7 +255,7 @@ def _memory(plan: Plan, source_bytes: int, result_bytes: int) -> int:
 def _settle_global_projections(plan: Plan) -> None:
     """A long source without a record of its global projections: whether they differ from the local ones is measured."""
     if plan.config.global_projections is None:
-        pairs = ((name, name.replace("_global.", ".")) for name in plan.shapes if "_global." in name)
+        pairs = local_names(plan.shapes).items()
         same = all(torch.equal(plan.weight(one), plan.weight(other)) for one, other in pairs)
         plan.config.global_projections = "copied" if same else "trained"
 
@@ -314,7 +309,7 @@ def _report(plan: Plan, checks: list[dict], bits: list[dict]) -> dict[str, Any]:
         "parameters": described["parameters"],
         "new_weights": f"{len(described['cloned'])} clones of query, key and value, "
         f"{plan.config.max_length_tokens - plan.source.max_length} position rows beyond the source's",
-        "sentence_transformers": (plan.source.root / "modules.json").exists(),
+        "sentence_transformers": (plan.source.root / MODULES).exists(),
         "checks": checks,
         "bits": bits,
         "versions": {

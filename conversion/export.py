@@ -9,11 +9,11 @@ import torch
 import transformers
 from transformers import LongformerConfig, PreTrainedModel
 
-import hf_longformer
 from hf_longformer import HfLongformerConfig
 
 from .errors import GateError, InputError
 from .files import check_output, new_folder
+from .plan import target_class
 from .sentence_modules import copy_modules
 from .source import load_converted_config, load_tokenizer
 from .weights import Weights
@@ -58,7 +58,7 @@ def export(
     head = config.architectures[0].removeprefix("HfLongformer")
     has_pooler = head != "Model" or "pooler.dense.weight" in Weights(folder)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
-    ours = getattr(hf_longformer, f"HfLongformer{head}").from_pretrained(folder, local_files_only=True, **options)
+    ours = target_class(head).from_pretrained(folder, local_files_only=True, **options)
     stock_class = getattr(transformers, f"Longformer{head}")
     with torch.device("meta"):
         stock = stock_class(LongformerConfig(**{name: getattr(config, name) for name in STOCK_FIELDS}), **options)

@@ -81,6 +81,11 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return content
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file as people like to read it."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
     """A temporary folder beside `output` that takes its place when the block ends well, and vanishes otherwise.

@@ -42,7 +42,7 @@ class Reference:
     """What the source computes.
 
     Args:
-        long: The last hidden states (and pooler output) of a text as long as the source takes, by name.
+        long: The last hidden states of a text as long as the source takes, by name.
         short: All outputs of a short text, by name.
         length: Of the long text, in tokens.
         short_length: Of the short text, in tokens.
@@ -54,6 +54,16 @@ class Reference:
     short_length: int
 
 
+def source_model(plan: Plan, dtype: torch.dtype) -> Any:
+    """The source, loaded by Transformers, its weights rounded as those of the result are, computing in `dtype`.
+
+    Raises:
+        InputError: If it cannot be loaded.
+    """
+    model: Any = load_model(plan.source)
+    return compute_in(dtype, model.to(plan.dtype))
+
+
 @torch.no_grad()
 def reference_outputs(plan: Plan) -> Reference:
     """Runs the source, loaded by Transformers, in float32, on what the result will be compared by.
@@ -63,11 +73,10 @@ def reference_outputs(plan: Plan) -> Reference:
     Raises:
         InputError: If the source cannot be loaded or cannot be run.
     """
-    model = load_model(plan.source)
+    model = source_model(plan, torch.float32)
     length = min(plan.source.max_length, LONGEST_COMPARISON)
     short_length = min(length, SHORT)
     try:
-        model = compute_in(torch.float32, model.to(plan.dtype))  # type: ignore[arg-type]
         reference = Reference(*_outputs(plan, model, length, short_length), length, short_length)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         raise InputError(f"{plan.source.name} cannot be run as it is: {first_line(error)}") from error
@@ -295,7 +304,6 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
 def _check_embeddings(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """For a sentence-transformers folder: the embeddings of short texts, made by that library on both sides."""
     source = plan.source
-    source = plan.source
     if not read_modules(source.root) or plan.position_init != "copy":
         return []
     name = "embeddings of short texts equal the source's"
@@ -342,7 +350,7 @@ def _check_long_input(model: Any) -> list[dict[str, Any]]:
 @torch.no_grad()
 def _check_certainty(plan: Plan, reference: Reference) -> None:
     """Refuses a source whose own rounding errors leave nothing to compare: damaged numbers make the largest ones."""
-    model = compute_in(torch.float64, load_model(plan.source).to(plan.dtype))  # type: ignore[arg-type]
+    model = source_model(plan, torch.float64)
     exact = _outputs(plan, model, reference.length, reference.short_length)
     for outputs, rounded in zip(exact, (reference.long, reference.short), strict=True):
         for name, output in outputs.items():
@@ -353,7 +361,7 @@ def _check_certainty(plan: Plan, reference: Reference) -> None:
                     f"{error:.2g} in the {name} of {plan.source.name}: some of its weights are far too large"
                 )
     config, length = plan.config, plan.source.max_length
-    model = compute_in(torch.float32, load_model(plan.source).to(plan.dtype))  # type: ignore[arg-type]
+    model = source_model(plan, torch.float32)
     words = torch.arange(config.max_length_tokens) % (config.vocab_size - config.first_position) + config.first_position
     if not all(_base(model)(piece[None]).last_hidden_state.isfinite().all() for piece in words.split(length)):
         raise InputError(f"outputs must be finite numbers, got NaN or infinity for some words of {plan.source.name}")

@@ -15,9 +15,9 @@ from hf_longformer import HfLongformerConfig
 
 from .errors import InputError
 from .source import POSITIONS, Source, missing_weights
+from .weights import local_names
 
 POSITION_INITS = ("copy", "interpolate", "random")
-PROJECTIONS = ("query", "key", "value")
 WORDS, DECODER = "embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BIASES = ("lm_head.bias", "lm_head.decoder.bias")
 # Fields of the source's config that the new one takes over; the rest is set in `target_config`.
@@ -230,7 +230,7 @@ def extend_positions(
         left = place.floor().long().clamp(max=max(n - 2, 0))
         share = (place - left)[:, None]
         right = (left + 1).clamp(max=n - 1)
-        rows = (learned[left] * (1 - share) + learned[right] * share).to(table.dtype)
+        rows = learned[left] * (1 - share) + learned[right] * share
     else:
         rows = torch.empty(max_length, table.shape[1]).normal_(0.0, initializer_range, generator=generator)
     return torch.cat([special, rows.to(table.dtype)])
@@ -258,10 +258,8 @@ def _check_shapes(plan: Plan) -> None:
 
 def _plan_made(plan: Plan) -> None:
     """Names weights that the source cannot have: an empty origin stands for zeros."""
-    base, origins = plan.source.base, dict[str, str]()
-    for name in plan.shapes:
-        if "_global." in name and not plan.source.family.is_long:
-            origins[name] = name.replace("_global.", ".")
+    base = plan.source.base
+    origins = {} if plan.source.family.is_long else local_names(plan.shapes)
     origins[DECODER] = f"{base}{WORDS}"
     origins[BIASES[0]], origins[BIASES[1]] = BIASES[1], BIASES[0]
     if "type_vocab_size" in plan.source.family.values.get("", {}):

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentence-transformers folders: an encoder, and beside it the modules that make one embedding of its output."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .files import check_readable, read_json
+from .files import check_readable, read_json, write_json
 
 MODULES, ENCODER_SETTINGS = "modules.json", "sentence_bert_config.json"
 SETTINGS = ("config_sentence_transformers.json",)
@@ -76,13 +75,13 @@ def copy_modules(root: Path, folder: Path, max_length: int, allow_pickle: bool =
     for module in modules[1:]:
         if module["path"] and (root / module["path"]).is_dir():  # modules without settings have no folder
             _copy_module(root, module["path"], folder, allow_pickle)
-    encoder = encoder_folder(root)
+    encoder = root / modules[0]["path"]
     settings = read_json(encoder / ENCODER_SETTINGS) if (encoder / ENCODER_SETTINGS).exists() else {}
-    _write(folder / ENCODER_SETTINGS, {**settings, "max_seq_length": max_length})
-    _write(folder / MODULES, [{**modules[0], "path": ""}, *modules[1:]])
+    write_json(folder / ENCODER_SETTINGS, {**settings, "max_seq_length": max_length})
+    write_json(folder / MODULES, [{**modules[0], "path": ""}, *modules[1:]])
     for name in SETTINGS:
         if (root / name).exists():
-            _write(folder / name, read_json(root / name))
+            write_json(folder / name, read_json(root / name))
 
 
 def _copy_module(root: Path, name: str, folder: Path, allow_pickle: bool) -> None:
@@ -95,7 +94,3 @@ def _copy_module(root: Path, name: str, folder: Path, allow_pickle: bool) -> Non
         if file.is_file() and file.suffix in suffixes:
             (folder / name).mkdir(exist_ok=True)
             shutil.copyfile(file, folder / name / file.name)
-
-
-def _write(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

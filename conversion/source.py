@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Source:
         """What names of the encoder's parameters begin with in our model."""
         return "" if self.head == "Model" else "longformer."
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
         """Names that its weights have in our model, and names that they have in its files."""
         return {self.family.target_name(name, self.head): name for name in self.weights}

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copying the local projections onto the global ones, which training without global tokens leaves behind."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -15,9 +14,9 @@ from safetensors.torch import save_file
 from hf_longformer.model_cards import GLOBAL_PROJECTIONS
 
 from .errors import InputError
-from .files import check_output, new_folder, read_json
+from .files import check_output, new_folder, read_json, write_json
 from .source import load_converted_config
-from .weights import SAFETENSORS_INDEX, Weights
+from .weights import SAFETENSORS_INDEX, Weights, local_names
 
 CARD_LINE = re.compile(r"^\| global projections \|.*\|$", re.MULTILINE)
 
@@ -47,7 +46,7 @@ def sync_global(checkpoint: str | Path, output: str | Path | None = None, *, ove
     if output is not None:
         check_output(target, overwrite, folder)
     weights = Weights(folder)
-    origins = {name: name.replace("_global.", ".") for name in weights if "_global." in name}
+    origins = local_names(weights)
     if not origins or not set(origins.values()) <= weights.keys():
         raise InputError(f"{folder} must hold global and local projections, got {len(origins)} global ones")
     changed = sum(not torch.equal(weights.read(name), weights.read(origin)) for name, origin in origins.items())
@@ -74,8 +73,7 @@ def _copy_rest(folder: Path, new: Path, without: list[str]) -> None:
 def _record(folder: Path) -> None:
     for name in ("config.json", "conversion_report.json"):
         if (folder / name).exists():
-            content = {**read_json(folder / name), "global_projections": "synced"}
-            (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(folder / name, {**read_json(folder / name), "global_projections": "synced"})
     card = folder / "README.md"
     if card.exists():
         line = f"| global projections | {GLOBAL_PROJECTIONS['synced']} |"

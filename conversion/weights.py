@@ -6,7 +6,7 @@ import mmap
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,21 +114,25 @@ class Weights(Mapping[str, StoredWeight]):
     def held(self) -> Iterator[None]:
         """Keeps the files open inside the block: faster, but what was read stays in memory until its end."""
         with ExitStack() as files:
-            self._open = {file: files.enter_context(safe_open(file, framework="pt")) for file in self._safetensors}
+            self._open = {
+                file: files.enter_context(safe_open(file, framework="pt"))
+                for file in ([] if self.pickled else self.files)
+            }
             try:
                 yield
             finally:
                 self._open = {}
-
-    @property
-    def _safetensors(self) -> list[Path]:
-        return [] if self.pickled else self.files
 
     def _from_file(self, weight: StoredWeight) -> torch.Tensor:
         if weight.file in self._open:
             return self._open[weight.file].get_tensor(weight.name)
         with safe_open(weight.file, framework="pt") as tensors:
             return tensors.get_tensor(weight.name)
+
+
+def local_names(names: Iterable[str]) -> dict[str, str]:
+    """For every global projection among the names of our weights, the local one that it belongs to."""
+    return {name: name.replace("_global.", ".") for name in names if "_global." in name}
 
 
 def find_files(folder: Path, allow_pickle: bool = False) -> list[Path]:

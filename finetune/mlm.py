@@ -18,6 +18,7 @@ from transformers import (
 
 from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.weights import local_names
 
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt",), (".json", ".jsonl")
 STEPS = 1_000_003  # apart are the seeds of two steps; generators take the lowest 32 bits
@@ -196,9 +197,8 @@ def sync_projections(model: Any) -> None:
     """Copies the local projections onto the global ones, and records it in the configuration."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if "_global." in name:
-                parameter.copy_(parameters[name.replace("_global.", ".")])
+        for name, local in local_names(parameters).items():
+            parameters[name].copy_(parameters[local])
     model.config.global_projections = "synced"
 
 

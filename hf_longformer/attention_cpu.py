@@ -76,11 +76,8 @@ class _LocalRows(torch.autograd.Function):
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Walks the same blocks and adds up the gradients of every part."""
         query, key, value, output, statistics = ctx.saved_tensors
-        # Keys and values get contributions of several blocks: they are added up in the precision of the statistics.
-        sums = {"dtype": statistics.dtype, "memory_format": torch.preserve_format}
-        grads = torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)
         global_keys = _gather_global(ctx.roles, key, value)
-        global_grads = tuple(torch.zeros_like(x, **sums) for x in global_keys)
+        grads, global_grads = _zero_gradients(query, key, value, global_keys)
 
         def add(rows: Index, keys: Any, values: Any, mask: Any, key_grad: Any, value_grad: Any) -> None:
             parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
@@ -98,11 +95,7 @@ class _LocalRows(torch.autograd.Function):
                 mask = _global_mask(ctx.roles, ctx.pattern, rows[2], query.dtype)
                 keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
                 add(rows, keys, values, mask, key_grad, value_grad)
-        if global_keys:
-            index = ctx.roles.global_index[:, None, :, None].expand_as(global_keys[0])
-            for grad, part in zip(grads[1:], global_grads, strict=True):
-                grad.scatter_add_(2, index, part)
-        return (grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None, None)
+        return (*_with_gradients_of_global(ctx.roles, grads, global_grads), None, None, None)
 
 
 class _LocalRowsWithDropout(torch.autograd.Function):
@@ -123,8 +116,9 @@ class _LocalRowsWithDropout(torch.autograd.Function):
         ctx.pattern, ctx.roles, ctx.scaling = pattern, roles, scaling
         ctx.seed, ctx.dropout = int(torch.randint(2**62, ())), dropout
         drop = _Dropout(ctx.seed, dropout)
+        global_values = _gather_global(roles, value)
         for rows, columns, weights in _weights_of_blocks(ctx, query, key):
-            output[rows] = drop(weights) @ _with_global(roles, value, rows, columns) * drop.scale
+            output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
         ctx.save_for_backward(query, key, value, output)
         return output
 
@@ -133,11 +127,11 @@ class _LocalRowsWithDropout(torch.autograd.Function):
         """Walks the same blocks, computes their weights again, and adds up the gradients."""
         query, key, value, output = ctx.saved_tensors
         roles, drop = ctx.roles, _Dropout(ctx.seed, ctx.dropout)
-        sums: dict[str, Any] = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
-        grads = torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)
-        global_grads = tuple(torch.zeros_like(x, **sums) for x in _gather_global(roles, key, value))
+        global_keys = _gather_global(roles, key, value)
+        grads, global_grads = _zero_gradients(query, key, value, global_keys)
         for rows, columns, weights in _weights_of_blocks(ctx, query, key):
-            keys, values = (_with_global(roles, x, rows, columns) for x in (key, value))
+            keys = _with_global(key, global_keys[:1], rows, columns)
+            values = _with_global(value, global_keys[1:], rows, columns)
             grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
             value_grad = kept.mT @ grad
             weight_grad = (grad @ values.mT).masked_fill_(kept == 0, 0.0)
@@ -145,14 +139,33 @@ class _LocalRowsWithDropout(torch.autograd.Function):
             score_grad = weight_grad.mul_(weights)
             grads[0][rows] = score_grad @ keys * ctx.scaling
             key_grad = score_grad.mT @ query[rows] * ctx.scaling
-            split = key_grad.shape[2] - (roles.num_global or 0)
+            split = key_grad.shape[2] - roles.num_global
             for index, part in ((1, key_grad), (2, value_grad)):
                 grads[index][columns] += part[:, :, :split]
                 if global_grads:
                     global_grads[index - 1][:, rows[1]] += part[:, :, split:]
-        for grad, part in zip(grads[1:], global_grads, strict=bool(global_grads)):
-            grad.scatter_add_(2, roles.global_index[:, None, :, None].expand_as(part), part)
-        return (grads[0], grads[1].to(key.dtype), grads[2].to(value.dtype), None, None, None, None)
+        return (*_with_gradients_of_global(roles, grads, global_grads), None, None, None, None)
+
+
+def _zero_gradients(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, global_keys: tuple[torch.Tensor, ...]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Zeros for query, key and value, and for the keys and values of global tokens.
+
+    Keys and values get contributions of several blocks: they are added up in the precision of the statistics.
+    """
+    sums: dict[str, Any] = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
+    grads = [torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)]
+    return grads, [torch.zeros_like(x, **sums) for x in global_keys]
+
+
+def _with_gradients_of_global(
+    roles: TokenRoles, grads: list[torch.Tensor], global_grads: list[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """The gradients of all tokens, those of global ones added, in the dtype of the query's."""
+    for grad, part in zip(grads[1:], global_grads, strict=False):  # without global tokens there are none
+        grad.scatter_add_(2, roles.global_index[:, None, :, None].expand_as(part), part)
+    return tuple(grad.to(grads[0].dtype) for grad in grads)
 
 
 class _Dropout:
@@ -174,11 +187,11 @@ class _Dropout:
 def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[Index, Index, torch.Tensor]]:
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
     roles, pattern = ctx.roles, ctx.pattern
-    thrown_away = _hidden_keys(roles)
+    thrown_away, global_keys = _hidden_keys(roles), _gather_global(roles, key)
     for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
-        scores = (query[rows] * ctx.scaling) @ _with_global(roles, key, rows, columns).mT
+        scores = (query[rows] * ctx.scaling) @ _with_global(key, global_keys, rows, columns).mT
         scores = scores.to(_statistics_dtype(query))
-        split = scores.shape[-1] - (roles.num_global or 0)
+        split = scores.shape[-1] - roles.num_global
         if mask is not None:
             scores[..., :split] += mask
         if roles.num_global:
@@ -189,11 +202,11 @@ def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iter
         yield rows, columns, weights
 
 
-def _with_global(roles: TokenRoles, tensor: torch.Tensor, rows: Index, columns: Index) -> torch.Tensor:
-    """Keys or values of a block's columns and, behind them, of the global tokens."""
-    if not roles.num_global:
-        return tensor[columns]
-    return torch.cat([tensor[columns], roles.gather_global(tensor[:, rows[1]])], dim=2)
+def _with_global(
+    tensor: torch.Tensor, of_global: tuple[torch.Tensor, ...], rows: Index, columns: Index
+) -> torch.Tensor:
+    """Keys or values of a block's columns and, behind them, those of the global tokens, if there are any."""
+    return torch.cat([tensor[columns], *(x[:, rows[1]] for x in of_global)], dim=2) if of_global else tensor[columns]
 
 
 def _blocks(

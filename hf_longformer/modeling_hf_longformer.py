@@ -478,7 +478,8 @@ class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
         )
         states = outputs.last_hidden_state
         if labelled_only and labels is not None:
-            states, labels = states[labels != -100], labels[labels != -100]
+            chosen = labels != -100
+            states, labels = states[chosen], labels[chosen]
         logits = self.lm_head(states)
         loss = None
         if labels is not None:
