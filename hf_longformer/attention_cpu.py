@@ -74,8 +74,12 @@ class _LocalRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Walks the same blocks and adds up the gradients of every part."""
-        query, key, value, output, statistics = ctx.saved_tensors
+        """Walks the same blocks and adds up the gradients of every part.
+
+        In the precision of the statistics: the kernel's backward pass is slower in bfloat16 than in float32.
+        """
+        dtype, statistics = grad_output.dtype, ctx.saved_tensors[4]
+        query, key, value, output, grad_output = (x.to(statistics.dtype) for x in (*ctx.saved_tensors[:4], grad_output))
         global_keys = _gather_global(ctx.roles, key, value)
         grads, global_grads = _zero_gradients(query, key, value, global_keys)
 
@@ -95,7 +99,7 @@ class _LocalRows(torch.autograd.Function):
                 mask = _global_mask(ctx.roles, ctx.pattern, rows[2], query.dtype)
                 keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
                 add(rows, keys, values, mask, key_grad, value_grad)
-        return (*_with_gradients_of_global(ctx.roles, grads, global_grads), None, None, None)
+        return (*(x.to(dtype) for x in _with_gradients_of_global(ctx.roles, grads, global_grads)), None, None, None)
 
 
 class _LocalRowsWithDropout(torch.autograd.Function):
