@@ -7,6 +7,8 @@ recipe.
 import dataclasses
 import difflib
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +17,12 @@ from typing import Any
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_longformer.conversion import InputError
 
 RECIPES = (".yaml", ".yml", ".json")
+LOWER_IS_BETTER = ("loss", "mse", "mae")
 
 
 @dataclass
@@ -57,6 +61,19 @@ class LongTrainingArguments(TrainingArguments):
         default=2048,
         metadata={"help": "Texts of more tokens than this are trained with activation checkpointing, to save memory."},
     )
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Batches of about this many tokens per device, padding included, of texts of about the same "
+            "length, instead of a fixed number of texts."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations that were not better than the best."}
+    )
+    load_best_model_at_end: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Keep the best model, not the last: by default where both are measured."}
+    )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Compute in bfloat16: by default where the device multiplies it natively."}
     )
@@ -71,7 +88,51 @@ class LongTrainingArguments(TrainingArguments):
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # or bf16 would be refused
         if self.bf16 is None:
             self.bf16 = not self.fp16 and bf16_is_native(self.use_cpu)
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise InputError(f"--tokens_per_batch must be at least 1, got {self.tokens_per_batch}")
+        if self.fsdp and int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            raise InputError("--fsdp shards a model over several processes: start it with torchrun, got one process")
+        if self.fsdp and self.fsdp_config is None:
+            # Without the embeddings, which the model names for other uses: accelerate would shard their words twice.
+            self.fsdp_config = {"transformer_layer_cls_to_wrap": ["HfLongformerLayer"]}
+        keep_best, self.load_best_model_at_end = self.load_best_model_at_end, False
+        if self.metric_for_best_model is not None:
+            self._choose_direction()
         super().__post_init__()
+        self.load_best_model_at_end = keep_best
+
+    def choose_best_by(self, metric: str, evaluated: bool) -> None:
+        """Settles what the best model is, once it is known whether there is anything to evaluate on.
+
+        Args:
+            metric: The task's own, if no other was asked for; greater is better, unless it is a loss or an error.
+            evaluated: Whether there is.
+
+        Raises:
+            InputError: If early stopping or the best model was asked for and cannot be had.
+        """
+        if not evaluated:
+            self.eval_strategy = IntervalStrategy.NO
+        matched = self.eval_strategy != IntervalStrategy.NO and self.save_strategy in (self.eval_strategy, "best")
+        if self.save_strategy == self.eval_strategy == IntervalStrategy.STEPS:
+            times = self.save_steps / (self.eval_steps or self.logging_steps)  # both may be shares of all steps
+            matched = round(times) > 0 and math.isclose(times, round(times))
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = matched
+        needed = self.load_best_model_at_end or self.early_stopping_patience is not None
+        if needed and not matched:
+            raise InputError(
+                "the best model, and early stopping, need something to validate on and an evaluation before every save "
+                "(--eval_strategy, --eval_steps, --save_strategy, --save_steps), got "
+                f"{SaveStrategy(self.eval_strategy).value} and {SaveStrategy(self.save_strategy).value}"
+                f"{'' if evaluated else ' and nothing to validate on'}"
+            )
+        self.metric_for_best_model = self.metric_for_best_model or metric
+        self._choose_direction()
+
+    def _choose_direction(self) -> None:
+        if self.greater_is_better is None:  # of which Transformers knows only that of losses
+            self.greater_is_better = not str(self.metric_for_best_model).endswith(LOWER_IS_BETTER)
 
 
 def bf16_is_native(use_cpu: bool = False) -> bool:

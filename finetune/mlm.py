@@ -13,12 +13,13 @@ from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
-    Trainer,
 )
 
 from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.weights import local_names
+
+from .training import LongTrainer
 
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt",), (".json", ".jsonl")
 STEPS = 1_000_003  # apart are the seeds of two steps; generators take the lowest 32 bits
@@ -141,8 +142,8 @@ class Masker:
         return {**batch, "input_ids": masked.to(device), "labels": labels.to(device)}
 
 
-class MaskedLMTrainer(Trainer):
-    """`Trainer` that computes logits of masked tokens only, and evaluates by sums over all of them.
+class MaskedLMTrainer(LongTrainer):
+    """A trainer that computes logits of masked tokens only, and evaluates by sums over all of them.
 
     A vocabulary is a hundred times as wide as a layer: most of the work of a language model's head is not needed.
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoTokenizer, set_seed
+from transformers import set_seed
 
 from hf_longformer import HfLongformerForMaskedLM
-from hf_longformer.conversion import InputError
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from hf_longformer.finetune.mlm import (
     MaskedLMTrainer,
@@ -26,7 +25,8 @@ from hf_longformer.finetune.mlm import (
     sync_projections,
     tokens_and_characters,
 )
-from hf_longformer.finetune.training import checkpoint_activations, save_results, train
+from hf_longformer.finetune.training import checkpoint_activations, load, save_results, train
+from hf_longformer.finetune.windows import check_length
 
 
 @dataclass
@@ -62,13 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments((ModelArguments, DataArguments, LongTrainingArguments), arguments)
     set_seed(training.seed)
-    where = {"revision": model_arguments.revision, "local_files_only": model_arguments.local_files_only}
-    where = {name: value for name, value in where.items() if value}
-    tokenizer = AutoTokenizer.from_pretrained(model_arguments.model_name_or_path, **where)
-    model = HfLongformerForMaskedLM.from_pretrained(
-        model_arguments.model_name_or_path, **where, **model_arguments.changed
-    )
-    length = _length(data.max_seq_length, model.config.max_length_tokens)
+    model, tokenizer = load(HfLongformerForMaskedLM, model_arguments)
+    length = check_length(data.max_seq_length, model.config.max_length_tokens)
     if data.train == "positions":
         _train_positions_only(model)
     checkpoint_activations(training, length)
@@ -82,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         evaluated = cut(held_out, tokenizer, length, data.cross_documents, num_proc=data.preprocessing_num_workers)
         # Not by `evaluate` before `train`: after that, Trainer would train every process's model for itself.
         training.eval_on_start = True
-    else:
-        training.eval_strategy = "no"
+    training.choose_best_by("loss", held_out is not None)
     trainer = MaskedLMTrainer(
         model,
         training,
@@ -108,12 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     trainer.save_model()
     save_results(Path(training.output_dir), results, trainer, "nats per masked token")
     return results
-
-
-def _length(asked: int | None, limit: int) -> int:
-    if asked is not None and not 3 <= asked <= limit:
-        raise InputError(f"--max_seq_length must lie between 3 and the model's {limit} tokens, got {asked}")
-    return asked or limit
 
 
 def _train_positions_only(model: HfLongformerForMaskedLM) -> None:

@@ -8,6 +8,7 @@ Importing this package registers its models with the Auto classes of Transformer
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
@@ -17,7 +18,9 @@ from transformers import (
 
 from .attention_hf_longformer import longformer_attention
 from .attention_layout import dense_attention_weights
+from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
+from .modeling_causal_hf_longformer import HfLongformerForCausalLM
 from .modeling_hf_longformer import (
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
@@ -34,6 +37,7 @@ from .window_pattern import WindowPattern
 AUTO_CLASSES = {
     HfLongformerModel: AutoModel,
     HfLongformerForMaskedLM: AutoModelForMaskedLM,
+    HfLongformerForCausalLM: AutoModelForCausalLM,
     HfLongformerForSequenceClassification: AutoModelForSequenceClassification,
     HfLongformerForQuestionAnswering: AutoModelForQuestionAnswering,
     HfLongformerForTokenClassification: AutoModelForTokenClassification,
@@ -48,6 +52,7 @@ __all__ = [
     "AUTO_CLASSES",
     "DataCollatorWithGlobalAttention",
     "HfLongformerConfig",
+    "HfLongformerForCausalLM",
     "HfLongformerForMaskedLM",
     "HfLongformerForMultipleChoice",
     "HfLongformerForQuestionAnswering",
@@ -55,6 +60,7 @@ __all__ = [
     "HfLongformerForTokenClassification",
     "HfLongformerModel",
     "HfLongformerPreTrainedModel",
+    "RollingCache",
     "WindowPattern",
     "__version__",
     "dense_attention_weights",

@@ -64,7 +64,7 @@ class _LocalRows(torch.autograd.Function):
                 other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
                 part = _merge(part, other, (mask == 0).any(dim=-1))
             output[rows], statistics[rows] = part
-        thrown_away = _hidden_keys(roles)
+        thrown_away = roles.hidden
         if thrown_away is not None:
             output.masked_fill_(thrown_away[:, None, :, None], 0.0)
             statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
@@ -78,8 +78,9 @@ class _LocalRows(torch.autograd.Function):
 
         In the precision of the statistics: the kernel's backward pass is slower in bfloat16 than in float32.
         """
-        dtype, statistics = grad_output.dtype, ctx.saved_tensors[4]
-        query, key, value, output, grad_output = (x.to(statistics.dtype) for x in (*ctx.saved_tensors[:4], grad_output))
+        *saved, statistics = ctx.saved_tensors
+        dtype = grad_output.dtype
+        query, key, value, output, grad_output = (x.to(statistics.dtype) for x in (*saved, grad_output))
         global_keys = _gather_global(ctx.roles, key, value)
         grads, global_grads = _zero_gradients(query, key, value, global_keys)
 
@@ -191,7 +192,7 @@ class _Dropout:
 def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[Index, Index, torch.Tensor]]:
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
     roles, pattern = ctx.roles, ctx.pattern
-    thrown_away, global_keys = _hidden_keys(roles), _gather_global(roles, key)
+    thrown_away, global_keys = roles.hidden, _gather_global(roles, key)
     for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
         scores = (query[rows] * ctx.scaling) @ _with_global(key, global_keys, rows, columns).mT
         scores = scores.to(_statistics_dtype(query))
@@ -222,7 +223,7 @@ def _blocks(
     """
     length, w = query.shape[2], pattern.one_sided_window
     hidden = _hidden_key_mask(roles, query.dtype)
-    for dilation, heads in _head_slices(pattern, query.shape[1]):
+    for dilation, heads in pattern.head_runs(query.shape[1]):
         for phase in range(min(dilation, length)):
             tokens = range(phase, length, dilation)
             for start in range(0, len(tokens), block):
@@ -239,17 +240,6 @@ def _slice(tokens: range) -> slice:
     return slice(tokens.start, tokens.stop, tokens.step)
 
 
-def _head_slices(pattern: WindowPattern, num_heads: int) -> list[tuple[int, slice]]:
-    """Runs of neighbouring heads with one dilation."""
-    if len(set(pattern.dilations)) == 1:
-        return [(pattern.dilations[0], slice(0, num_heads))]
-    starts = [head for head in range(num_heads) if head == 0 or pattern.dilations[head] != pattern.dilations[head - 1]]
-    return [
-        (pattern.dilations[start], slice(start, stop))
-        for start, stop in zip(starts, [*starts[1:], num_heads], strict=True)
-    ]
-
-
 def _band(
     roles: TokenRoles, pattern: WindowPattern, dtype: torch.dtype, size: int, before: int, num_keys: int
 ) -> torch.Tensor | None:
@@ -264,17 +254,8 @@ def _band(
     return roles.cache[name]
 
 
-def _hidden_keys(roles: TokenRoles) -> torch.Tensor | None:
-    """`(batch, S)`: tokens that windows do not show, as padding or because they stand among the global ones. Their own
-    rows are thrown away.
-    """
-    if roles.key_padding_mask is None:
-        return roles.is_global
-    return ~roles.key_padding_mask if roles.is_global is None else ~roles.key_padding_mask | roles.is_global
-
-
 def _hidden_key_mask(roles: TokenRoles, dtype: torch.dtype) -> torch.Tensor | None:
-    hidden = _hidden_keys(roles)
+    hidden = roles.hidden
     if hidden is None:
         return None
     name = ("hidden", dtype)

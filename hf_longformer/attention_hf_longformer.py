@@ -112,9 +112,10 @@ class HfLongformerSelfAttention(nn.Module):
         self.query = nn.Linear(size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size)
-        self.query_global = nn.Linear(size, size)
-        self.key_global = nn.Linear(size, size)
-        self.value_global = nn.Linear(size, size)
+        if config.position_embedding_type == "absolute":  # others have no global tokens
+            self.query_global = nn.Linear(size, size)
+            self.key_global = nn.Linear(size, size)
+            self.value_global = nn.Linear(size, size)
 
     @property
     def pattern(self) -> WindowPattern:
@@ -183,24 +184,39 @@ def sdpa_attention(
     """The blocked path. Global projections are computed only where they are used."""
     settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
     query, key, value = (module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value))
-    weights = weights_of_global = None
+    weights = None
     if output_attentions:
         weights = local_weights(query, key, dropout=dropout, **settings)
         output = apply_local_weights(weights, value, **settings)
     else:
         output = fastest_local_rows(query, key, value, dropout=dropout, **settings)
+    output, weights_of_global = add_global_rows(module, hidden_states, output, roles, dropout, output_attentions)
+    return output, weights, weights_of_global
+
+
+def add_global_rows(
+    module: HfLongformerSelfAttention,
+    hidden_states: torch.Tensor,
+    output: torch.Tensor,
+    roles: TokenRoles,
+    dropout: float,
+    output_attentions: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The rows of global tokens put among the local ones, and their weights if they are asked for."""
+    settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
+    weights_of_global = None
     if roles.num_global:
         global_states = roles.gather_global(hidden_states[:, None])[:, 0]
         seen_states = hidden_states
     elif module.training and torch.is_grad_enabled():
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
-        return output, weights, weights_of_global
+        return output, None
     query = module.split_heads(module.query_global(global_states))
     if roles.num_global and not output_attentions and _can_reassociate(module, roles.num_global):
         projections = ((p.weight, p.bias) for p in (module.key_global, module.value_global))
         rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
-        return put_global_rows(output, rows, roles), None, None
+        return put_global_rows(output, rows, roles), None
     key = module.split_heads(module.key_global(seen_states))
     value = module.split_heads(module.value_global(seen_states))
     if output_attentions and roles.num_global:
@@ -208,7 +224,7 @@ def sdpa_attention(
         rows = weights_of_global.mT @ value
     else:
         rows = global_rows(query, key, value, dropout=dropout, **settings)
-    return put_global_rows(output, rows, roles), weights, weights_of_global
+    return put_global_rows(output, rows, roles), weights_of_global
 
 
 def fastest_local_rows(

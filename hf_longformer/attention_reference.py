@@ -20,6 +20,7 @@ def attention_reference(
     key_padding_mask: torch.Tensor | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    bias: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Longformer attention as section 3.1 of arXiv 2004.05150 defines it. O(S²) time and memory.
 
@@ -39,6 +40,7 @@ def attention_reference(
         key_padding_mask: `(batch, S)`, bool, True for real tokens; None means all are real.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+        bias: `(batch, heads, S, S)`, added to the scores, such as those of relative positions.
 
     Returns:
         The output `(batch, heads, S, head_dim)` and the attention weights after dropout `(batch, heads, S, S)`.
@@ -51,6 +53,8 @@ def attention_reference(
     global_row = is_global[:, None, :, None]
 
     scores = torch.where(global_row, query_global @ key_global.mT, query @ key.mT) * scaling
+    if bias is not None:
+        scores = scores + bias
     scores = scores.masked_fill(~allowed, float("-inf"))
     statistics_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     weights = torch.softmax(scores, dim=-1, dtype=statistics_dtype).masked_fill(~allowed, 0.0).to(value.dtype)

@@ -25,13 +25,22 @@ finetune = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(finetune, name="finetune")
+predict = typer.Typer(help="Ask a fine-tuned checkpoint about documents, line by line.", no_args_is_help=True)
+app.add_typer(predict, name="predict")
 HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repository.")]
 LocalFilesOnly = Annotated[bool, typer.Option("--local-files-only", help="Stay off the network.")]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Accept pickled weights, with PyTorch's restricted loader.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint at OUTPUT.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUTPUT.")]
+Checkpoint = Annotated[str, typer.Argument(help="A fine-tuned checkpoint: a folder or a Hub name.")]
+Input = Annotated[str, typer.Argument(help="JSON lines, CSV or TSV; - for standard input.")]
+Output = Annotated[Path, typer.Option("--output", help="The file of JSON lines to write.")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens at once: the checkpoint's own.", min=3)]
+Stride = Annotated[int | None, typer.Option(help="Tokens that windows of one document share: the checkpoint's own.")]
+LineFormat = Annotated[str | None, typer.Option("--format", help="jsonl, csv or tsv, if not by the ending.")]
+TokensPerBatch = Annotated[int, typer.Option(help="Tokens at once, padding included.", min=1)]
 
 
 class PositionInit(enum.StrEnum):
@@ -43,7 +52,7 @@ class PositionInit(enum.StrEnum):
 
 
 class Dtype(enum.StrEnum):
-    """What the weights are stored as."""
+    """What weights are stored as, or computed with."""
 
     auto = "auto"
     float32 = "float32"
@@ -187,6 +196,140 @@ def finetune_mlm(context: typer.Context) -> None:
     for name in ("before", "after"):
         if name in results:
             typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
+
+
+@finetune.command("qa", context_settings=HANDED_ON)
+def finetune_qa(context: typer.Context) -> None:
+    """Train to answer questions about documents."""
+    from .finetune import run_qa
+
+    _show_scores(run_qa.main(context.args))
+
+
+@finetune.command("classification", context_settings=HANDED_ON)
+def finetune_classification(context: typer.Context) -> None:
+    """Train to classify documents, or to predict a number for each."""
+    from .finetune import run_classification
+
+    _show_scores(run_classification.main(context.args))
+
+
+@finetune.command("token-classification", context_settings=HANDED_ON)
+def finetune_token_classification(context: typer.Context) -> None:
+    """Train to label every word of documents."""
+    from .finetune import run_token_classification
+
+    _show_scores(run_token_classification.main(context.args))
+
+
+@finetune.command("multiple-choice", context_settings=HANDED_ON)
+def finetune_multiple_choice(context: typer.Context) -> None:
+    """Train to choose between candidates, with documents to read."""
+    from .finetune import run_multiple_choice
+
+    _show_scores(run_multiple_choice.main(context.args))
+
+
+def _show_scores(results: dict[str, Any]) -> None:
+    for split, scores in results["scores"].items():
+        numbers = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
+        typer.echo(f"{split}: {', '.join(numbers)}")
+
+
+@predict.command("qa")
+def predict_qa(
+    checkpoint: Checkpoint,
+    input: Input,
+    output: Output,
+    question_column: Annotated[str, typer.Option(help="What holds the question.")] = "question",
+    context_column: Annotated[str, typer.Option(help="What holds the document.")] = "context",
+    max_length: MaxLength = None,
+    stride: Stride = None,
+    n_best: Annotated[int, typer.Option(help="Answers per question.", min=1)] = 1,
+    null_threshold: Annotated[
+        float | None, typer.Option(help="How much likelier no answer must be to be chosen: the checkpoint's own.")
+    ] = None,
+    format: LineFormat = None,
+    tokens_per_batch: TokensPerBatch = 16_384,
+    dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
+    overwrite: Overwrite = False,
+    local_files_only: LocalFilesOnly = False,
+) -> None:
+    """Answer questions about documents of any length."""
+    _predict(
+        "qa",
+        checkpoint,
+        input,
+        output,
+        dtype,
+        columns={"question": question_column, "context": context_column},
+        max_seq_length=max_length,
+        stride=stride,
+        n_best=n_best,
+        null_threshold=null_threshold,
+        format=format,
+        tokens_per_batch=tokens_per_batch,
+        overwrite=overwrite,
+        local_files_only=local_files_only,
+    )
+
+
+@predict.command("classification")
+def predict_classification(
+    checkpoint: Checkpoint,
+    input: Input,
+    output: Output,
+    text_column: Annotated[str, typer.Option(help="What holds the document.")] = "text",
+    text_pair_column: Annotated[
+        str, typer.Option(help="What holds the second text, where one is needed.")
+    ] = "text_pair",
+    max_length: MaxLength = None,
+    overflow: Annotated[
+        str | None, typer.Option(help="Longer documents: truncate, stride-mean or stride-max; the checkpoint's own.")
+    ] = None,
+    stride: Stride = None,
+    format: LineFormat = None,
+    tokens_per_batch: TokensPerBatch = 16_384,
+    dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
+    overwrite: Overwrite = False,
+    local_files_only: LocalFilesOnly = False,
+) -> None:
+    """Classify documents of any length, or predict a number for each."""
+    _predict(
+        "classification",
+        checkpoint,
+        input,
+        output,
+        dtype,
+        columns={"text": text_column, "text_pair": text_pair_column},
+        max_seq_length=max_length,
+        overflow=overflow,
+        stride=stride,
+        format=format,
+        tokens_per_batch=tokens_per_batch,
+        overwrite=overwrite,
+        local_files_only=local_files_only,
+    )
+
+
+def _predict(task: str, checkpoint: str, input: str, output: Path, dtype: Dtype, **options: Any) -> None:
+    from tqdm import tqdm
+
+    from .finetune.predict import predict as predict_lines
+
+    _quiet()
+    report = predict_lines(
+        task,
+        checkpoint,
+        input,
+        output,
+        dtype=dtype.value,
+        say=lambda line: tqdm.write(line, file=sys.stderr),
+        **options,
+    )
+    resumed = f", {report['resumed']:,} of them before" if report["resumed"] else ""
+    failed = f", {len(report['failed']):,} of them without a result" if report["failed"] else ""
+    typer.echo(f"{report['lines']:,} lines{resumed}{failed}, in {output}")
 
 
 @app.command()

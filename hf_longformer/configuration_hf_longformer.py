@@ -44,7 +44,13 @@ class HfLongformerConfig(PreTrainedConfig):
             stock does: `<s>` for sequence classification, the question for question answering, what follows the first
             separator for multiple choice, none otherwise. `"cls"`, `"question"` and `"none"` hold for every head.
         position_embedding_type (`str`, defaults to `"absolute"`):
-            `"absolute"`: learned positions.
+            `"absolute"`: learned positions. Causal models may have `"rotary"` ones, or `"relative"` ones in the manner
+            of Transformer-XL; these know no longest input and no global tokens.
+        rope_theta (`float`, defaults to 10,000):
+            The base of rotary positions.
+        norm_style (`str`, defaults to `"post"`):
+            `"post"`: a layer norm behind every residual connection, as in BERT; `"pre"`: in front of every attention
+            and feed-forward, and one behind the last layer.
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
@@ -74,6 +80,8 @@ class HfLongformerConfig(PreTrainedConfig):
     is_decoder: bool = False
     global_attention: Literal["auto", "cls", "question", "none"] = "auto"
     position_embedding_type: str = "absolute"
+    rope_theta: float | int = 10_000.0
+    norm_style: Literal["post", "pre"] = "post"
     sep_token_id: int | None = 2
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
@@ -155,10 +163,7 @@ class HfLongformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         _check_windows(self)
         _check_dilations(self)
-        if self.position_embedding_type != "absolute":
-            raise NotImplementedError(
-                f"position_embedding_type must be 'absolute' (learned positions), got {self.position_embedding_type!r}"
-            )
+        _check_positions(self)
         if self.embedding_size is not None and self.embedding_size < 1:
             raise ValueError(f"embedding_size must be at least 1, or left out, got {self.embedding_size}")
         if self.classifier_activation not in ACT2FN:
@@ -170,6 +175,27 @@ class HfLongformerConfig(PreTrainedConfig):
                 "max_position_embeddings must exceed pad_token_id + 1, since real tokens are counted from there, "
                 f"got max_position_embeddings={self.max_position_embeddings} and pad_token_id={self.pad_token_id}"
             )
+
+
+def _check_positions(config: HfLongformerConfig) -> None:
+    kind = config.position_embedding_type
+    if kind == "absolute":
+        return
+    if kind not in ("rotary", "relative"):
+        raise NotImplementedError(
+            f"position_embedding_type must be 'absolute' (learned positions), 'rotary' or 'relative', got {kind!r}"
+        )
+    if not config.is_decoder:
+        raise NotImplementedError(f"position_embedding_type must be 'absolute' without is_decoder=True, got {kind!r}")
+    if config.global_attention not in ("auto", "none"):
+        raise NotImplementedError(
+            f"{kind} positions know no global tokens: global_attention must be 'none', got {config.global_attention!r}"
+        )
+    if kind == "rotary" and config.hidden_size // config.num_attention_heads % 2:
+        raise ValueError(
+            "rotary positions need an even number of dimensions per head, "
+            f"got {config.hidden_size // config.num_attention_heads}"
+        )
 
 
 def _check_windows(config: HfLongformerConfig) -> None:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN, gelu
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     MaskedLMOutput,
@@ -24,13 +23,15 @@ from transformers.modeling_outputs import (
     TokenClassifierOutput,
 )
 from transformers.modeling_utils import PreTrainedModel
-from transformers.pytorch_utils import apply_chunking_to_forward
 from transformers.utils import can_return_tuple, is_tracing, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, read_numbers, token_roles
+from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
+from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
 from .tokenization_hf_longformer import first_real_token, global_attention_mask as build_global_attention_mask
 from .window_pattern import TokenRoles
 
@@ -48,6 +49,7 @@ class HfLongformerModelOutput(BaseModelOutputWithPooling):
     """
 
     global_attentions: tuple[torch.Tensor, ...] | None = None
+    past_key_values: RollingCache | None = None
 
 
 @dataclass
@@ -92,100 +94,6 @@ class HfLongformerKwargs(TypedDict, total=False):
     output_hidden_states: bool | list[int] | None
     return_dict: bool | None
     num_items_in_batch: torch.Tensor | int | None
-
-
-class HfLongformerEmbeddings(nn.Module):
-    """Word, position and token type embeddings, summed and normalised, and widened if they are narrower than layers."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__()
-        size, padding = config.embedding_size or config.hidden_size, config.pad_token_id
-        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
-        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
-        self.projection = nn.Identity() if size == config.hidden_size else nn.Linear(size, config.hidden_size)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None,
-        token_type_ids: torch.Tensor | None,
-        position_ids: torch.Tensor,
-        inputs_embeds: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, embedding_size)`: `(batch, S, hidden_size)`."""
-        if inputs_embeds is None:
-            inputs_embeds = self.word_embeddings(input_ids)
-        if token_type_ids is None:
-            token_type_embeddings = self.token_type_embeddings.weight[0]
-        else:
-            token_type_embeddings = self.token_type_embeddings(token_type_ids)
-        embeddings = inputs_embeds + self.position_embeddings(position_ids) + token_type_embeddings
-        return self.projection(self.dropout(self.LayerNorm(embeddings)))
-
-
-class HfLongformerSelfOutput(nn.Module):
-    """Projection, dropout, residual connection and layer norm: behind the attention and behind the feed-forward."""
-
-    def __init__(self, config: HfLongformerConfig, input_size: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(input_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + residual)
-
-
-class HfLongformerAttention(nn.Module):
-    """Self-attention and what follows it, under the names of stock checkpoints."""
-
-    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
-        super().__init__()
-        self.self = HfLongformerSelfAttention(config, layer_index)
-        self.output = HfLongformerSelfOutput(config, config.hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool) -> torch.Tensor:
-        return self.output(self.self(hidden_states, roles, output_attentions)[0], hidden_states)
-
-
-class HfLongformerIntermediate(nn.Module):
-    """The widening half of the feed-forward."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.dense(hidden_states))
-
-
-class HfLongformerLayer(GradientCheckpointingLayer):
-    """One encoder layer: `(batch, S, hidden_size)` to the same."""
-
-    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
-        super().__init__()
-        self.attention = HfLongformerAttention(config, layer_index)
-        self.intermediate = HfLongformerIntermediate(config)
-        self.output = HfLongformerSelfOutput(config, config.intermediate_size)
-        self.chunk_size_feed_forward = config.chunk_size_feed_forward
-
-    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False) -> torch.Tensor:
-        hidden_states = self.attention(hidden_states, roles, output_attentions)
-        return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
-
-    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.output(self.intermediate(hidden_states), hidden_states)
-
-
-class HfLongformerEncoder(nn.Module):
-    """The stack of layers, under the name of stock checkpoints."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(HfLongformerLayer(config, index) for index in range(config.num_hidden_layers))
 
 
 class HfLongformerPooler(nn.Module):
@@ -241,6 +149,9 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, HfLongformerLMHead):
             init.zeros_(module.bias)
+        elif isinstance(module, HfLongformerCausalSelfAttention) and module.position_type == "relative":
+            for bias in (module.content_bias, module.position_bias):
+                init.normal_(bias, std=self.config.initializer_range)
 
     def default_global_attention_mask(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
@@ -308,6 +219,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        past_key_values: RollingCache | None = None,
+        use_cache: bool | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerModelOutput:
         """Encodes texts of any length up to `config.max_length_tokens`; nothing needs to be padded to the window.
@@ -320,27 +233,45 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             token_type_ids: `(batch, S)`, below `config.type_vocab_size`.
             position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
             inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
+            past_key_values: What is kept of the text before, for causal models: the input is what follows.
+            use_cache: Whether to begin such a cache, and return it.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
                 or a global token is padding.
+            NotImplementedError: If a cache, or global tokens, cannot be had.
         """
         shape = _token_shape(input_ids, inputs_embeds)
+        past_key_values = _check_cache(self.config, past_key_values, bool(use_cache))
+        if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
+            attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         if global_attention_mask is None:
             global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
         if position_ids is None:
             position_ids = _count_positions(input_ids, attention_mask, inputs_embeds, self.config)
+            if past_key_values is not None and past_key_values.real_tokens is not None:
+                position_ids = position_ids + past_key_values.real_tokens
         roles = _check_inputs(
             self.config, shape, input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids
         )
+        _check_global(self.config, roles, past_key_values)
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
+        if self.config.is_decoder:
+            settings |= {"past_key_values": past_key_values, "position_ids": position_ids}
         for layer in self.encoder.layer:
-            hidden_states = layer(hidden_states, roles, output_attentions=bool(kwargs.get("output_attentions")))
+            hidden_states = layer(hidden_states, roles, **settings)
+        hidden_states = self.encoder.LayerNorm(hidden_states)
+        if past_key_values is not None:
+            real = torch.ones_like(position_ids) if roles.key_padding_mask is None else roles.key_padding_mask
+            past_key_values.remember(roles.hidden, real)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
-        return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled)
+        return HfLongformerModelOutput(
+            last_hidden_state=hidden_states, pooler_output=pooled, past_key_values=past_key_values
+        )
 
 
 def _count_positions(
@@ -377,6 +308,33 @@ def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ..
         raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
 
 
+def _check_cache(config: HfLongformerConfig, past: Any, use_cache: bool) -> RollingCache | None:
+    if past is None and not use_cache:
+        return None
+    if not config.is_decoder:
+        raise ValueError("a cache needs a causal model, got past_key_values or use_cache with is_decoder=False")
+    if past is not None and not isinstance(past, RollingCache):
+        raise NotImplementedError(
+            "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
+            f"got {type(past).__name__}"
+        )
+    return RollingCache(config) if past is None else past
+
+
+def _check_global(config: HfLongformerConfig, roles: TokenRoles, past: RollingCache | None) -> None:
+    if not roles.num_global:
+        return
+    if config.position_embedding_type != "absolute":
+        raise NotImplementedError(
+            f"{config.position_embedding_type} positions know no global tokens, got {roles.num_global} of them"
+        )
+    if past is not None and not past.is_empty:
+        raise NotImplementedError(
+            "a global token sees all tokens before it, and of these only the window is kept: it must stand in the "
+            f"first segment, got {roles.num_global} in a later one"
+        )
+
+
 def _check_inputs(
     config: HfLongformerConfig,
     shape: tuple[int, int],
@@ -399,12 +357,16 @@ def _check_inputs(
         "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
         "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
     }
+    if config.position_embedding_type != "absolute":
+        del ranges["position_ids"]  # of any size
     for name, (ids, _, _) in ranges.items():
         if ids is not None:
             facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
     numbers = read_numbers(facts)
-    length = numbers["position_ids_max"] - config.first_position + 1
-    if config.max_length_tokens < length <= shape[1]:  # else the caller passed positions of their own
+    length = numbers.get("position_ids_max", 0) - config.first_position + 1
+    if (
+        "position_ids" in ranges and config.max_length_tokens < length <= shape[1]
+    ):  # else the caller passed positions of their own
         raise ValueError(
             f"the longest text has {length} tokens, the model takes {config.max_length_tokens}: truncate it, cut it "
             "into overlapping parts, or convert the model again with a larger --max-length"

@@ -76,6 +76,15 @@ class WindowPattern:
         """The dilation of one head."""
         return self.dilations[head if len(self.dilations) > 1 else 0]
 
+    def head_runs(self, num_heads: int) -> list[tuple[int, slice]]:
+        """Runs of neighbouring heads with one dilation: that, and which heads."""
+        if len(set(self.dilations)) == 1:
+            return [(self.dilations[0], slice(0, num_heads))]
+        dilations = self.dilations
+        starts = [head for head in range(num_heads) if head == 0 or dilations[head] != dilations[head - 1]]
+        ends = [*starts[1:], num_heads]
+        return [(dilations[start], slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+
     def check_num_heads(self, num_heads: int) -> None:
         """Raises `ValueError` if the dilations are given per head and there is not one for each of `num_heads`."""
         if len(self.dilations) not in (1, num_heads):
@@ -175,6 +184,15 @@ class TokenRoles:
     def num_global(self) -> int:
         """G, the largest number of global tokens in a row."""
         return 0 if self.global_index is None else self.global_index.shape[1]
+
+    @property
+    def hidden(self) -> torch.Tensor | None:
+        """`(batch, S)`, bool: tokens that windows do not show, as padding or because they stand among the global ones.
+        None if there are none. Their own local rows are thrown away.
+        """
+        if self.key_padding_mask is None:
+            return self.is_global
+        return ~self.key_padding_mask if self.is_global is None else ~self.key_padding_mask | self.is_global
 
     def gather_global(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(batch, heads, S, n)` to `(batch, heads, G, n)`: what stands at the global positions."""

@@ -1,13 +1,13 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the card of a converted checkpoint from its report."""
+"""Renders the cards of converted and of trained checkpoints from their reports."""
 
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-TEMPLATE = Path(__file__).with_name("template.md")
+TEMPLATE, TRAINED = (Path(__file__).with_name(name) for name in ("template.md", "trained.md"))
 LARGEST_CARD = 2**24  # bytes
 PIPELINES = {
     "Model": "feature-extraction",
@@ -26,6 +26,57 @@ GLOBAL_PROJECTIONS = {
     "copied": "copied from the local ones, not trained",
     "synced": "synced: copied from the local ones after training",
     "trained": "trained: other than the local ones",
+}
+
+
+PURPOSES = {
+    "mlm": "further on masked words",
+    "qa": "to answer questions about documents",
+    "classification": "to classify documents",
+    "token-classification": "to label the words of documents",
+    "multiple-choice": "to choose between candidates",
+}
+USES = {
+    "mlm": """```python
+import hf_longformer
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model="PATH")
+```""",
+    "qa": """```bash
+hf-longformer predict qa PATH questions.jsonl --output answers.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
+from transformers import pipeline
+
+answer = pipeline("long-question-answering", model="PATH")
+answer({"question": "…", "context": "a document of any length"})
+```""",
+    "classification": """```bash
+hf-longformer predict classification PATH documents.jsonl --output labels.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
+from transformers import pipeline
+
+classify = pipeline("long-text-classification", model="PATH")
+classify("a document of any length")
+```""",
+    "token-classification": """```python
+import hf_longformer
+from transformers import pipeline
+
+label = pipeline("token-classification", model="PATH", aggregation_strategy="first")
+```""",
+    "multiple-choice": """```python
+import hf_longformer
+
+# A logit at the marker [ent] of every candidate: `hf_longformer.finetune.choice` makes the inputs.
+model = hf_longformer.HfLongformerForTokenClassification.from_pretrained("PATH")
+```""",
 }
 
 
@@ -56,6 +107,57 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)
 
 
+def render_trained_card(report: dict[str, Any]) -> ModelCard:
+    """The model card of a training: every number in it comes from the report.
+
+    Args:
+        report: What the training scripts write into `results.json`, with `model_class` and `base`.
+    """
+    task, base = report["task"], report["base"]
+    scores = report.get("scores") or {name: report[name] for name in ("before", "after") if name in report}
+    names = list(dict.fromkeys(name for one in scores.values() for name in one))
+    measures = [
+        (name.replace("_", " "), [_as_score(one.get(name, "")) for one in scores.values()])
+        for name in names
+        if all(isinstance(one.get(name, 0), int | float) for one in scores.values())
+    ]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=None
+        if task == "multiple-choice"
+        else PIPELINES[report["model_class"].removeprefix("HfLongformer")],
+        tags=["longformer", "hf-longformer", "long-documents"],
+        base_model=None if Path(base).exists() else base,
+    )
+    training = report["training"]
+    machine = f"{report['processes']} × {report['device']}, {report['threads']} threads of {report['processor']}"
+    counts = {name: report[name] for name in ("rows", "questions", "windows", "skipped") if report.get(name)}
+    leaks = {name: f"{found['rows']:,} rows" for name, found in (report.get("leaks") or {}).items()}
+    facts = {
+        **{name: ", ".join(f"{split} {number:,}" for split, number in found.items()) for name, found in counts.items()},
+        **leaks,
+        "steps": f"{training['steps']:,}",
+        "time": f"{training['seconds'] / 60:.1f} minutes on {machine}",
+        **{name: value for name, value in report["hyperparameters"].items() if value is not None},
+        "seed": report["seed"],
+        "versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        "date": report["date"],
+    }
+    return ModelCard.from_template(
+        data,
+        template_path=str(TRAINED),
+        **{
+            **report,
+            "title": f"{Path(base).name}, trained {PURPOSES[task]}",
+            "purpose": PURPOSES[task],
+            "use": USES[task],
+            "scores": scores,
+            "measures": measures,
+            "facts": [(name.replace("_", " "), value) for name, value in facts.items()],
+        },
+    )
+
+
 def _metadata(card: Path | None) -> dict[str, Any]:
     """Licence and language of a card; nothing if there is no card or its metadata cannot be read."""
     if card is None or not card.is_file() or card.stat().st_size > LARGEST_CARD:
@@ -71,6 +173,10 @@ def _is_name(value: Any) -> bool:
     """Whether it is text, or a list of texts, as a licence or languages are."""
     texts = value if isinstance(value, list) else [value]
     return bool(texts) and all(isinstance(text, str) and text.isprintable() for text in texts)
+
+
+def _as_score(measured: Any) -> str:
+    return f"{measured:.4g}" if isinstance(measured, float) else str(measured)
 
 
 def _as_text(measured: Any) -> str:

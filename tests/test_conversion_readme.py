@@ -3,13 +3,10 @@
 """`conversion/README.md`: its commands run, its tables are those of `conversion/results.json`, and those are good."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from blocks import blocks, run
 from measure_conversions import README, RESULTS, fill
 from sources import FAMILIES, HEADS, make_source
 
@@ -21,17 +18,8 @@ MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
 
 def test_commands_run_one_after_the_other(tmp_path: Path) -> None:
     make_source(tmp_path / "FacebookAI" / "xlm-roberta-base", "xlm-roberta", "ForMaskedLM")
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONIOENCODING": "utf-8",
-    }
-    for code in re.findall(r"^```bash\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL):
-        done = subprocess.run(
-            ["/bin/bash", "-ec", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    for _, code in blocks(TEXT, "bash"):
+        run(code, tmp_path)
     assert "synced" in (tmp_path / "xlm-r-4096" / "config.json").read_text()
 
 

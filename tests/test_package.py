@@ -18,7 +18,7 @@ SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*
 INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 
 # What a file may import from its siblings. Implementations of the attention never import one another.
-ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "attention_layout"}
+ATTENTIONS = {"attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_layout"}
 ALLOWED = {
     "version": set(),
     "window_pattern": set(),
@@ -26,9 +26,26 @@ ALLOWED = {
     "tokenization_hf_longformer": set(),
     **{name: {"window_pattern"} for name in ATTENTIONS},
     "attention_hf_longformer": ATTENTIONS | {"window_pattern"},
-    "modeling_hf_longformer": {
+    "cache_hf_longformer": {"configuration_hf_longformer", "window_pattern"},
+    "attention_decoder_hf_longformer": ATTENTIONS
+    | {"attention_hf_longformer", "cache_hf_longformer", "window_pattern"},
+    "layers_hf_longformer": {
+        "attention_decoder_hf_longformer",
         "attention_hf_longformer",
         "configuration_hf_longformer",
+        "window_pattern",
+    },
+    "modeling_causal_hf_longformer": {
+        "cache_hf_longformer",
+        "configuration_hf_longformer",
+        "modeling_hf_longformer",
+    },
+    "modeling_hf_longformer": {
+        "attention_decoder_hf_longformer",
+        "attention_hf_longformer",
+        "cache_hf_longformer",
+        "configuration_hf_longformer",
+        "layers_hf_longformer",
         "tokenization_hf_longformer",
         "window_pattern",
     },

@@ -2,20 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every code block of the README runs and prints what the README says."""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from blocks import blocks, run
 from sources import make_source
 
 from hf_longformer.conversion import convert
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = blocks(README)
 PYTHON = [index for index, (language, _) in enumerate(BLOCKS) if language == "python"]
 SHELL = [index for index, (language, _) in enumerate(BLOCKS) if language == "bash"]
 
@@ -29,17 +28,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert(package.get_model_path(), folder / "demo-output" / "all-MiniLM-L6-v2-4096", check=False)
     make_source(folder / "FacebookAI" / "roberta-base", "roberta", "ForSequenceClassification", positions=512)
     return folder
-
-
-def run(command: list[str] | str, place: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
-    shell = isinstance(command, str)
-    done = subprocess.run(
-        command, cwd=place, env=environment, shell=shell, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def converted(place: Path) -> None:

@@ -4,8 +4,6 @@
 
 import json
 import math
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +24,6 @@ from hf_longformer.finetune.mlm import Masker, PieceCollator, cut, load_document
 from hf_longformer.finetune.training import StopOnBadLoss, newest_checkpoint
 
 RECIPES = Path(run_mlm.__file__).parent / "recipes"
-README = RECIPES.parent / "README.md"
 TEXT = "\n\n".join(f"{CORPUS[0]}. {CORPUS[1]}. paragraph number {number}" for number in range(60))
 
 
@@ -170,29 +167,6 @@ def test_command_line(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: 
         cli.main()
     assert caught.value.code == 2
     assert "got nowhere.txt" in capsys.readouterr().err
-
-
-@pytest.mark.timeout(300)
-def test_commands_of_the_readme(folder: Path) -> None:
-    """One after the other, in a folder where their names mean something."""
-    (folder / "model").rename(folder / "roberta-4096")
-    (folder / "train.txt").rename(folder / "corpus.txt")
-    (folder / "valid.txt").rename(folder / "held-out.txt")
-    recipe = "model_name_or_path: roberta-4096\ntrain_files: [corpus.txt]\noutput_dir: run-of-one\n"
-    (folder / "recipe.yaml").write_text(recipe + "max_steps: 2\nsave_strategy: 'no'\n")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    commands = re.findall(r"^```bash\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    assert len(commands) == 3
-    for command in commands:
-        done = subprocess.run(
-            ["/bin/bash", "-ec", command],
-            cwd=folder,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()[-2000:]
-    assert json.loads((folder / "run-of-two" / "results.json").read_text())["processes"] == 2
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("mlm-*.yaml")), ids=lambda file: file.stem)

@@ -1,0 +1,313 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of examples: read from files or from the Hub, checked row by row, split, and searched for leaks."""
+
+import csv
+import glob
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value, config, load_dataset
+from transformers.utils import logging
+
+from hf_longformer.conversion import InputError
+
+logger = logging.get_logger(__name__)
+READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+SPLITS = ("train", "validation", "test")
+ROW = "row"  # the column with the number of a row in its file, counted from 1
+NAMED = 5  # rows that a message names
+LARGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is far below a long document
+
+
+@dataclass
+class TableArguments:
+    """Where examples come from."""
+
+    train_file: str | None = field(default=None, metadata={"help": "CSV, TSV, JSON lines or Parquet."})
+    validation_file: str | None = field(default=None, metadata={"help": "The same, to choose the best model by."})
+    test_file: str | None = field(default=None, metadata={"help": "The same, measured once, at the end."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, or a folder of files."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    validation_share: float = field(
+        default=0.1, metadata={"help": "Share of the training rows to validate on, if there are no others."}
+    )
+    test_share: float = field(default=0.0, metadata={"help": "The same for the test."})
+    split_seed: int = field(default=0, metadata={"help": "Of these shares, whatever the seed of the training."})
+    max_seq_length: int | None = field(
+        default=None, metadata={"help": "Tokens at once, special ones included; the model's limit if left out."}
+    )
+    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+
+
+@dataclass
+class Table:
+    """Rows, and the name of the file that they come from; every row has its number there in the column `row`."""
+
+    rows: Dataset
+    name: str
+
+    def where(self, numbers: Iterable[int]) -> str:
+        """A few rows by their numbers, as "rows 3, 5 and 7 more of train.csv"."""
+        numbers = list(numbers)
+        more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+        return f"row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:NAMED]))}{more} of {self.name}"
+
+    def check_columns(self, names: Iterable[str]) -> None:
+        """Refuses a table that lacks a column.
+
+        Raises:
+            InputError: If it does.
+        """
+        for name in names:
+            if name not in self.rows.column_names:
+                present = ", ".join(column for column in self.rows.column_names if column != ROW)
+                raise InputError(
+                    f"{self.name} must have a column {name}, got {present}: the options whose names end in _column "
+                    "give it another name"
+                )
+
+    def without(self, bad: Callable[[dict[str, Any]], bool], why: str) -> "Table":
+        """The table without bad rows, after a warning that counts and names them.
+
+        Args:
+            bad: Whether a row is bad.
+            why: What is said of them, as "an empty text".
+        """
+        flags = [bad(row) for row in self.rows]
+        if not any(flags):
+            return self
+        numbers = [number for number, flag in zip(self.rows[ROW], flags, strict=True) if flag]
+        logger.warning(f"skipped {len(numbers)} of {len(flags)} rows for {why}: {self.where(numbers)}")
+        return Table(self.rows.select([index for index, flag in enumerate(flags) if not flag]), self.name)
+
+
+def read_tables(arguments: TableArguments, local_files_only: bool = False) -> dict[str, Table]:
+    """The tables of a task by split; `train` is always there.
+
+    Raises:
+        InputError: If a file is missing, empty or not what its name says, or nothing to train on is given.
+    """
+    files = {split: getattr(arguments, f"{split}_file") for split in SPLITS}
+    if arguments.dataset_name is not None:
+        given = [f"--{split}_file {file}" for split, file in files.items() if file is not None]
+        if given:
+            raise InputError(f"--dataset_name and files cannot both be given, got {' and '.join(given)}")
+        files = _files_of_folder(Path(arguments.dataset_name)) if arguments.dataset_config_name is None else {}
+        if not files:
+            return _from_hub(arguments, local_files_only)
+    if files["train"] is None:
+        raise InputError("something to train on is needed: give --train_file or --dataset_name, got neither")
+    return {split: read_table(file) for split, file in files.items() if file is not None}
+
+
+def read_table(file: str) -> Table:
+    """A table from a CSV, TSV, JSON lines or Parquet file.
+
+    What stands in CSV and TSV is text, as it stands there: no number loses a zero, and "None" is not nothing.
+
+    Raises:
+        InputError: If it is missing, empty or not what its name says; with the line, if that is known.
+    """
+    path = Path(file)
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise InputError(f"a table must be one of {', '.join(READERS)}, got {file}")
+    if not path.is_file() or not path.stat().st_size:
+        raise InputError(f"a table must be a file with something in it, got {file}")
+    if READERS[suffix] != "parquet":
+        _check_encoding(path)
+    options: dict[str, Any] = {}
+    if READERS[suffix] == "csv":
+        separator = "\t" if suffix == ".tsv" else ","
+        columns = {name: Value("large_string") for name in _columns_of_csv(path, separator)}
+        options = {"sep": separator, "features": Features(columns), "keep_default_na": False}
+    try:
+        rows = load_dataset(READERS[suffix], data_files=glob.escape(file), split="train", **options)
+    except Exception as error:  # whatever the readers underneath raise
+        if READERS[suffix] == "json":
+            _check_json_lines(path)
+        cause = error.__cause__ or error
+        raise InputError(f"{file} cannot be read: {' '.join(str(cause).split())[:300]}") from error
+    return _numbered(rows, path.name)
+
+
+def _check_encoding(path: Path) -> None:
+    with path.open(encoding="utf-8") as stream:
+        try:
+            while stream.read(1 << 20):
+                pass
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} must be in UTF-8, got {error}: save it in that encoding") from error
+
+
+def _columns_of_csv(path: Path, separator: str) -> list[str]:
+    """The names of the columns, after a look at every row: pandas, which reads the file later, would fill a short row
+    up, and take the first field for an index where all rows have one too many.
+    """
+    csv.field_size_limit(LARGEST_FIELD)
+    empty = True
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.reader(stream, delimiter=separator, strict=True)
+        filled = filter(None, rows)
+        try:
+            columns = [name or f"Unnamed: {index}" for index, name in enumerate(next(filled, []))]  # as pandas names it
+            for fields in filled:
+                empty = False
+                if len(fields) != len(columns):
+                    raise InputError(
+                        f"every row of {path} must have {len(columns)} fields, as many as its header, got "
+                        f"{len(fields)} in line {rows.line_num}: fields with separators, quotation marks or line "
+                        "breaks must stand in quotation marks"
+                    )
+        except csv.Error as error:
+            raise InputError(
+                f"line {rows.line_num} of {path} cannot be read: {error}: fields with separators, quotation marks or "
+                "line breaks must stand in quotation marks, and quotation marks inside them twice"
+            ) from error
+    if empty:
+        raise InputError(f"a table must have rows below its header, got none in {path}")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"the columns of {path} must have different names, got {', '.join(columns)}")
+    return columns
+
+
+def _check_json_lines(path: Path) -> None:
+    """Names the line that is to blame for a file that could not be read, if one is."""
+    with path.open(encoding="utf-8") as stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                if number == 1 and line.lstrip().startswith("["):
+                    return  # one list of objects
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    raise InputError(f"every line of {path} must be a JSON object, got {line[:50]!r} in line {number}")
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"every line of {path} must be a JSON object, got one that breaks off or is malformed in line "
+                f"{number}: {error.msg} at character {error.pos + 1}"
+            ) from error
+
+
+def _files_of_folder(folder: Path) -> dict[str, str | None]:
+    """The files of the splits, if nothing but they are tables in a local folder."""
+    files = [file for file in folder.glob("*") if file.suffix.lower() in READERS]
+    names = sorted(file.stem for file in files)
+    if "train" not in names or not set(names) <= set(SPLITS) or len(set(names)) < len(names):
+        return {}
+    return dict.fromkeys(SPLITS) | {file.stem: str(file) for file in files}
+
+
+def _from_hub(arguments: TableArguments, local_files_only: bool) -> dict[str, Table]:
+    name = str(arguments.dataset_name)
+    offline = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = offline or local_files_only  # no argument of `load_dataset` keeps it off the network
+    try:
+        loaded = load_dataset(name, arguments.dataset_config_name)
+    except Exception as error:  # network, names, formats: what the libraries say is the best there is
+        raise InputError(f"the data set {name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        config.HF_HUB_OFFLINE = offline
+    if "train" not in loaded:
+        raise InputError(f"the data set {name} must have a split train, got {', '.join(map(str, loaded))}")
+    return {split: _numbered(loaded[split], f"{name} ({split})") for split in SPLITS if split in loaded}
+
+
+def _numbered(rows: Dataset, name: str) -> Table:
+    if not len(rows):
+        raise InputError(f"a table must have rows, got none in {name}")
+    if ROW in rows.column_names:
+        rows = rows.remove_columns(ROW)
+    return Table(rows.add_column(ROW, list(range(1, len(rows) + 1))), name)
+
+
+def add_splits(
+    tables: dict[str, Table], arguments: TableArguments, strata: str | None = None, evaluate: bool = True
+) -> dict[str, Table]:
+    """Takes the test and validation rows out of the training rows where there are no others.
+
+    Args:
+        tables: As `read_tables` gives them.
+        arguments: The shares and their seed.
+        strata: A column whose values are spread evenly over the splits.
+        evaluate: Whether rows to validate on are wanted.
+
+    Raises:
+        InputError: If the shares leave nothing to train on.
+    """
+    wanted = {"test": arguments.test_share, "validation": arguments.validation_share if evaluate else 0.0}
+    shares = {split: share for split, share in wanted.items() if share > 0 and split not in tables}
+    train = tables["train"]
+    parts = deal(train, list(shares.values()), arguments.split_seed, strata)
+    if any(share < 0 for share in wanted.values()) or sum(shares.values()) >= 1 or not all(map(len, parts)):
+        text = " and ".join(f"--{split}_share {share}" for split, share in wanted.items())
+        raise InputError(f"shares must leave rows for every split, got {text} of {len(train.rows)} rows")
+    new = {split: Table(train.rows.select(part), train.name) for split, part in zip(shares, parts[1:], strict=True)}
+    return {**tables, "train": Table(train.rows.select(parts[0]), train.name), **new}
+
+
+def deal(table: Table, shares: list[float], seed: int, strata: str | None = None) -> list[list[int]]:
+    """Row indices of the rest, then of every share; at random, but in equal shares of every stratum.
+
+    Args:
+        table: The rows.
+        shares: Each below 1.
+        seed: With one seed, rows are dealt in one way.
+        strata: The column whose values are spread evenly.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(table.rows))
+    if strata is not None:  # sorted by stratum, random inside: neighbours go to different shares
+        values = np.asarray([str(value) for value in table.rows[strata]])
+        order = order[np.argsort(values[order], kind="stable")]
+    # Every row in turn goes to the part that is farthest behind what it should have.
+    wanted = np.asarray([1 - sum(shares), *shares])
+    parts: list[list[int]] = [[] for _ in wanted]
+    for count, index in enumerate(order, 1):
+        behind = wanted * count - [len(part) for part in parts]
+        parts[int(behind.argmax())].append(int(index))
+    return [sorted(part) for part in parts]
+
+
+def find_leaks(tables: dict[str, Table], columns: list[str]) -> dict[str, Any]:
+    """Texts that stand in a split more than once, or in two splits: equal but for letter case and white space.
+
+    Args:
+        tables: By split.
+        columns: What a text is made of.
+
+    Returns:
+        How many rows repeat another one of their split, and for two splits how many rows of the second stand in the
+        first; each with the numbers of a few.
+    """
+    first: dict[str, dict[bytes, int]] = {}
+    found: dict[str, Any] = {}
+    for split, table in tables.items():
+        keys = [_fingerprint([row[name] for name in columns]) for row in table.rows.select_columns(columns)]
+        numbers = table.rows[ROW]
+        seen: dict[bytes, int] = {}
+        repeated = [number for key, number in zip(keys, numbers, strict=True) if seen.setdefault(key, number) != number]
+        if repeated:
+            found[f"repeated in {split}"] = {"rows": len(repeated), "such as": repeated[:NAMED]}
+        for other, others in first.items():
+            shared = [number for key, number in zip(keys, numbers, strict=True) if key in others]
+            if shared:
+                found[f"{split} also in {other}"] = {"rows": len(shared), "such as": shared[:NAMED]}
+        first[split] = seen
+    for what, rows in found.items():
+        logger.warning(f"the same text more than once: {rows['rows']} rows {what}, such as {rows['such as']}")
+    return found
+
+
+def text_of(value: Any) -> str:
+    """What stands in a cell, as text; empty where nothing does."""
+    return "" if value is None else str(value)
+
+
+def _fingerprint(texts: list[Any]) -> bytes:
+    joined = "\0".join(" ".join(text_of(text).lower().split()) for text in texts)
+    return hashlib.sha256(joined.encode()).digest()

@@ -1,0 +1,230 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scores, as classes of `evaluate` that need no network: their own code, checked against the official scorers."""
+
+import re
+import string
+from collections import Counter
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn import metrics as sklearn_metrics
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = set(string.punctuation)
+TRIVIAQA_PUNCTUATION = PUNCTUATION | set("‘’´`")
+
+
+class MemoryMetric(evaluate.Metric):
+    """A metric that writes nothing to disk, unless it is told `keep_in_memory=False`.
+
+    Args:
+        config_name: Which form of the metric.
+        keep_in_memory: Whether predictions and references stay in memory; they cannot with several processes.
+        **options: Of `evaluate.Metric`.
+    """
+
+    def __init__(self, config_name: str | None = None, keep_in_memory: bool = True, **options: Any) -> None:
+        super().__init__(config_name, keep_in_memory, **options)
+
+    def _build_data_dir(self) -> str:
+        return "" if self.keep_in_memory else super()._build_data_dir()  # which makes the folder
+
+
+class Classification(MemoryMetric):
+    """Accuracy, F1 (macro, micro and of every class), confusion matrix and ROC-AUC.
+
+    `compute(predictions=…, references=…)` with scores `(labels,)` per text, higher for likelier labels, and the number
+    of the right label; or, for configuration `"multi_label"`, with probabilities and 0 or 1 for every label, where what
+    is above a half counts as predicted. ROC-AUC is the mean over labels of one against the rest; None where a label has
+    only right or only wrong texts. Micro F1 of single labels is the accuracy. A label that no text has counts in macro
+    F1, with 0.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        multi = self.config_name == "multi_label"
+        reference = datasets.Sequence(datasets.Value("int64")) if multi else datasets.Value("int64")
+        return _info(str(type(self).__doc__), datasets.Sequence(datasets.Value("float64")), reference)
+
+    def _compute(self, predictions: Any, references: Any, names: list[str] | None = None) -> dict[str, Any]:
+        scores, right = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        labels = list(range(scores.shape[1]))
+        names = names or [str(label) for label in labels]
+        multi = self.config_name == "multi_label"
+        chosen = (scores > 0.5).astype(int) if multi else scores.argmax(axis=1)
+        f1 = {"labels": labels, "zero_division": 0.0}
+        per_class = sklearn_metrics.f1_score(right, chosen, average=None, **f1)
+        found = {
+            "accuracy": float(sklearn_metrics.accuracy_score(right, chosen)),
+            "f1_macro": float(per_class.mean()),
+            "f1_micro": float(sklearn_metrics.f1_score(right, chosen, average="micro", **f1)),
+            "f1_per_class": dict(zip(names, map(float, per_class), strict=True)),
+        }
+        if multi:
+            return {**found, "roc_auc": _roc_auc(scores, right)}
+        one_hot = np.eye(len(labels), dtype=int)[right]
+        confusion = sklearn_metrics.confusion_matrix(right, chosen, labels=labels)
+        return {**found, "roc_auc": _roc_auc(scores, one_hot), "confusion": confusion.tolist()}
+
+
+def _roc_auc(scores: np.ndarray, right: np.ndarray) -> float | None:
+    """The mean over labels of scores and 0 or 1, both `(texts, labels)`."""
+    if (right.min(axis=0) == right.max(axis=0)).any():
+        return None
+    areas = [sklearn_metrics.roc_auc_score(*columns) for columns in zip(right.T, scores.T, strict=True)]
+    return float(np.mean(areas))
+
+
+class Regression(MemoryMetric):
+    """Mean squared and mean absolute error, Pearson's and Spearman's correlation (None if one side is constant)."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info(str(type(self).__doc__), datasets.Value("float64"), datasets.Value("float64"))
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        from scipy import stats
+
+        found, right = np.asarray(predictions), np.asarray(references)
+        varies = len(found) > 1 and np.ptp(found) > 0 and np.ptp(right) > 0
+        return {
+            "mse": float(np.mean((found - right) ** 2)),
+            "mae": float(np.mean(np.abs(found - right))),
+            "pearson": float(stats.pearsonr(found, right).statistic) if varies else None,
+            "spearman": float(stats.spearmanr(found, right).statistic) if varies else None,
+        }
+
+
+class QuestionAnswering(MemoryMetric):
+    """Exact match and F1 in per cent, as the official scorers of SQuAD 2.0 (default) and TriviaQA have them.
+
+    `compute(predictions=[…], references=[[…], …])`: one text per question, and all right answers to it. An empty text
+    says that there is no answer, and a question without right answers has none: it is right if and only if nothing is
+    predicted. Where there are such questions, the scores of the others (`has_answer_`) and of these (`no_answer_`) are
+    given too, as SQuAD 2.0 has them. SQuAD 1.1's scorer gives the same where something is left of every right answer
+    without articles and punctuation. Configuration `"triviaqa"` scores in TriviaQA's way.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        texts = datasets.Sequence(datasets.Value("string"))
+        return _info(str(type(self).__doc__), datasets.Value("string"), texts)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        normalise = normalise_triviaqa if self.config_name == "triviaqa" else normalise_squad
+        scores = np.asarray([answer_scores(*pair, normalise) for pair in zip(predictions, references, strict=True)])
+        answerable = np.asarray([bool(len(answers)) for answers in references])
+        found: dict[str, Any] = {**_means("", scores), "total": len(scores)}
+        if not answerable.all():
+            for prefix, chosen in (("has_answer_", answerable), ("no_answer_", ~answerable)):
+                if chosen.any():
+                    found |= {**_means(prefix, scores[chosen]), f"{prefix}total": int(chosen.sum())}
+        return found
+
+
+def answer_scores(predicted: str, answers: list[str], normalise: Any = None) -> tuple[float, float]:
+    """Exact match and F1, each between 0 and 1: the best over all right answers.
+
+    Args:
+        predicted: The text that was found; empty for none.
+        answers: The right ones; an empty list for a question without an answer.
+        normalise: `normalise_squad`, which it is if left out, or `normalise_triviaqa`.
+    """
+    normalise = normalise or normalise_squad
+    found, golds = normalise(predicted), [normalise(answer) for answer in answers]
+    if normalise is normalise_triviaqa:  # whose scorer has neither a word for no answer nor a special case for it
+        nothing = 0.0
+    else:
+        nothing, golds = 1.0, [gold for gold in golds if gold]
+    golds = golds or [""]
+    return max(float(found == gold) for gold in golds), max(_token_f1(found, gold, nothing) for gold in golds)
+
+
+def normalise_squad(text: str) -> str:
+    """Lower case, without punctuation and articles, single spaces: as SQuAD's scorer does it."""
+    bare = "".join(character for character in text.lower() if character not in PUNCTUATION)
+    return " ".join(ARTICLES.sub(" ", bare).split())
+
+
+def normalise_triviaqa(text: str) -> str:
+    """Lower case, punctuation and underscores as spaces, without articles: as TriviaQA's scorer does it."""
+    spaced = "".join(
+        " " if character in TRIVIAQA_PUNCTUATION else character for character in text.replace("_", " ").lower()
+    )
+    return " ".join(ARTICLES.sub(" ", spaced).split())
+
+
+def _token_f1(found: str, gold: str, nothing: float) -> float:
+    """F1 of the words; `nothing` where neither side has any."""
+    words, right = found.split(), gold.split()
+    if not words and not right:
+        return nothing
+    common = sum((Counter(words) & Counter(right)).values())
+    return 2 * common / (len(words) + len(right))
+
+
+def _means(prefix: str, scores: np.ndarray) -> dict[str, float]:
+    exact, f1 = (float(one) for one in 100 * scores.mean(axis=0))
+    return {f"{prefix}exact_match": exact, f"{prefix}f1": f1}
+
+
+class Entities(MemoryMetric):
+    """Precision, recall and F1 of whole entities in IOB2 tags (`B-`, `I-`, `O`), and accuracy of tags.
+
+    `compute(predictions=[[…]], references=[[…]])`: the tags of every text. An entity is right if its first token, its
+    last token and its kind are. An `I-` without its beginning begins one, as in the scorer of CoNLL-2000. Tags without
+    a prefix are entities of neighbouring tokens of one kind.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        tags = datasets.Sequence(datasets.Value("string"))
+        return _info(str(type(self).__doc__), tags, tags)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        pairs = list(zip(predictions, references, strict=True))
+        found, right = (
+            {(number, *entity) for number, tags in enumerate(texts) for entity in entities(tags)}
+            for texts in (predictions, references)
+        )
+        tags = [one == other for predicted, gold in pairs for one, other in zip(predicted, gold, strict=True)]
+        kinds = sorted({entity[-1] for entity in found | right})
+        per_kind = {
+            kind: _precision_recall_f1({one for one in found if one[-1] == kind}, {x for x in right if x[-1] == kind})
+            for kind in kinds
+        }
+        return {
+            **_precision_recall_f1(found, right),
+            "accuracy": float(np.mean(tags)) if tags else 0.0,
+            "f1_per_kind": {kind: scores["f1"] for kind, scores in per_kind.items()},
+        }
+
+
+def entities(tags: list[str]) -> list[tuple[int, int, str]]:
+    """First position, position behind the last, and kind of all entities in a row of tags.
+
+    Args:
+        tags: In IOB2, or kinds alone.
+    """
+    spans: list[tuple[int, int, str]] = []
+    begin, kind = 0, None
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-") if tag[:2] in ("B-", "I-") else ("I", "", tag)
+        here = None if tag == "O" else name
+        if kind is not None and (here != kind or prefix == "B"):
+            spans.append((begin, position, kind))
+            kind = None
+        if here is not None and kind is None:
+            begin, kind = position, here
+    return spans
+
+
+def _precision_recall_f1(found: set, right: set) -> dict[str, float]:
+    common = len(found & right)
+    precision, recall = (common / len(one) if one else 0.0 for one in (found, right))
+    both = len(found) + len(right)
+    return {"precision": precision, "recall": recall, "f1": 2 * common / both if both else 0.0}
+
+
+def _info(description: str, prediction: Any, reference: Any) -> evaluate.MetricInfo:
+    features = datasets.Features({"predictions": prediction, "references": reference})
+    return evaluate.MetricInfo(description=description, citation="", features=features)

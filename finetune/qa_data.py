@@ -1,0 +1,215 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Questions with documents and answers: files of SQuAD, TriviaQA and HotpotQA, tables, data sets of the Hub."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Sequence, Value
+from transformers.utils import logging
+
+from hf_longformer.conversion import InputError
+
+from .data import ROW, SPLITS, Table, TableArguments, read_tables
+
+logger = logging.get_logger(__name__)
+TEXTS = Sequence(Value("string"))
+FEATURES = Features(
+    {
+        "id": Value("string"),  # several documents of one question share it
+        "question": Value("string"),
+        "context": Value("string"),
+        "answers": TEXTS,  # right ones; none if the question has none
+        "spans": Sequence(Sequence(Value("int64"), 2)),  # characters of the context: first, and behind the last
+        ROW: Value("int64"),
+    }
+)
+
+
+def read_questions(arguments: TableArguments, evidence: str | None, local_files_only: bool = False) -> dict[str, Table]:
+    """The questions of a task by split, one row per question and document.
+
+    Columns: `id`, `question`, `context`, `answers` (texts), `spans` (characters of the context, first and behind the
+    last, where an answer stands), `row`.
+
+    Args:
+        arguments: Files or a data set.
+        evidence: The folder with TriviaQA's documents.
+        local_files_only: Whether to stay off the network.
+
+    Raises:
+        InputError: If a file is missing or not in one of the formats.
+    """
+    files = {split: getattr(arguments, f"{split}_file") for split in SPLITS}
+    given = [Path(file) for file in files.values() if file is not None]
+    if arguments.dataset_name is None and files["train"] is not None and all(map(_is_nested, given)):
+        return {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
+    tables = read_tables(arguments, local_files_only)
+    for table in tables.values():
+        table.check_columns(["question", "context", "answers"])
+    return {split: _made(table.name, _of_table, {"rows": table.rows}) for split, table in tables.items()}
+
+
+def read_nested(file: Path, evidence: str | None = None) -> Table:
+    """The questions of a file in the format of SQuAD 1.1, SQuAD 2.0, TriviaQA or HotpotQA.
+
+    Args:
+        file: The JSON file.
+        evidence: The folder with TriviaQA's documents.
+
+    Raises:
+        InputError: If it is missing or in none of the formats.
+    """
+    content = _load(file)
+    state = {"size": file.stat().st_size, "changed": file.stat().st_mtime_ns}  # or a stale cache would be taken
+    if "Data" in content:
+        if evidence is None or not Path(evidence).is_dir():
+            raise InputError(
+                f"{file.name} is in TriviaQA's format: --evidence_folder must hold its documents, got {evidence}"
+            )
+        return _made(file.name, _of_triviaqa, {"file": str(file), "evidence": evidence, **state})
+    kind = _of_hotpotqa if "supporting_facts" in (content["data"] or [{}])[0] else _of_squad
+    return _made(file.name, kind, {"file": str(file), **state})
+
+
+def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
+    try:
+        is_empty = next(generator(**arguments), None) is None
+        rows = None if is_empty else Dataset.from_generator(generator, features=FEATURES, gen_kwargs=arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise InputError(
+            f"{name} is not in the format of its kind: {type(cause).__name__} {' '.join(str(cause).split())[:200]}"
+        ) from error
+    if rows is None:
+        raise InputError(f"{name} must have questions, got none")
+    return Table(rows, name)
+
+
+def _is_nested(file: Path) -> bool:
+    """Whether it is one JSON object with all questions, not a table."""
+    if file.suffix != ".json" or not file.is_file():
+        return file.suffix == ".json"
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        start = stream.read(1_000_000).lstrip()
+    if start.startswith("["):
+        return '"supporting_facts"' in start
+    return re.match(r'\{\s*"(version|data|Data|Domain|VerifiedEval|Version|Split)"', start) is not None
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if isinstance(content, list):
+        content = {"data": content}  # HotpotQA's
+    questions = content.get("data", content.get("Data")) if isinstance(content, dict) else None
+    if not isinstance(questions, list) or not all(isinstance(one, dict) for one in questions):
+        raise InputError(f"{file} must be in the format of SQuAD, TriviaQA or HotpotQA, got {type(content).__name__}")
+    return content
+
+
+def _of_squad(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
+    number = 0
+    for article in _load(Path(file))["data"]:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                number += 1
+                answers = [] if asked.get("is_impossible") else asked.get("answers", [])
+                texts, starts = [one["text"] for one in answers], [one.get("answer_start") for one in answers]
+                context = paragraph["context"]
+                yield _row(str(asked.get("id", number)), asked["question"], context, texts, starts, number)
+
+
+def _of_table(rows: Dataset) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        answers = row["answers"] or {"text": [], "answer_start": []}
+        if not isinstance(answers, dict):
+            answers = {"text": [answers] if isinstance(answers, str) else list(answers)}
+        texts = list(answers["text"])
+        starts = list(answers.get("answer_start") or [None] * len(texts))
+        yield _row(str(row.get("id", row[ROW])), row["question"], row["context"], texts, starts, row[ROW])
+
+
+def _of_triviaqa(file: str, evidence: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
+    number = 0
+    for asked in _load(Path(file))["Data"]:
+        texts = [text for text in asked.get("Answer", {}).get("Aliases", []) if text.strip()]
+        pages = [("wikipedia", page) for page in asked.get("EntityPages", [])]
+        pages += [("web", page) for page in asked.get("SearchResults", [])]
+        for kind, page in pages:
+            places = [Path(evidence) / kind / page["Filename"], Path(evidence) / page["Filename"]]
+            document = next((path for path in places if path.is_file()), None)
+            if document is None:
+                raise InputError(f"the document {page['Filename']} of {asked['QuestionId']} must be in {evidence}")
+            context = document.read_text(encoding="utf-8", errors="replace")
+            number += 1
+            yield _row(asked["QuestionId"], asked["Question"], context, texts, [None] * len(texts), number)
+
+
+def _of_hotpotqa(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
+    """All paragraphs of a question as one document, behind "yes no": so that these answers stand in it too."""
+    for number, asked in enumerate(_load(Path(file))["data"], 1):
+        paragraphs = [f"{title}. {''.join(sentences)}" for title, sentences in asked["context"]]
+        context = "\n".join(["yes no", *paragraphs])
+        yield _row(asked["_id"], asked["question"], context, [asked["answer"]], [None], number)
+
+
+def _row(
+    name: str, question: str, context: str, texts: list[str], starts: list[int | None], number: int
+) -> dict[str, Any]:
+    """A row; answers whose place is not given are looked for, and all their matches count."""
+    found = zip(texts, starts, strict=True)
+    spans = [
+        (start, start + len(text))
+        for text, start in found
+        if text and start is not None and context[start : start + len(text)] == text
+    ]
+    if all(start is None for start in starts):
+        spans = matches(context, texts)
+    spans = list(dict.fromkeys(spans))  # annotators agree; the first stays the first
+    return {"id": name, "question": question, "context": context, "answers": texts, "spans": spans, ROW: number}
+
+
+def matches(context: str, texts: Iterable[str]) -> list[tuple[int, int]]:
+    """Where any of some texts stands in a context, as whole words and whatever the letter case: characters, the first
+    and behind the last.
+    """
+    longest_first = sorted({text.strip() for text in texts if text.strip()}, key=len, reverse=True)
+    if not longest_first:
+        return []
+    pattern = "|".join(re.escape(text) for text in longest_first)
+    return [match.span() for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", context, flags=re.IGNORECASE)]
+
+
+def hold_out(table: Table, share: float, seed: int) -> tuple[Table, Table]:
+    """Splits questions by their documents, so that no document stands on both sides.
+
+    Args:
+        table: The questions.
+        share: Of the documents that is held out.
+        seed: With one seed, the same ones.
+
+    Raises:
+        InputError: If there are not documents enough.
+    """
+    contexts = np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in table.rows["context"]])
+    names = np.unique(contexts)
+    number = round(share * len(names))
+    if not 0 < number < len(names):
+        raise InputError(
+            f"a share of {share} of the {len(names)} documents of {table.name} leaves nothing on one side: "
+            "give --validation_file, or another share"
+        )
+    chosen = np.isin(contexts, np.random.default_rng(seed).permutation(names)[:number])
+    sides = (np.flatnonzero(~chosen), np.flatnonzero(chosen))
+    kept, held = (Table(table.rows.select(indices), table.name) for indices in sides)
+    return kept, held

@@ -1,0 +1,258 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tags of words in documents of any length: words as tokens, windows, one prediction for every word, scores."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Sequence, Value
+from tokenizers import pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+from hf_longformer.conversion import InputError
+
+from .data import ROW, Table
+from .metrics import Entities
+
+TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
+OUTSIDE = "O"
+IGNORED = -100  # the label of a token that is not predicted
+
+
+def tag_names(table: Table, column: str) -> list[str]:
+    """The tags that can be predicted, `O` first: those that the data set lists, or those that stand in the table.
+
+    Args:
+        table: The rows to train on.
+        column: The column with lists of tags.
+
+    Raises:
+        InputError: If there is no such column, or there are fewer than two tags.
+    """
+    table.check_columns([column])
+    listed = _listed_names(table, column)
+    rows = [tags for tags in table.rows[column] if isinstance(tags, list)]
+    found = set(listed or (tag for tags in rows for tag in tags if isinstance(tag, str)))
+    names = [tag for tag in listed or sorted(found) if tag != OUTSIDE]
+    names = [OUTSIDE] * (OUTSIDE in found) + names
+    if len(names) < 2:
+        raise InputError(
+            f"the column {column} of {table.name} must hold lists of at least two different tags, as texts or as "
+            f"numbers that the data set names, got {', '.join(names) or 'none'}"
+        )
+    return names
+
+
+def read_words(table: Table, tokens_column: str, tags_column: str, names: list[str]) -> Table:
+    """The table with the columns `tokens` and `tags`, lists of texts, alone; without its empty rows.
+
+    Args:
+        table: As it was read.
+        tokens_column: The column with lists of words.
+        tags_column: The column with lists of tags: names, or numbers where the data set names them.
+        names: The tags that training knows.
+
+    Raises:
+        InputError: If a column is missing, or a row has no words and tags, as many of one as of the other, or a tag
+            that training does not know.
+    """
+    table.check_columns([tokens_column, tags_column])
+    listed, known = _listed_names(table, tags_column), set(names)
+
+    def check_row(row: dict[str, Any]) -> dict[str, list[str]]:
+        where = table.where([row[ROW]])
+        tokens, tags = (_as_list(row[column], column, where) for column in (tokens_column, tags_column))
+        if len(tokens) != len(tags):
+            raise InputError(
+                f"{where} must have as many entries in {tags_column} as in {tokens_column}, "
+                f"got {len(tags)} and {len(tokens)}"
+            )
+        if not all(isinstance(token, str) for token in tokens):
+            other = next(token for token in tokens if not isinstance(token, str))
+            raise InputError(f"{where} must have words in {tokens_column}, got {other}")
+        return {TOKENS: tokens, TAGS: [_name(tag, listed, known, names, where) for tag in tags]}
+
+    kinds = {TOKENS: Sequence(Value("string")), TAGS: Sequence(Value("string")), ROW: Value("int64")}
+    others = [column for column in table.rows.column_names if column != ROW]
+    rows = table.rows.map(check_row, remove_columns=others, features=Features(kinds))
+    found = Table(rows, table.name).without(lambda row: not row[TOKENS], "no words")
+    if not len(found.rows):
+        raise InputError(f"{table.name} must have rows with words, got none")
+    return found
+
+
+def _listed_names(table: Table, column: str) -> list[str] | None:
+    """Names that a data set from the Hub has for the numbers in a column of lists."""
+    return getattr(getattr(table.rows.features[column], "feature", None), "names", None)
+
+
+def _as_list(value: Any, column: str, where: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise InputError(f"{where} must have a list in {column}, got {str(value)[:60]!r}")
+    return value or []
+
+
+def _name(tag: Any, listed: list[str] | None, known: set[str], names: list[str], where: str) -> str:
+    if listed is not None and isinstance(tag, int) and 0 <= tag < len(listed):
+        tag = listed[tag]
+    if tag not in known:
+        some = ", ".join(names[:10]) + ", …" * (len(names) > 10)
+        raise InputError(f"{where} must have tags that training knows ({some}), got {tag}")
+    return tag
+
+
+def with_prefix_space(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, changed to read every text as if a space stood before it, if it cares at all.
+
+    To a byte-level tokenizer, such as RoBERTa's, a word has other tokens behind a space than without one. Words that
+    come one by one stood behind spaces in the texts that the model was trained on. The change is saved with it.
+
+    Args:
+        tokenizer: Of the model; changed in place.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    first: Any = getattr(backend, "pre_tokenizer", None)
+    steps: Any = first if isinstance(first, pre_tokenizers.Sequence) else [first]
+    for step in steps:
+        if isinstance(step, pre_tokenizers.ByteLevel) and not step.add_prefix_space:
+            step.add_prefix_space = True
+            tokenizer.add_prefix_space = True
+    return tokenizer
+
+
+def make_windows(
+    table: Table,
+    names: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    length: int,
+    stride: int,
+    workers: int | None = None,
+) -> Dataset:
+    """Words as rows of tokens, with a label at the first token of every word, sorted by length.
+
+    Args:
+        table: As `read_words` gives it.
+        names: The tags in the order of the model's outputs.
+        tokenizer: Of the model.
+        length: Tokens at once, special ones included.
+        stride: Tokens that the windows of a text share, or a few more: windows begin with whole words. Less than
+            `length - 2`.
+        workers: Processes that tokenise.
+
+    Returns:
+        One row per window: `input_ids`; `labels`, -100 where nothing is predicted; `words`, for every label in order
+        the number of its word, or -1 where another window has more of the text around that word; `length`, and `row`
+        in the table's file. Every word stands in `words` of one window.
+    """
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    number_of = {name: number for number, name in enumerate(names)}
+
+    def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "words", "length", ROW)}
+        encoded = encode_words(tokenizer, batch[TOKENS])
+        for (ids, starts), tags, row in zip(encoded, batch[TAGS], batch[ROW], strict=True):
+            windows = cut_words(len(ids), starts, length - 2, stride)
+            owners = owners_of(windows, starts)
+            for index, (begin, end) in enumerate(windows):
+                labels = [IGNORED] * (end - begin)
+                inside = range(*np.searchsorted(starts, (begin, end)))
+                for word in inside:
+                    labels[starts[word] - begin] = number_of[tags[word]]
+                columns["input_ids"].append([first, *ids[begin:end], last])
+                columns["labels"].append([IGNORED, *labels, IGNORED])
+                columns["words"].append([word if owners[word] == index else -1 for word in inside])
+                columns["length"].append(end - begin + 2)
+                columns[ROW].append(row)
+        return columns
+
+    cut = table.rows.map(cut_batch, batched=True, remove_columns=table.rows.column_names, num_proc=workers)
+    return cut.sort("length", reverse=True)
+
+
+def encode_words(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]) -> list[tuple[list[int], list[int]]]:
+    """For every text, given as words, its token ids without special ones, and the position of every word's first token.
+
+    A word that the tokenizer makes nothing of, such as an empty one, becomes an unknown token.
+    """
+    options: dict[str, Any] = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
+    encoded = tokenizer(texts, **options)
+    found = []
+    for number, words in enumerate(texts):
+        ids, of_token = encoded["input_ids"][number], encoded.word_ids(number)
+        if len(set(of_token)) < len(words):
+            present = set(of_token)
+            named = [word if index in present else str(tokenizer.unk_token) for index, word in enumerate(words)]
+            again = tokenizer([named], **options)
+            ids, of_token = again["input_ids"][0], again.word_ids(0)
+        changes = [one != other for one, other in pairwise([None, *of_token])]
+        found.append((ids, [position for position, new in enumerate(changes) if new]))
+    return found
+
+
+def cut_words(tokens: int, starts: list[int], room: int, stride: int) -> list[tuple[int, int]]:
+    """First token and token behind the last of overlapping windows that hold a text.
+
+    Args:
+        tokens: Of the text.
+        starts: Where words begin, in order.
+        room: Tokens of a window.
+        stride: Tokens that neighbouring windows share at least; less than `room`.
+    """
+    windows = [(0, min(room, tokens))]
+    while windows[-1][1] < tokens:
+        begin, end = windows[-1]
+        at = end - stride
+        word = starts[int(np.searchsorted(starts, at, side="right")) - 1]
+        begin = word if word > begin else at  # in the middle of a word only if that word fills a window
+        windows.append((begin, min(begin + room, tokens)))
+    return windows
+
+
+def owners_of(windows: list[tuple[int, int]], starts: list[int]) -> list[int]:
+    """For every word the index of the window in which its first token stands farthest from an edge.
+
+    Args:
+        windows: As `cut_words` gives them.
+        starts: Where words begin.
+    """
+    best, owners = [-1] * len(starts), [0] * len(starts)
+    for index, (begin, end) in enumerate(windows):
+        for word in range(*np.searchsorted(starts, (begin, end))):
+            distance = min(starts[word] - begin, end - 1 - starts[word])
+            if distance > best[word]:
+                best[word], owners[word] = distance, index
+    return owners
+
+
+def join_windows(windows: Dataset, found: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[int, list[str]]:
+    """The predicted tags of every text, by the number of its row.
+
+    Args:
+        windows: As `make_windows` gives them.
+        found: The number of the likeliest tag of every token, `(windows, S)`.
+        labels: What was to be predicted, padded as `found`, `(windows, S)`; -100 where nothing was.
+        names: The tags in the order of the model's outputs.
+    """
+    tags: dict[int, dict[int, str]] = {}
+    for row, words, numbers, right in zip(windows[ROW], windows["words"], found, labels, strict=True):
+        here = tags.setdefault(row, {})
+        for word, number in zip(words, numbers[right != IGNORED], strict=True):
+            if word >= 0:
+                here[word] = names[int(number)]
+    return {row: [here[word] for word in range(len(here))] for row, here in sorted(tags.items())}
+
+
+def measure(found: dict[int, list[str]], table: Table) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `Entities` measures, and what is written of every text: its row, the predicted tags, and the right ones.
+
+    Args:
+        found: The predicted tags of every text, by the number of its row.
+        table: The right ones, as `read_words` gives them.
+    """
+    rows = zip(table.rows[ROW], table.rows[TAGS], strict=True)
+    lines = [{ROW: row, TAGS: found[row], "right": right} for row, right in rows]
+    metric = Entities(keep_in_memory=True)
+    scores = metric.compute(predictions=[line[TAGS] for line in lines], references=[line["right"] for line in lines])
+    return scores, lines

@@ -1,0 +1,174 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The attention of causal models: positions that are rotated or relative, and keys that are kept from before."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .attention_causal import causal_rows
+from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, fastest_local_rows
+from .attention_reference import attention_reference
+from .cache_hf_longformer import RollingCache
+from .window_pattern import TokenRoles
+
+
+class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
+    """Causal self-attention of one layer.
+
+    With `position_embedding_type="relative"` a score is `(q_i + u)·k_j + (q_i + v)·W r_(i-j)` over `√head_dim`, with
+    sinusoids `r` of the distance and learned `u`, `v` and `W`: Transformer-XL's (arXiv 1901.02860, section 3.3), whose
+    distances here are those of the window, dilation included. With `"rotary"`, queries and keys are rotated by their
+    positions (arXiv 2104.09864).
+
+    Args:
+        config: An `HfLongformerConfig` with `is_decoder`.
+        layer_index: Which layer, 0 the lowest.
+    """
+
+    def __init__(self, config: Any, layer_index: int) -> None:
+        super().__init__(config, layer_index)
+        self.position_type = config.position_embedding_type
+        if self.position_type == "relative":
+            heads = config.num_attention_heads
+            self.relative = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.content_bias = nn.Parameter(torch.zeros(heads, self.head_dim))
+            self.position_bias = nn.Parameter(torch.zeros(heads, self.head_dim))
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles,
+        output_attentions: bool = False,
+        past_key_values: RollingCache | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """As in `HfLongformerSelfAttention`, and:
+
+        Args:
+            hidden_states: `(batch, S, hidden_size)`, the new tokens.
+            roles: Their roles.
+            output_attentions: Whether to return weights.
+            past_key_values: What is kept of the tokens before; the new ones are added.
+            position_ids: `(batch, S)`, counted from anywhere, for rotary positions; without them nothing is rotated.
+
+        Raises:
+            NotImplementedError: If weights are asked for and cannot be had.
+        """
+        if self.position_type == "absolute" and past_key_values is None:
+            return super().forward(hidden_states, roles, output_attentions)
+        if output_attentions:
+            raise NotImplementedError(
+                "attention weights are returned without a cache (use_cache=False) and with absolute positions only, "
+                f"got position_embedding_type={self.position_type!r}"
+            )
+        query, key, value = (self.split_heads(p(hidden_states)) for p in (self.query, self.key, self.value))
+        if self.position_type == "rotary" and position_ids is not None:
+            query, key = rotate(query, key, position_ids, self.config.rope_theta)
+        dropout = self.dropout if self.training else 0.0
+        is_first = past_key_values is None or past_key_values.is_empty
+        keys = self._keep(key, value, roles, past_key_values)
+        if is_first and self.config._attn_implementation == "eager":
+            output = self._reference(query, key, value, roles, dropout)
+        elif is_first and self.position_type != "relative":
+            output = fastest_local_rows(query, key, value, pattern=self.pattern, roles=roles, dropout=dropout)
+        else:
+            output = self._rows(query, keys, roles, dropout, past_key_values)
+        if self.position_type == "absolute":
+            output, _ = add_global_rows(self, hidden_states, output, roles, dropout, output_attentions=False)
+        return output.transpose(1, 2).flatten(2), None, None
+
+    def _keep(
+        self, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, past: RollingCache | None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values that new tokens can reach, by runs of heads; they are put into the cache, if there is one."""
+        pairs = [(key[:, heads], value[:, heads]) for _, heads in self.pattern.head_runs(key.shape[1])]
+        if past is None:
+            return pairs
+        if roles.global_valid is not None:
+            of_global = roles.gather_global(key), roles.gather_global(value), roles.global_valid
+            past.global_keys[self.layer_index] = of_global
+        return [past.extend(self.layer_index, run, *pair) for run, pair in enumerate(pairs)]
+
+    def _rows(
+        self,
+        query: torch.Tensor,
+        keys: list[tuple[torch.Tensor, torch.Tensor]],
+        roles: TokenRoles,
+        dropout: float,
+        past: RollingCache | None,
+    ) -> torch.Tensor:
+        of_global: Any = None if past is None else past.global_keys[self.layer_index]
+        outputs = []
+        for (dilation, heads), (key, value) in zip(self.pattern.head_runs(query.shape[1]), keys, strict=True):
+            hidden = roles.hidden if past is None else past.seen_hidden(roles.hidden, query.shape[2], key.shape[2])
+            queries, relative = query[:, heads], None
+            if self.position_type == "relative":
+                table = self._table(self.pattern.one_sided_window + 1, dilation)[heads]
+                relative = (queries + self.position_bias[heads, None], table)
+                queries = queries + self.content_bias[heads, None]
+            outputs.append(
+                causal_rows(
+                    queries,
+                    key,
+                    value,
+                    one_sided_window=self.pattern.one_sided_window,
+                    dilation=dilation,
+                    hidden=hidden,
+                    global_keys=of_global and (of_global[0][:, heads], of_global[1][:, heads], of_global[2]),
+                    relative=relative,
+                    dropout=dropout,
+                )
+            )
+        return torch.cat(outputs, dim=1)
+
+    def _reference(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, dropout: float
+    ) -> torch.Tensor:
+        """The definition, on dense weights."""
+        bias = None
+        if self.position_type == "relative":
+            length = query.shape[2]
+            by_distance = (query + self.position_bias[:, None]) @ self._table(length, 1).mT * query.shape[-1] ** -0.5
+            position = torch.arange(length, device=query.device)
+            distance = (position[:, None] - position).clamp(min=0).expand_as(by_distance)
+            bias, query = by_distance.gather(-1, distance), query + self.content_bias[:, None]
+        masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
+        local = (query, key, value)
+        return attention_reference(*local, *local, pattern=self.pattern, dropout=dropout, bias=bias, **masks)[0]
+
+    def _table(self, number: int, dilation: int) -> torch.Tensor:
+        """What stands for the distances `0, dilation, …`: `(heads, number, head_dim)`."""
+        weight = self.relative.weight
+        distances = torch.arange(number, device=weight.device, dtype=torch.float64) * dilation
+        return self.split_heads(self.relative(sinusoids(distances, weight.shape[1]).to(weight.dtype))[None])[0]
+
+
+def sinusoids(positions: torch.Tensor, size: int) -> torch.Tensor:
+    """Sines and cosines of positions `(…,)` at geometrically falling frequencies, `(…, size)`, as in Transformer-XL."""
+    frequencies = 10_000.0 ** (-torch.arange(0, size, 2, device=positions.device, dtype=positions.dtype) / size)
+    angles = positions[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :size]
+
+
+def rotate(
+    query: torch.Tensor, key: torch.Tensor, position_ids: torch.Tensor, theta: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys `(batch, heads, S, head_dim)` rotated by their positions `(batch, S)`.
+
+    Angles are computed in float64: at a position of a million, float32 would be off by a twentieth of a radian.
+    """
+    size = query.shape[-1]
+    steps = torch.arange(0, size, 2, device=query.device, dtype=torch.float64)
+    angles = position_ids[:, None, :, None].double() * theta ** (-steps / size)
+    cosine, sine = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
+
+    def turn(states: torch.Tensor) -> torch.Tensor:
+        one, other = states.chunk(2, dim=-1)
+        return torch.cat([one * cosine - other * sine, other * cosine + one * sine], dim=-1)
+
+    return turn(query), turn(key)
+
+
+__all__ = ["HfLongformerCausalSelfAttention"]

@@ -1,0 +1,103 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a causal model keeps of the text before: as much as its windows can still reach, however long the text was."""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
+
+from .configuration_hf_longformer import HfLongformerConfig
+from .window_pattern import WindowPattern
+
+
+class RollingCache(Cache):
+    """Keys and values of the last `one_sided_window · dilation` tokens, for every layer and run of heads with one
+    dilation, and of the global tokens of the first segment: constant memory, whatever was read before.
+
+    Args:
+        config: Of the model.
+    """
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        patterns = zip(config.attention_windows, config.attention_dilations, strict=True)
+        self.patterns = [WindowPattern(window, dilation, is_causal=True) for window, dilation in patterns]
+        self.runs = [pattern.head_runs(config.num_attention_heads) for pattern in self.patterns]
+        reaches = [
+            [pattern.one_sided_window * dilation for dilation, _ in runs]
+            for pattern, runs in zip(self.patterns, self.runs, strict=True)
+        ]
+        self.first_slot = [sum(map(len, reaches[:layer])) for layer in range(len(reaches))]
+        self.reach = max(map(max, reaches))
+        super().__init__(layers=[DynamicSlidingWindowLayer(reach + 1) for of_layer in reaches for reach in of_layer])
+        # Keys, values and which of them count, of the global tokens.
+        self.global_keys: list[tuple[torch.Tensor, ...] | None] = [None] * len(reaches)
+        self.hidden: torch.Tensor | None = None  # (batch, at most reach), the last tokens that windows do not show
+        self.real_tokens: torch.Tensor | None = None  # (batch, 1), of all that was read
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read yet."""
+        return self.real_tokens is None
+
+    def extend(self, layer: int, run: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds new keys and values of one layer and run of heads `(batch, heads, S, head_dim)`.
+
+        Returns:
+            Those that the new tokens can reach, and their own.
+        """
+        return self.update(key, value, self.first_slot[layer] + run)
+
+    def remember(self, hidden: torch.Tensor | None, real: torch.Tensor) -> None:
+        """Notes, at the end of a pass, which of the new tokens were hidden from windows and which were real, both
+        `(batch, S)`.
+        """
+        counted = real.long().sum(dim=1, keepdim=True)
+        self.hidden = self.seen_hidden(hidden, real.shape[1], min(self.get_seq_length(), self.reach))
+        self.real_tokens = counted if self.real_tokens is None else self.real_tokens + counted
+
+    def seen_hidden(self, hidden: torch.Tensor | None, new: int, length: int) -> torch.Tensor | None:
+        """Which of the last `length` tokens windows do not show: `(batch, length)`; None if all are shown.
+
+        Args:
+            hidden: `(batch, new)`, of the new tokens; None if all are shown.
+            new: How many they are.
+            length: New tokens and those before.
+        """
+        if hidden is None and self.hidden is None:
+            return None
+        if hidden is None:
+            hidden = self.hidden.new_zeros(self.hidden.shape[0], new)
+        if self.hidden is not None:
+            hidden = torch.cat([self.hidden, hidden], dim=1)
+        return torch.nn.functional.pad(hidden, (max(0, length - hidden.shape[1]), 0), value=False)[:, -length:]
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Takes rows of the batch in another order, as beam search does."""
+        super().reorder_cache(beam_idx)
+        self._of_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeats every row of the batch."""
+        super().batch_repeat_interleave(repeats)
+        self._of_rows(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keeps some rows of the batch."""
+        super().batch_select_indices(indices)
+        self._of_rows(lambda tensor: tensor[indices])
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        super().reset()
+        self.global_keys = [None] * len(self.global_keys)
+        self.hidden = self.real_tokens = None
+
+    def _of_rows(self, take: Any) -> None:
+        self.global_keys = [of_layer and tuple(map(take, of_layer)) for of_layer in self.global_keys]
+        for name in ("hidden", "real_tokens"):
+            if getattr(self, name) is not None:
+                setattr(self, name, take(getattr(self, name)))
+
+
+__all__ = ["RollingCache"]

@@ -1,0 +1,133 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings and layers, under the names of stock checkpoints."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import apply_chunking_to_forward
+
+from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
+from .attention_hf_longformer import HfLongformerSelfAttention
+from .configuration_hf_longformer import HfLongformerConfig
+from .window_pattern import TokenRoles
+
+
+class HfLongformerEmbeddings(nn.Module):
+    """Word, position and token type embeddings, summed and normalised, and widened if they are narrower than layers."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        size, padding = config.embedding_size or config.hidden_size, config.pad_token_id
+        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        norm_first = config.norm_style == "pre"
+        self.LayerNorm = nn.Identity() if norm_first else nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.position_embeddings: nn.Embedding | None = None  # if the layers know positions
+        if config.position_embedding_type == "absolute":
+            self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
+        self.projection = nn.Identity() if size == config.hidden_size else nn.Linear(size, config.hidden_size)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        position_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, embedding_size)`: `(batch, S, hidden_size)`."""
+        if inputs_embeds is None:
+            inputs_embeds = self.word_embeddings(input_ids)
+        if token_type_ids is None:
+            token_type_embeddings = self.token_type_embeddings.weight[0]
+        else:
+            token_type_embeddings = self.token_type_embeddings(token_type_ids)
+        if self.position_embeddings is not None:
+            inputs_embeds = inputs_embeds + self.position_embeddings(position_ids)
+        return self.projection(self.dropout(self.LayerNorm(inputs_embeds + token_type_embeddings)))
+
+
+class HfLongformerSelfOutput(nn.Module):
+    """Projection, dropout, residual connection and layer norm: behind the attention and behind the feed-forward.
+
+    With `norm_style="pre"` the layer norm is applied to what the attention, or the feed-forward, reads.
+    """
+
+    def __init__(self, config: HfLongformerConfig, input_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(input_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.norm_first = config.norm_style == "pre"
+
+    def read(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.LayerNorm(hidden_states) if self.norm_first else hidden_states
+
+    def forward(self, hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.dropout(self.dense(hidden_states)) + residual
+        return hidden_states if self.norm_first else self.LayerNorm(hidden_states)
+
+
+class HfLongformerAttention(nn.Module):
+    """Self-attention and what follows it, under the names of stock checkpoints."""
+
+    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
+        super().__init__()
+        attention = HfLongformerCausalSelfAttention if config.is_decoder else HfLongformerSelfAttention
+        self.self = attention(config, layer_index)
+        self.output = HfLongformerSelfOutput(config, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool, **kept: Any
+    ) -> torch.Tensor:
+        attended = self.self(self.output.read(hidden_states), roles, output_attentions, **kept)
+        return self.output(attended[0], hidden_states)
+
+
+class HfLongformerIntermediate(nn.Module):
+    """The widening half of the feed-forward."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.dense(hidden_states))
+
+
+class HfLongformerLayer(GradientCheckpointingLayer):
+    """One layer: `(batch, S, hidden_size)` to the same."""
+
+    def __init__(self, config: HfLongformerConfig, layer_index: int) -> None:
+        super().__init__()
+        self.attention = HfLongformerAttention(config, layer_index)
+        self.intermediate = HfLongformerIntermediate(config)
+        self.output = HfLongformerSelfOutput(config, config.intermediate_size)
+        self.chunk_size_feed_forward = config.chunk_size_feed_forward
+
+    def forward(
+        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False, **kept: Any
+    ) -> torch.Tensor:
+        hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
+        return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.output(self.intermediate(self.output.read(hidden_states)), hidden_states)
+
+
+class HfLongformerEncoder(nn.Module):
+    """The stack of layers, under the name of stock checkpoints."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(HfLongformerLayer(config, index) for index in range(config.num_hidden_layers))
+        norm_first, size = config.norm_style == "pre", config.hidden_size
+        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else nn.Identity()
+
+
+__all__ = ["HfLongformerEmbeddings", "HfLongformerEncoder", "HfLongformerLayer"]

@@ -1,0 +1,169 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tunes a small encoder on long documents, beside the same encoder cut off at 512 tokens: `make tasks`.
+
+    python tests/measure_tasks.py PLACE --encoder FOLDER --reviews ZIP --squad-long FOLDER --squad FILE
+
+Every run has a folder in PLACE; those that are done are not done again, and one that was killed goes on. Results go to
+`finetune/results.json` and, as tables, into `finetune/README.md`; curves and confusion matrices beside it.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_longformer.benchmarks.measure import machine
+from hf_longformer.conversion import convert
+from hf_longformer.conversion.files import write_json
+from hf_longformer.finetune import run_classification, run_qa
+from hf_longformer.finetune.metrics import QuestionAnswering
+
+ROOT = Path(__file__).parents[1] / "finetune"
+RESULTS, README, RECIPES, PICTURES = ROOT / "results.json", ROOT / "README.md", ROOT / "recipes", ROOT / "pictures"
+LENGTHS = (512, 4096)  # tokens
+SEEDS = (0, 1, 2)
+WORD = re.compile(r"\w+")
+
+
+def run_once(script: Any, recipe: str, folder: Path, **options: Any) -> dict[str, Any]:
+    """What a run measured; it is not repeated if it is done."""
+    done = folder / "results.json"
+    if not done.exists():
+        words = [str(RECIPES / recipe), "--output_dir", str(folder), "--report_to", "none"]
+        words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        sys.argv[1:] = words  # what results.json keeps as the command
+        script.main(words)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    return json.loads(done.read_text(encoding="utf-8"))
+
+
+def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    """A row per length and seed of movie reviews."""
+    file, rows = place / "reviews.jsonl", []
+    if not file.exists():
+        with zipfile.ZipFile(archive) as opened:
+            names = sorted(name for name in opened.namelist() if name.endswith(".txt") and name.count("/") == 2)
+            texts = [(opened.read(name).decode("utf-8", errors="replace"), name.split("/")[1]) for name in names]
+        lines = [json.dumps({"text": text, "label": label}) for text, label in texts]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for seed in seeds:
+        for length in LENGTHS:
+            folder = place / f"reviews-{length}-{seed}"
+            options = {"train_file": file, "model_name_or_path": place / "encoder", "max_seq_length": length}
+            found = run_once(run_classification, "movie-reviews.yaml", folder, seed=seed, **options)
+            rows.append({"length": length, "seed": seed, **_kept(found)})
+    return rows
+
+
+def measure_squad(place: Path, long: Path, paragraphs: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    """A row per length and seed of questions about long documents: first paragraphs are read, then documents."""
+    titles = {article["title"] for article in json.loads((long / "train.json").read_text())["data"]}
+    short = place / "paragraphs.json"
+    articles = [one for one in json.loads(paragraphs.read_text())["data"] if one["title"] in titles]
+    short.write_text(json.dumps({"version": "1.1", "data": articles}))
+    rows = []
+    for seed in seeds:
+        reader = place / f"paragraphs-{seed}"
+        options = {"train_file": short, "model_name_or_path": place / "encoder", "seed": seed}
+        first = run_once(run_qa, "squad-paragraphs.yaml", reader, **options)
+        for length in LENGTHS:
+            folder = place / f"squad-{length}-{seed}"
+            options = {"train_file": long / "train.json", "test_file": long / "validation.json", "seed": seed}
+            options |= {"model_name_or_path": reader, "max_seq_length": length}
+            options |= {"documents_beyond": "truncate"} if length < max(LENGTHS) else {}
+            found = run_once(run_qa, "squad-long.yaml", folder, **options)
+            rows.append({"length": length, "seed": seed, "paragraphs": first["scores"], **_kept(found)})
+    return rows
+
+
+def measure_retrieval(file: Path) -> dict[str, float]:
+    """The sentence that shares most with the question, words weighted by how rare they are, taken as the answer."""
+    found, gold = [], []
+    for article in json.loads(file.read_text())["data"]:
+        for paragraph in article["paragraphs"]:
+            sentences = [one for one in re.split(r"(?<=[.!?])\s+", paragraph["context"]) if one]
+            bags = [Counter(WORD.findall(sentence.lower())) for sentence in sentences]
+            rarity = {word: np.log(len(bags) / sum(word in bag for bag in bags)) for bag in bags for word in bag}
+            for asked in paragraph["qas"]:
+                words = set(WORD.findall(asked["question"].lower()))
+                scores = [
+                    sum(rarity[word] for word in words & bag.keys()) / (1 + sum(bag.values())) ** 0.5 for bag in bags
+                ]
+                found.append(sentences[int(np.argmax(scores))])
+                gold.append([one["text"] for one in asked["answers"]])
+    scores = QuestionAnswering(keep_in_memory=True).compute(predictions=found, references=gold)
+    return {name: scores[name] for name in ("exact_match", "f1")}
+
+
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    names = ("scores", "training", "command", "hyperparameters", "rows", "questions", "windows", "threads", "date")
+    return {name: found[name] for name in names if name in found}
+
+
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """The README's tables by name."""
+    made = {}
+    for name, metric, factor in (("reviews", "accuracy", 100.0), ("squad", "f1", 1.0)):
+        if name not in results:
+            continue
+        lines = ["| tokens read | test, mean of seeds | standard deviation | every seed | minutes of training |"]
+        lines.append("|---|---|---|---|---|")
+        for length in LENGTHS:
+            rows = [row for row in results[name] if row["length"] == length]
+            scores = [factor * row["scores"]["test"][metric] for row in rows]
+            spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+            minutes = statistics.mean(row["training"]["seconds"] for row in rows) / 60
+            every = ", ".join(f"{score:.1f}" for score in scores)
+            lines.append(f"| {length:,} | {statistics.mean(scores):.1f} | {spread:.1f} | {every} | {minutes:.0f} |")
+        made[name] = "\n".join(lines)
+    if "retrieval" in results:
+        made["squad"] += f"\n| bag of words, the best sentence | {results['retrieval']['f1']:.1f} | | | |"
+    return made
+
+
+def fill(text: str, results: dict[str, Any]) -> str:
+    """A README with its tables replaced by those of the results."""
+    for name, table in tables(results).items():
+        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.S)
+    return text
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("place", type=Path, help="where runs are kept")
+    parser.add_argument("--encoder", type=Path, required=True, help="a trained encoder for 512 tokens")
+    parser.add_argument("--reviews", type=Path, help="movie_reviews.zip of NLTK's data")
+    parser.add_argument("--squad-long", type=Path, help="train.json and validation.json with long documents")
+    parser.add_argument("--squad", type=Path, help="SQuAD 1.1 with the same articles in paragraphs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    given = parser.parse_args()
+    given.place.mkdir(parents=True, exist_ok=True)
+    if not (given.place / "encoder").exists():
+        convert(given.encoder, given.place / "encoder", max_length=max(LENGTHS))
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results |= machine()
+    if given.reviews:
+        results["reviews"] = measure_reviews(given.place, given.reviews, given.seeds)
+    if given.squad_long and given.squad:
+        results["retrieval"] = measure_retrieval(given.squad_long / "validation.json")
+        results["squad"] = measure_squad(given.place, given.squad_long, given.squad, given.seeds)
+    write_json(RESULTS, results)
+    README.write_text(fill(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    PICTURES.mkdir(exist_ok=True)
+    for picture in given.place.glob("*/*.png"):
+        shutil.copy(picture, PICTURES / f"{picture.parent.name}-{picture.name}")
+
+
+if __name__ == "__main__":
+    main()

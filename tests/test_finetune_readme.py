@@ -1,0 +1,86 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`finetune/README.md`: its commands and its Python run, one after the other; every recipe is named and readable."""
+
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blocks import blocks, run
+from sources import CORPUS, make_source
+from test_run_qa import make_squad
+
+from hf_longformer.conversion import convert
+from hf_longformer.finetune import run_classification, run_mlm, run_multiple_choice, run_qa
+from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, read_recipe
+
+README = Path(run_mlm.__file__).with_name("README.md")
+TEXT = README.read_text(encoding="utf-8")
+RECIPES = sorted((README.parent / "recipes").glob("*.yaml"))
+SMALL = "max_steps: 2\nsave_strategy: 'no'\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the names in the README mean something."""
+    folder = tmp_path_factory.mktemp("finetune")
+    make_source(folder / "source")
+    convert(folder / "source", folder / "roberta-4096", max_length=520, attention_window=16, check=False)
+    text = "\n\n".join(f"{CORPUS[0]}. {CORPUS[1]}. paragraph number {number}" for number in range(60))
+    (folder / "corpus.txt").write_text(text)
+    (folder / "held-out.txt").write_text(text[:2000])
+    make_squad(folder / "train.json", 24)
+    make_squad(folder / "dev.json", 6, seed=1)
+    asked = [{"question": "the animal", "context": CORPUS[0]}] * 2
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    rows = [
+        {"text": CORPUS[number % 2] + f" {number}", "label": "fox" if number % 2 else "long"} for number in range(40)
+    ]
+    (folder / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["text", "label"])
+        table.writeheader()
+        table.writerows(rows)
+    recipe = "model_name_or_path: roberta-4096\ntrain_files: [corpus.txt]\noutput_dir: run-of-one\n"
+    (folder / "recipe.yaml").write_text(recipe + SMALL)
+    return folder
+
+
+@pytest.mark.timeout(400)
+def test_every_block_runs(place: Path) -> None:
+    for language, code in blocks(TEXT):
+        run(code if language == "bash" else [sys.executable, "-c", code], place)
+    assert json.loads((place / "run-of-two" / "results.json").read_text())["processes"] == 2
+    for output, number in (("answers", 2), ("labels", 40)):
+        lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]
+        assert len(lines) == number
+        assert not any("error" in line for line in lines)
+    for folder in ("reader", "classifier", "run", "run-of-one"):
+        card = (place / folder / "README.md").read_text()
+        assert "roberta-4096" in card
+        assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
+def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
+    assert f"recipes/{recipe.name}" in TEXT
+    scripts: dict[str, Any] = {
+        "mlm": run_mlm.DataArguments,
+        "wikihop": run_multiple_choice.ChoiceArguments,
+        "triviaqa": run_qa.QuestionAnsweringArguments,
+        "hotpotqa": run_qa.QuestionAnsweringArguments,
+        "imdb": run_classification.ClassificationArguments,
+        "hyperpartisan": run_classification.ClassificationArguments,
+        "movie": run_classification.ClassificationArguments,
+        "squad": run_qa.QuestionAnsweringArguments,
+    }
+    types = (ModelArguments, LongTrainingArguments, scripts[recipe.stem.split("-")[0]])
+    read = read_recipe(recipe, {field.name for one in types for field in dataclasses.fields(one)})
+    if recipe.stem.startswith(("movie", "squad")):
+        return
+    in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
+    assert in_all == (64 if recipe.stem.startswith("mlm") else 32)  # the paper's

@@ -1,0 +1,323 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer predict` and the pipelines: any length, bad lines, kills, and the same results by every way."""
+
+import csv
+import io
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sources import bert_tokenizer, make_source
+from test_run_qa import WORDS
+from transformers import AutoTokenizer, pipeline
+
+from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification, cli
+from hf_longformer.conversion import InputError, convert
+from hf_longformer.finetune import pipelines, prediction
+from hf_longformer.finetune.predict import PREDICTORS, predict
+from hf_longformer.finetune.prediction import ClassificationPredictor, QuestionAnsweringPredictor, token_batches
+
+ROWS = {"classification": ("text",), "qa": ("question", "context")}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier and a reader for 130 tokens with random weights, which answer at random but always the same."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    for task, head in (("classification", "ForSequenceClassification"), ("qa", "ForQuestionAnswering")):
+        make_source(folder / f"{task}-source", "bert", head)
+        convert(folder / f"{task}-source", folder / task, max_length=130, attention_window=16, check=False)
+    return folder
+
+
+def make_rows(task: str, number: int = 11, seed: int = 0) -> list[dict[str, str]]:
+    """Texts of 1 to 300 words: most do not fit into 130 tokens."""
+    draw = random.Random(seed)
+    words = [
+        f"row-{index} " + " ".join(draw.choices(WORDS, k=draw.choice((1, 20, 150, 300)))) for index in range(number)
+    ]
+    if task == "qa":
+        return [{"id": f"q{index}", "question": "the dog", "context": text} for index, text in enumerate(words)]
+    return [{"id": f"c{index}", "text": text} for index, text in enumerate(words)]
+
+
+def write(file: Path, rows: list[Any]) -> Path:
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return file
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+def test_results_do_not_depend_on_the_batch(task: str, models: Path, tmp_path: Path) -> None:
+    """One text alone, all in one batch, windows of one document in different batches."""
+    rows = make_rows(task)
+    options = {"overflow": "stride-mean"} if task == "classification" else {}
+    file = write(tmp_path / "in.jsonl", rows)
+    found = []
+    for budget in (1, 300, 100_000):
+        output = tmp_path / f"{budget}.jsonl"
+        report = predict(task, str(models / task), str(file), output, tokens_per_batch=budget, stride=10, **options)
+        assert report == {"lines": len(rows), "failed": [], "resumed": 0}
+        found.append(read(output))
+        assert [one["line"] for one in found[-1]] == list(range(1, len(rows) + 1))
+        assert [one["id"] for one in found[-1]] == [row["id"] for row in rows]
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            assert one.keys() == same.keys()
+            for name, value in one.items():
+                if isinstance(value, float | dict):
+                    assert same[name] == pytest.approx(value, rel=1e-3)
+                else:
+                    assert same[name] == value
+
+
+def test_classification_is_what_the_model_says(models: Path) -> None:
+    """Cut off, and in windows whose logits are averaged or of which the largest count."""
+    folder = str(models / "classification")
+    rows = make_rows("classification", 5)
+    model = HfLongformerForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for overflow, together in (("truncate", None), ("stride-mean", torch.mean), ("stride-max", torch.amax)):
+        found = ClassificationPredictor.load(folder, overflow=overflow, stride=10)(rows)
+        for row, result in zip(rows, found, strict=True):
+            ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+            starts = [0] if together is None else range(0, max(1, len(ids) - 10), 128 - 10)
+            logits = []
+            for start in starts:
+                piece = [tokenizer.cls_token_id, *ids[start : start + 128], tokenizer.sep_token_id]
+                with torch.no_grad():
+                    logits.append(model(torch.tensor([piece])).logits[0])
+            pooled = logits[0] if together is None else together(torch.stack(logits), dim=0)
+            expected = pooled.softmax(dim=-1)
+            assert list(result["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+            assert result["label"] == model.config.id2label[int(expected.argmax())]
+
+
+def test_answers_stand_where_they_are_said_to_stand(models: Path) -> None:
+    rows = make_rows("qa")
+    found = QuestionAnsweringPredictor.load(str(models / "qa"), n_best=3, stride=20)(rows)
+    for row, result in zip(rows, found, strict=True):
+        assert row["context"][result["start"] : result["end"]] == result["answer"] == result["n_best"][0]["text"]
+        assert len(result["n_best"]) == 3
+        assert 0 < result["probability"] <= 1
+    silent = QuestionAnsweringPredictor.load(str(models / "qa"), null_threshold=-1e9, stride=20)(rows)
+    assert all(result["answer"] == "" and result["start"] is None for result in silent)
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+def test_pipelines_say_the_same(task: str, models: Path) -> None:
+    """Also one that Transformers brings, where the model's own choice of global tokens is the right one."""
+    rows = make_rows(task, 4)
+    predictor = PREDICTORS[task].load(str(models / task), stride=20)
+    name = {"classification": "long-text-classification", "qa": "long-question-answering"}[task]
+    found = pipeline(name, model=str(models / task), stride=20)(rows)
+    assert pipelines.PIPELINE_REGISTRY.check_task(name)[1]["impl"].predictor_class is PREDICTORS[task]
+    for one, other in zip(found, predictor(rows), strict=True):
+        assert one.keys() == other.keys()
+        assert one.get("label", one.get("answer")) == other.get("label", other.get("answer"))
+    if task == "classification":
+        plain = pipeline("text-classification", model=str(models / task), truncation=True, max_length=130)
+        for row, result in zip(rows, predictor(rows), strict=True):
+            said = plain(row["text"])[0]
+            assert (said["label"], said["score"]) == (result["label"], pytest.approx(max(result["scores"].values())))
+    with pytest.raises(ValueError, match="a row cannot be read"):
+        pipeline(name, model=str(models / task))({"nothing": "here"})
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+def test_bad_lines_are_named_and_the_rest_is_done(task: str, models: Path, tmp_path: Path) -> None:
+    good = make_rows(task, 3)
+    bad = ["{torn", "[1]", {"other": "x"}, dict.fromkeys(ROWS[task], " "), dict.fromkeys(ROWS[task], 3), ""]
+    file = write(tmp_path / "in.jsonl", [good[0], *bad, *good[1:]])
+    said: list[str] = []
+    report = predict(task, str(models / task), str(file), tmp_path / "out.jsonl", say=said.append)
+    assert report["failed"] == [2, 3, 4, 5, 6, 7]
+    assert [line.split(":")[0] for line in said] == [f"line {number}" for number in report["failed"]]
+    found = read(tmp_path / "out.jsonl")
+    assert [one["line"] for one in found if "error" not in one] == [1, 8, 9]
+    predict(task, str(models / task), str(write(tmp_path / "good.jsonl", good)), tmp_path / "good-out.jsonl")
+    for one, other in zip([found[0], *found[-2:]], read(tmp_path / "good-out.jsonl"), strict=True):
+        assert one.get("label", one.get("answer")) == other.get("label", other.get("answer"))
+
+
+def test_row_that_breaks_the_model_alone_fails(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = ClassificationPredictor.forward
+
+    def break_(self: Any, windows: list[dict[str, Any]]) -> Any:
+        if max(len(window["input_ids"]) for window in windows) == longest:
+            raise RuntimeError("out of memory")
+        return forward(self, windows)
+
+    tokenizer = AutoTokenizer.from_pretrained(models / "classification")
+    rows = [{"text": "row " + "dog " * count} for count in (3, 50, 7)]
+    longest = len(tokenizer(rows[1]["text"])["input_ids"])
+    monkeypatch.setattr(ClassificationPredictor, "forward", break_)
+    report = predict(
+        "classification",
+        str(models / "classification"),
+        str(write(tmp_path / "in.jsonl", rows)),
+        tmp_path / "out.jsonl",
+    )
+    assert report["failed"] == [2]
+    assert read(tmp_path / "out.jsonl")[1]["error"] == "out of memory"
+
+
+def test_killed_run_goes_on_without_losing_or_repeating_a_line(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows("classification", 30)
+    arguments: Any = ("classification", str(models / "classification"), str(write(tmp_path / "in.jsonl", rows)))
+    predict(*arguments, tmp_path / "whole.jsonl", tokens_per_batch=50)
+    calls = 0
+    whole = ClassificationPredictor.__call__
+
+    def die(self: Any, rows: list[dict[str, Any]]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return whole(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationPredictor, "__call__", die)
+        with pytest.raises(KeyboardInterrupt):
+            predict(*arguments, tmp_path / "out.jsonl", tokens_per_batch=50)
+    assert not (tmp_path / "out.jsonl").exists()
+    partial = tmp_path / ".out.jsonl.partial"
+    done = len(read(partial))
+    assert 0 < done < 30
+    with partial.open("a") as file:
+        file.write('{"line": 99, "lab')  # torn by the kill
+    report = predict(*arguments, tmp_path / "out.jsonl", tokens_per_batch=50)
+    assert report["resumed"] == done
+    assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_run_of_other_options_is_not_gone_on_with(models: Path, tmp_path: Path) -> None:
+    file = str(write(tmp_path / "in.jsonl", [*make_rows("classification", 3), "{"]))
+    arguments: Any = ("classification", str(models / "classification"), file, tmp_path / "out.jsonl")
+
+    def die(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(*arguments, say=die)  # at the bad line
+    with pytest.raises(InputError, match="another input, checkpoint or options"):
+        predict(*arguments, overflow="stride-max")
+    assert predict(*arguments, overflow="stride-max", overwrite=True)["resumed"] == 0
+    with pytest.raises(InputError, match=r"must not exist, got .*out\.jsonl: --overwrite"):
+        predict(*arguments)
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+def test_every_format_and_standard_input(
+    task: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(task, 5)
+    write(tmp_path / "in.jsonl", rows)
+    for ending, delimiter in (("csv", ","), ("tsv", "\t")):
+        with (tmp_path / f"in.{ending}").open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
+            table.writeheader()
+            table.writerows(rows)
+    found = []
+    for ending in ("jsonl", "csv", "tsv"):
+        predict(task, str(models / task), str(tmp_path / f"in.{ending}"), tmp_path / f"{ending}.out")
+        found.append((tmp_path / f"{ending}.out").read_text())
+        bytes_ = io.BytesIO((tmp_path / f"in.{ending}").read_bytes())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(bytes_, newline=""))
+        predict(task, str(models / task), "-", tmp_path / f"{ending}-stdin.out", format=ending)
+        found.append((tmp_path / f"{ending}-stdin.out").read_text())
+    assert len(set(found)) == 1
+
+
+def test_columns_of_other_names(models: Path, tmp_path: Path) -> None:
+    rows = make_rows("classification", 3)
+    renamed = [{"body": row["text"], "id": row["id"]} for row in rows]
+    folder = str(models / "classification")
+    predict("classification", folder, str(write(tmp_path / "a.jsonl", rows)), tmp_path / "a.out")
+    columns = {"text": "body"}
+    predict("classification", folder, str(write(tmp_path / "b.jsonl", renamed)), tmp_path / "b.out", columns=columns)
+    assert (tmp_path / "a.out").read_text() == (tmp_path / "b.out").read_text()
+
+
+def test_defaults_are_those_of_the_training(models: Path, tmp_path: Path) -> None:
+    model = HfLongformerForQuestionAnswering.from_pretrained(models / "qa")
+    model.save_pretrained(tmp_path)
+    bert_tokenizer(tmp_path / "tokenizer").save_pretrained(tmp_path)
+    prediction.save_defaults(tmp_path, "qa", {"max_seq_length": 64, "stride": 5, "null_threshold": 1.5})
+    options = QuestionAnsweringPredictor.load(str(tmp_path), stride=9).options
+    assert (options["max_seq_length"], options["stride"], options["null_threshold"]) == (64, 9, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("summaries", "qa", "in.jsonl", "out"), "a task must be one of .* got summaries"),
+        (("qa", "nowhere", "in.jsonl", "out"), "the checkpoint .*nowhere cannot be loaded"),
+        (("classification", "qa", "in.jsonl", "out"), "trained for classification, got one without classifier"),
+        (("qa", "qa", "nowhere.jsonl", "out"), "input must be a file, .* got .*nowhere.jsonl"),
+        (("qa", "qa", "in.txt", "out"), "input must end in"),
+        (("qa", "qa", "in.jsonl", "nowhere/out"), "the folder of the output must exist"),
+    ],
+)
+def test_bad_argument(arguments: tuple[str, ...], message: str, models: Path, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", make_rows("qa", 1))
+    task, checkpoint, input_, output = arguments
+    with pytest.raises(InputError, match=message):
+        predict(task, str(models / checkpoint), str(tmp_path / input_), tmp_path / output)
+    assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("qa", {"max_seq_length": 131}, "the model's 130 tokens, got 131"),
+        ("qa", {"overflow": "truncate"}, "options must be of .* got overflow"),
+        (
+            "classification",
+            {"stride": 128},
+            "--stride must be 0 or more, and less than a window of 130 tokens, got 128",
+        ),
+        ("classification", {"overflow": "sum"}, "overflow must be truncate, stride-mean or stride-max, got sum"),
+    ],
+)
+def test_bad_option(task: str, options: dict[str, Any], message: str, models: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        PREDICTORS[task].load(str(models / task), **options)
+
+
+def test_command_line(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task in PREDICTORS:
+        file, output = write(tmp_path / f"{task}.jsonl", [*make_rows(task, 2), "{"]), tmp_path / f"{task}.out"
+        words = ["predict", task, str(models / task), str(file), "--output", str(output)]
+        monkeypatch.setattr(sys, "argv", ["hf-longformer", *words])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code in (0, None)
+        assert f"3 lines, 1 of them without a result, in {output}" in capsys.readouterr().out
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 2
+        assert "--overwrite replaces it" in capsys.readouterr().err
+
+
+def test_token_batches_keep_the_budget() -> None:
+    lengths = [5, 900, 30, 30, 31, 7, 100]
+    batches = list(token_batches(lengths, 100))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= 100
+    assert batches[0] == [1]
