@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench conversions clean
+.PHONY: help demo test test-slow lint bench conversions tasks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: $(VENV)/installed ## Measure against peers; writes benchmarks/results
 
 conversions: $(VENV)/installed ## Convert every family; writes conversion/results.json and its tables
 	$(BIN)/python tests/measure_conversions.py $(REAL)
+
+tasks: $(VENV)/installed ## Fine-tune on real documents; writes finetune/results.json and its tables
+	$(BIN)/python tests/measure_tasks.py $(TASKS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,28 +142,35 @@ def bf16_is_native(use_cpu: bool = False) -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
-def parse_arguments(types: Sequence[Any], arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(
+    types: Sequence[Any], arguments: Sequence[str] | None = None, structures: Sequence[str] = ()
+) -> tuple[Any, ...]:
     """Reads arguments from the command line, from a recipe, or from a recipe and then the command line.
 
     Args:
         types: Dataclasses of arguments.
         arguments: What the command line has after the program's name; `sys.argv` if left out. If the first ends in
             .yaml, .yml or .json it is a recipe; what follows overrides it.
+        structures: Entries that only a recipe can have, such as lists of phases.
 
     Returns:
-        One object for every type.
+        One object for every type, and, if there are `structures`, a dictionary of those that the recipe has.
 
     Raises:
         InputError: If the recipe cannot be read or has an entry that no type knows.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = HfArgumentParser(tuple(types))
+    kept: dict[str, Any] = {}
     if given and given[0].endswith(RECIPES):
-        recipe = read_recipe(Path(given.pop(0)), {field.name for one in types for field in dataclasses.fields(one)})
+        known = {field.name for one in types for field in dataclasses.fields(one)} | {*structures}
+        recipe = read_recipe(Path(given.pop(0)), known)
+        kept = {name: recipe.pop(name) for name in structures if name in recipe}
         parser.set_defaults(**recipe)
         for action in parser._actions:
             action.required = action.required and action.dest not in recipe
-    return tuple(parser.parse_args_into_dataclasses(given))
+    parsed = tuple(parser.parse_args_into_dataclasses(given))
+    return (*parsed, kept) if structures else parsed
 
 
 def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
@@ -186,9 +193,25 @@ def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise InputError(f"the recipe {file} must hold one argument per line, got {type(recipe).__name__}")
     for name in recipe:
-        if name not in known:
-            line = next((n for n, words in enumerate(text.splitlines(), 1) if str(name) in words), 0)
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f": did you mean {close[0]}?" if close else ""
-            raise InputError(f"line {line} of {file} names an argument that there is not, got {name}{hint}")
+        check_name(str(name), known, file, text)
     return recipe
+
+
+def check_name(name: str, known: Iterable[str], file: Path, text: str) -> None:
+    """Refuses a name in a recipe.
+
+    Args:
+        name: The name.
+        known: Those that there are.
+        file: The recipe.
+        text: What it says.
+
+    Raises:
+        InputError: If there is no such name; the line is named.
+    """
+    if name in known:
+        return
+    line = next((n for n, words in enumerate(text.splitlines(), 1) if name in words), 0)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f": did you mean {close[0]}?" if close else ""
+    raise InputError(f"line {line} of {file} names an argument that there is not, got {name}{hint}")

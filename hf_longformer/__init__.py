@@ -30,7 +30,7 @@ from .modeling_hf_longformer import (
     HfLongformerModel,
     HfLongformerPreTrainedModel,
 )
-from .tokenization_hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
+from .tokenization_hf_longformer import DataCollatorWithGlobalAttention, byte_tokenizer, global_attention_mask
 from .version import __version__
 from .window_pattern import WindowPattern
 
@@ -63,6 +63,7 @@ __all__ = [
     "RollingCache",
     "WindowPattern",
     "__version__",
+    "byte_tokenizer",
     "dense_attention_weights",
     "global_attention_mask",
     "longformer_attention",

@@ -230,6 +230,14 @@ def finetune_multiple_choice(context: typer.Context) -> None:
     _show_scores(run_multiple_choice.main(context.args))
 
 
+@finetune.command("clm", context_settings=HANDED_ON)
+def finetune_clm(context: typer.Context) -> None:
+    """Train an autoregressive model, in phases."""
+    from .finetune import run_clm
+
+    _show_scores(run_clm.main(context.args))
+
+
 def _show_scores(results: dict[str, Any]) -> None:
     for split, scores in results["scores"].items():
         numbers = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]

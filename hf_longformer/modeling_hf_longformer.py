@@ -206,6 +206,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         self.embeddings = HfLongformerEmbeddings(config)
         self.encoder = HfLongformerEncoder(config)
         self.pooler = HfLongformerPooler(config) if add_pooling_layer else None
+        self.has_causal_layers = config.is_decoder  # which may be changed later, as windows may
         self.post_init()
 
     @merge_with_config_defaults
@@ -234,7 +235,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
             inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
             past_key_values: What is kept of the text before, for causal models: the input is what follows.
-            use_cache: Whether to begin such a cache, and return it.
+            use_cache: Whether a causal model begins such a cache and returns it; others have none.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Raises:
@@ -243,7 +244,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             NotImplementedError: If a cache, or global tokens, cannot be had.
         """
         shape = _token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self.config, past_key_values, bool(use_cache))
+        past_key_values = _check_cache(self, past_key_values, bool(use_cache))
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         if input_ids is not None:
@@ -260,7 +261,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         _check_global(self.config, roles, past_key_values)
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
-        if self.config.is_decoder:
+        if self.has_causal_layers:
             settings |= {"past_key_values": past_key_values, "position_ids": position_ids}
         for layer in self.encoder.layer:
             hidden_states = layer(hidden_states, roles, **settings)
@@ -308,17 +309,17 @@ def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ..
         raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
 
 
-def _check_cache(config: HfLongformerConfig, past: Any, use_cache: bool) -> RollingCache | None:
-    if past is None and not use_cache:
+def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
+    if past is None and not (use_cache and model.has_causal_layers):  # configs of encoders have use_cache=True too
         return None
-    if not config.is_decoder:
-        raise ValueError("a cache needs a causal model, got past_key_values or use_cache with is_decoder=False")
+    if not model.has_causal_layers:
+        raise ValueError("past_key_values need a causal model, got them with is_decoder=False")
     if past is not None and not isinstance(past, RollingCache):
         raise NotImplementedError(
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
             f"got {type(past).__name__}"
         )
-    return RollingCache(config) if past is None else past
+    return RollingCache(model.config) if past is None else past
 
 
 def _check_global(config: HfLongformerConfig, roles: TokenRoles, past: RollingCache | None) -> None:

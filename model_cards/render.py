@@ -13,6 +13,7 @@ PIPELINES = {
     "Model": "feature-extraction",
     "ForMaskedLM": "fill-mask",
     "ForSequenceClassification": "text-classification",
+    "ForCausalLM": "text-generation",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
     "ForMultipleChoice": None,  # the Hub has no such task
@@ -31,6 +32,7 @@ GLOBAL_PROJECTIONS = {
 
 PURPOSES = {
     "mlm": "further on masked words",
+    "clm": "to predict the next token",
     "qa": "to answer questions about documents",
     "classification": "to classify documents",
     "token-classification": "to label the words of documents",
@@ -42,6 +44,12 @@ import hf_longformer
 from transformers import pipeline
 
 fill = pipeline("fill-mask", model="PATH")
+```""",
+    "clm": """```python
+import hf_longformer
+from transformers import pipeline
+
+generate = pipeline("text-generation", model="PATH")
 ```""",
     "qa": """```bash
 hf-longformer predict qa PATH questions.jsonl --output answers.jsonl
@@ -113,7 +121,7 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
     Args:
         report: What the training scripts write into `results.json`, with `model_class` and `base`.
     """
-    task, base = report["task"], report["base"]
+    task, base, head = report["task"], report["base"], report["model_class"].removeprefix("HfLongformer")
     scores = report.get("scores") or {name: report[name] for name in ("before", "after") if name in report}
     names = list(dict.fromkeys(name for one in scores.values() for name in one))
     measures = [
@@ -123,9 +131,7 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
     ]
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag=None
-        if task == "multiple-choice"
-        else PIPELINES[report["model_class"].removeprefix("HfLongformer")],
+        pipeline_tag=None if task == "multiple-choice" else PIPELINES[head],
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=None if Path(base).exists() else base,
     )

@@ -96,9 +96,8 @@ def measure_retrieval(file: Path) -> dict[str, float]:
             rarity = {word: np.log(len(bags) / sum(word in bag for bag in bags)) for bag in bags for word in bag}
             for asked in paragraph["qas"]:
                 words = set(WORD.findall(asked["question"].lower()))
-                scores = [
-                    sum(rarity[word] for word in words & bag.keys()) / (1 + sum(bag.values())) ** 0.5 for bag in bags
-                ]
+                shared = [sum(rarity[word] for word in words & bag.keys()) for bag in bags]
+                scores = [one / (1 + sum(bag.values())) ** 0.5 for one, bag in zip(shared, bags, strict=True)]
                 found.append(sentences[int(np.argmax(scores))])
                 gold.append([one["text"] for one in asked["answers"]])
     scores = QuestionAnswering(keep_in_memory=True).compute(predictions=found, references=gold)

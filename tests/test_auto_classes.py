@@ -24,7 +24,7 @@ TEXT = "the quick brown fox jumps over the lazy dog who jumps over the fox"
 
 
 def make(model_class: type, **fields: Any) -> nn.Module:
-    return randomise(model_class(tiny_config(**fields)))
+    return randomise(model_class(tiny_config(**fields, is_decoder="CausalLM" in model_class.__name__)))
 
 
 def first_output(outputs: Any) -> torch.Tensor:
@@ -56,7 +56,8 @@ def test_auto_classes_are_complete():
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "HfLongformerModel"])
 def test_heads_load_the_weights_of_the_base_model_and_back(name: str, tmp_path: Path):
-    make(HfLongformerModel).save_pretrained(tmp_path / "base")
+    base_of_head = HfLongformerModel(tiny_config(is_decoder="CausalLM" in name))
+    randomise(base_of_head).save_pretrained(tmp_path / "base")
     head = HEADS[name].from_pretrained(tmp_path / "base")
     expected = HfLongformerModel.from_pretrained(tmp_path / "base").state_dict()
     for key, tensor in head.longformer.state_dict().items():
@@ -66,7 +67,7 @@ def test_heads_load_the_weights_of_the_base_model_and_back(name: str, tmp_path: 
     assert all(torch.equal(tensor, expected[key]) for key, tensor in base.items())
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [name for name in HEADS if "CausalLM" not in name])
 def test_stock_checkpoints_load_key_for_key(name: str, tmp_path: Path):
     stock_class = getattr(transformers, name.removeprefix("Hf"))
     labels = 2 if "QuestionAnswering" in name else 3

@@ -10,7 +10,7 @@ import torch
 from helpers import tiny_config
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, RollingCache
+from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, HfLongformerModel, RollingCache
 from hf_longformer.attention_causal import causal_rows
 from hf_longformer.attention_decoder_hf_longformer import sinusoids
 from hf_longformer.attention_reference import attention_reference
@@ -287,6 +287,15 @@ def test_causal_rows_are_the_last_rows_of_the_reference(dilation: int, kept: int
 def test_configuration_that_cannot_be_had(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make_model(**options)
+
+
+def test_encoder_has_no_cache_whatever_its_configuration_says() -> None:
+    """Those of RoBERTa checkpoints have `use_cache=True`."""
+    model = HfLongformerModel(tiny_config()).eval()
+    model.config.use_cache = True
+    assert model(make_ids(9), use_cache=True).past_key_values is None
+    with pytest.raises(ValueError, match="past_key_values need a causal model"):
+        model(make_ids(9), past_key_values=RollingCache(model.config))
 
 
 def test_requests_that_cannot_be_had() -> None:

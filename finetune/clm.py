@@ -1,0 +1,180 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The autoregressive model on long texts: tokens of files, chunks of them, and bits per character with full context."""
+
+import itertools
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from hf_longformer.conversion import InputError
+
+logger = logging.get_logger(__name__)
+BENCHMARKS = {"text8": 100_000_000, "enwik8": 100_000_000}  # bytes inside the zip file of that name
+SHARES = (90, 5, 5)  # of a benchmark's bytes in order, for training, validation and test, in per cent
+
+
+@dataclass
+class Text:
+    """A text as tokens.
+
+    Args:
+        ids: `(tokens,)`.
+        characters: How many characters they stand for: bytes, for byte tokens.
+    """
+
+    ids: np.ndarray
+    characters: int
+
+
+def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_bytes: bool) -> Text:
+    """Text files one after the other as one text.
+
+    Args:
+        files: The files.
+        tokenizer: Of the model.
+        is_bytes: Whether its tokens are bytes: then files are taken as they are, whatever their encoding.
+
+    Raises:
+        InputError: If a file is missing, empty, or, for other tokens, not UTF-8.
+    """
+    parts, characters = [], 0
+    for file in files:
+        if not Path(file).is_file() or not Path(file).stat().st_size:
+            raise InputError(f"texts must be files with something in them, got {file}")
+        content = Path(file).read_bytes()
+        if is_bytes:
+            parts.append(np.frombuffer(content, dtype=np.uint8))
+            characters += len(content)
+            continue
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file} must be UTF-8 text, got byte {error.start:,} that is not") from error
+        parts.append(np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32))
+        characters += len(text)
+    return Text(np.concatenate(parts), characters)
+
+
+def split_benchmark(archive: Path) -> dict[str, Text]:
+    """text8 or enwik8 from its zip file, as bytes: the first 90 million to train on, 5 to validate and 5 to test on.
+
+    Args:
+        archive: `text8.zip` or `enwik8.zip`, as Matt Mahoney offers them (mattmahoney.net/dc).
+
+    Raises:
+        InputError: If it is not that.
+    """
+    name = archive.stem
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            content = opened.read(name)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{archive} must be text8.zip or enwik8.zip with one file of that name: {error}") from error
+    if len(content) != BENCHMARKS.get(name):
+        raise InputError(f"{archive} must hold 100,000,000 bytes of text8 or enwik8, got {len(content):,} of {name}")
+    ids, texts, start = np.frombuffer(content, dtype=np.uint8), {}, 0
+    for split, share in zip(("train", "validation", "test"), SHARES, strict=True):
+        stop = start + len(ids) * share // 100
+        texts[split] = Text(ids[start:stop], stop - start)
+        start = stop
+    return texts
+
+
+class Chunks(Dataset):
+    """A text as chunks of so many tokens, one behind the other; what is left at the end is left out.
+
+    Args:
+        text: The text.
+        length: Tokens of a chunk.
+
+    Raises:
+        InputError: If the text is shorter than one chunk.
+    """
+
+    def __init__(self, text: Text, length: int) -> None:
+        if len(text.ids) < length:
+            raise InputError(f"a text must have the {length:,} tokens of a chunk, got {len(text.ids):,}")
+        self.ids, self.length = text.ids, length
+
+    def __len__(self) -> int:
+        return len(self.ids) // self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(self.ids[index * self.length : (index + 1) * self.length].astype(np.int64))
+        return {"input_ids": ids, "labels": ids}
+
+
+def windows(tokens: int, length: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Overlapping windows: first token, the one behind the last, and the first one that is scored.
+
+    Every token but the first of the text is scored once, all but those of the first window with at least
+    `length - stride` tokens before it.
+
+    Args:
+        tokens: Of the text.
+        length: Tokens of a window.
+        stride: Tokens from one window to the next.
+    """
+    scored = 1
+    for stop in range(min(length, tokens), tokens + stride, stride):
+        stop = min(stop, tokens)
+        yield max(0, stop - length), stop, scored
+        scored = stop
+        if stop == tokens:
+            return
+
+
+@torch.no_grad()
+def bits_per_character(
+    model: Any, text: Text, length: int, stride: int, batch_size: int = 1, device: Any = None
+) -> dict[str, float]:
+    """Bits per character of a text, in overlapping windows as in section 4.2 of the paper.
+
+    Args:
+        model: A causal language model, switched to evaluation while this runs.
+        text: The text.
+        length: Tokens of a window.
+        stride: Tokens from one window to the next: so many are scored in each, with what comes before as context.
+        batch_size: Windows at once.
+        device: Where the model is; its own if left out.
+
+    Returns:
+        `bits_per_character`, `bits_per_token` and `tokens`, how many were scored.
+
+    Raises:
+        InputError: If the stride is not smaller than a window.
+    """
+    if not 1 <= stride < length:
+        raise InputError(f"--eval_stride must be at least 1 and less than a window of {length} tokens, got {stride}")
+    device, was_training = device or model.device, model.training
+    model.eval()
+    nats, count = 0.0, 0
+    # Windows of one size and one number of scored tokens go together: all but the first and the last.
+    alike = itertools.groupby(windows(len(text.ids), length, stride), lambda one: (one[1] - one[0], one[1] - one[2]))
+    sorts = (list(same) for _, same in alike)
+    groups = (same[first : first + batch_size] for same in sorts for first in range(0, len(same), batch_size))
+    for group in groups:
+        ids = torch.stack([torch.from_numpy(text.ids[start:stop].astype(np.int64)) for start, stop, _ in group])
+        scored = group[0][1] - group[0][2]
+        ids = ids.to(device)
+        logits = model(ids, logits_to_keep=scored + 1).logits[:, :-1].float()
+        targets = ids[:, -scored:]
+        nats += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
+        count += targets.numel()
+    model.train(was_training)
+    per_token = nats / count / math.log(2)
+    return {
+        "bits_per_character": per_token * len(text.ids) / text.characters,
+        "bits_per_token": per_token,
+        "tokens": count,
+    }

@@ -1,0 +1,212 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the autoregressive model in phases, as in section 4 of the paper: windows and lengths grow, rates fall.
+
+python finetune/run_clm.py RECIPE.yaml [--argument value …]
+"""
+
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_collator, set_seed
+
+from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
+from hf_longformer.conversion import InputError
+from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
+from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
+from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, save_results, train
+
+BYTES = "bytes"
+OF_MODEL = ("attention_window", "attention_dilation")
+OF_TRAINING = (
+    *("max_steps", "num_train_epochs", "learning_rate", "warmup_steps", "lr_scheduler_type"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "save_steps", "logging_steps"),
+)
+PHASE = ("max_seq_length", *OF_MODEL, *OF_TRAINING)
+
+
+@dataclass
+class CausalArguments:
+    """What is trained on. The model and the phases stand in the recipe, as `model:` and `phases:`."""
+
+    train_files: list[str] = field(default_factory=list, metadata={"help": "Text files."})
+    validation_files: list[str] = field(
+        default_factory=list, metadata={"help": "The same, measured after every phase."}
+    )
+    test_files: list[str] = field(default_factory=list, metadata={"help": "The same, measured once, at the end."})
+    benchmark: str | None = field(
+        default=None, metadata={"help": "text8.zip or enwik8.zip, instead of files: split 90/5/5, as everybody does."}
+    )
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A causal checkpoint to go on with, instead of a new model."}
+    )
+    tokenizer: str = field(default=BYTES, metadata={"help": "bytes, or a checkpoint with a tokenizer."})
+    max_seq_length: int = field(default=2048, metadata={"help": "Tokens at once, if there are no phases."})
+    eval_length: int | None = field(
+        default=None, metadata={"help": "Tokens of a window when measuring: those of the last phase, if left out."}
+    )
+    eval_stride: int = field(
+        default=512, metadata={"help": "Tokens from one such window to the next: so many are scored in each."}
+    )
+    eval_characters: int | None = field(
+        default=None, metadata={"help": "So many tokens of the beginning of a text are measured; all if left out."}
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Trains, and returns what `results.json` holds."""
+    data, training, recipe = parse_arguments(
+        (CausalArguments, LongTrainingArguments), arguments, structures=("model", "phases")
+    )
+    training.choose_best_by("loss", evaluated=False)  # phases are measured at their ends
+    set_seed(training.seed)
+    phases = _check_phases(recipe.get("phases", [{"max_seq_length": data.max_seq_length}]), arguments)
+    tokenizer, texts = _read(data)
+    folder = Path(str(training.output_dir))
+    model = _make_model(data, recipe.get("model", {}), tokenizer)
+    for number, phase in enumerate(phases, 1):  # before anything is trained
+        _set_windows(copy.deepcopy(model.config), phase, number)
+        Chunks(texts["train"], phase["max_seq_length"])
+    done: list[dict[str, Any]] = []
+    for number, phase in enumerate(phases, 1):
+        place = folder / f"phase-{number}"
+        if (place / "results.json").exists():  # of a run that was killed in a later phase
+            done.append(json.loads((place / "results.json").read_text(encoding="utf-8")))
+            if number == len(phases) or not (folder / f"phase-{number + 1}" / "results.json").exists():
+                model = HfLongformerForCausalLM.from_pretrained(place)
+            continue
+        done.append(_train_phase(model, tokenizer, phase, place, data, training, texts))
+    results: dict[str, Any] = {
+        "task": "clm",
+        "tokens_at_once": phases[-1]["max_seq_length"],
+        "rows": {split: len(text.ids) for split, text in texts.items()},
+        "phases": [{"phase": phase, **_kept(found)} for phase, found in zip(phases, done, strict=True)],
+        "scores": {"validation": done[-1]["scores"]["validation"]} if "validation" in texts else {},
+        "training": {name: sum(one["training"][name] for one in done) for name in ("seconds", "steps")},
+    }
+    trainer = LongTrainer(model, training, processing_class=tokenizer)
+    if "test" in texts:
+        results["scores"]["test"] = _measure(trainer, texts["test"], phases[-1], data, training)
+    trainer.save_model()
+    save_results(folder, results, trainer, "nats per token")
+    return results
+
+
+def _train_phase(
+    model: HfLongformerForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    phase: dict[str, Any],
+    place: Path,
+    data: CausalArguments,
+    training: LongTrainingArguments,
+    texts: dict[str, Text],
+) -> dict[str, Any]:
+    """One phase in a folder of its own, where its checkpoints are."""
+    here = copy.deepcopy(training)
+    here.output_dir, here.train_sampling_strategy = str(place), "random"
+    for name in OF_TRAINING:
+        if name in phase:
+            setattr(here, name, phase[name])
+    checkpoint_activations(here, phase["max_seq_length"])
+    _set_windows(model.config, phase, int(place.name.removeprefix("phase-")))
+    trainer = LongTrainer(
+        model,
+        here,
+        data_collator=default_data_collator,
+        train_dataset=Chunks(texts["train"], phase["max_seq_length"]),
+        processing_class=tokenizer,
+    )
+    results: dict[str, Any] = {"task": "clm", "tokens_at_once": phase["max_seq_length"], "scores": {}}
+    results["training"] = train(trainer, here)
+    if "validation" in texts:
+        results["scores"]["validation"] = _measure(trainer, texts["validation"], phase, data, training)
+    trainer.save_model()
+    save_results(place, results, trainer, "nats per token")
+    return results
+
+
+def _set_windows(config: HfLongformerConfig, phase: dict[str, Any], number: int) -> None:
+    try:
+        for name in OF_MODEL:
+            if name in phase:
+                setattr(config, name, phase[name])
+        config.validate_architecture()
+    except (ValueError, TypeError) as error:
+        raise InputError(f"phase {number} of the recipe cannot be had: {' '.join(str(error).split())}") from error
+
+
+def _measure(
+    trainer: LongTrainer, text: Text, phase: dict[str, Any], data: CausalArguments, training: LongTrainingArguments
+) -> dict[str, float]:
+    if data.eval_characters is not None and data.eval_characters < len(text.ids):
+        share = data.eval_characters / len(text.ids)
+        text = Text(text.ids[: data.eval_characters], round(text.characters * share))
+    length = data.eval_length or phase["max_seq_length"]
+    stride = min(data.eval_stride, length // 2)
+    with trainer.compute_loss_context_manager():
+        return bits_per_character(trainer.model, text, length, stride, training.per_device_eval_batch_size)
+
+
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("scores", "training")}
+
+
+def _check_phases(phases: Any, arguments: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Phases, each with a length.
+
+    Raises:
+        InputError: If one is not a mapping, lacks its length, or has a name that there is not.
+    """
+    if not isinstance(phases, list) or not phases or not all(isinstance(phase, dict) for phase in phases):
+        raise InputError(f"phases must be a list with a mapping for every phase, got {str(phases)[:80]}")
+    for number, phase in enumerate(phases, 1):
+        for name in phase:
+            if name not in PHASE:
+                file = Path((sys.argv[1:] if arguments is None else arguments)[0])
+                check_name(str(name), PHASE, file, file.read_text(encoding="utf-8"))
+        if not isinstance(phase.get("max_seq_length"), int) or phase["max_seq_length"] < 2:
+            raise InputError(
+                f"phase {number} must have a max_seq_length of at least 2 tokens, got {phase.get('max_seq_length')}"
+            )
+    return phases
+
+
+def _read(data: CausalArguments) -> tuple[PreTrainedTokenizerBase, dict[str, Text]]:
+    is_bytes = data.tokenizer == BYTES
+    tokenizer = byte_tokenizer() if is_bytes else AutoTokenizer.from_pretrained(data.tokenizer)
+    if data.benchmark is not None:
+        if not is_bytes or data.train_files:
+            raise InputError(
+                "--benchmark is read as bytes and instead of --train_files, got another tokenizer or files"
+            )
+        return tokenizer, split_benchmark(Path(data.benchmark))
+    if not data.train_files:
+        raise InputError("something to train on is needed: give --train_files or --benchmark, got neither")
+    files = {"train": data.train_files, "validation": data.validation_files, "test": data.test_files}
+    return tokenizer, {split: read_texts(names, tokenizer, is_bytes) for split, names in files.items() if names}
+
+
+def _make_model(
+    data: CausalArguments, fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> HfLongformerForCausalLM:
+    if data.model_name_or_path is not None:
+        if fields:
+            raise InputError("a recipe has model: or --model_name_or_path, got both")
+        return HfLongformerForCausalLM.from_pretrained(data.model_name_or_path)
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id")}
+    try:
+        config = HfLongformerConfig(
+            **{"vocab_size": len(tokenizer), "type_vocab_size": 1, **ids, **fields}, is_decoder=True
+        )
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(f"model: of the recipe cannot be had: {' '.join(str(error).split())[:300]}") from error
+    return HfLongformerForCausalLM(config)
+
+
+if __name__ == "__main__":
+    main()
