@@ -4,6 +4,7 @@
 and curves.
 """
 
+import enum
 import json
 import math
 import os
@@ -184,6 +185,30 @@ class StopOnBadLoss(TrainerCallback):
                 )
 
 
+class Clock(TrainerCallback):
+    """The seconds of a run, those before a kill included, up to its newest checkpoint.
+
+    Args:
+        file: Where they are kept.
+        is_new: Whether the run begins.
+    """
+
+    def __init__(self, file: Path, is_new: bool) -> None:
+        self.file, self.start, self.before = file, time.monotonic(), 0.0
+        if not is_new and file.exists():
+            self.before = float(json.loads(file.read_text(encoding="utf-8")))
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run so far."""
+        return self.before + time.monotonic() - self.start
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keeps them, beside a checkpoint."""
+        if state.is_world_process_zero:
+            write_json(self.file, self.seconds)
+
+
 class EarlyStopping(EarlyStoppingCallback):
     """As Transformers' own, but a run that goes on remembers how long nothing has become better."""
 
@@ -233,13 +258,14 @@ def train(trainer: Trainer, arguments: LongTrainingArguments) -> dict[str, Any]:
         raise InputError(
             "--fsdp needs several processes with an accelerator each: without it, parameters are not sharded"
         )
-    start = time.monotonic()
+    clock = Clock(Path(str(arguments.output_dir)) / "seconds.json", is_new=checkpoint is None)
+    trainer.add_callback(clock)
     trainer.add_callback(StopOnBadLoss())
     if arguments.early_stopping_patience is not None:
         trainer.add_callback(EarlyStopping(arguments.early_stopping_patience))
     trainer.train(resume_from_checkpoint=checkpoint)
     return {
-        "seconds": time.monotonic() - start,
+        "seconds": clock.seconds,
         "steps": trainer.state.global_step,
         "resumed_from": None if checkpoint is None else Path(checkpoint).name,
     }
@@ -306,11 +332,15 @@ def facts(arguments: TrainingArguments) -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": arguments.seed,
-        "hyperparameters": {name: getattr(arguments, name, None) for name in names},
+        "hyperparameters": {name: _plain(getattr(arguments, name, None)) for name in names},
         "device": arguments.device.type,
         "processes": arguments.world_size,
         **machine(),
     }
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def scalars(scores: dict[str, Any]) -> dict[str, float]:

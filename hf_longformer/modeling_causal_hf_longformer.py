@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import torch
-from torch import nn
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
@@ -15,9 +14,9 @@ from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_hf_longformer import (
     HfLongformerKwargs,
-    HfLongformerLMHead,
-    HfLongformerModel,
-    HfLongformerPreTrainedModel,
+    HfLongformerLanguageModel,
+    loss_keywords,
+    what_was_recorded,
 )
 
 
@@ -28,7 +27,7 @@ class HfLongformerCausalLMOutput(CausalLMOutputWithPast):
     global_attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class HfLongformerForCausalLM(HfLongformerPreTrainedModel, GenerationMixin):
+class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
     """Predicts the next token, from windows that look back only.
 
     Generation, and reading a text in segments, keep what the windows can still reach (`RollingCache`): memory and time
@@ -38,27 +37,10 @@ class HfLongformerForCausalLM(HfLongformerPreTrainedModel, GenerationMixin):
         ValueError: If `config.is_decoder` is not set.
     """
 
-    _tied_weights_keys = {
-        "lm_head.decoder.weight": "longformer.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    }
-
     def __init__(self, config: HfLongformerConfig) -> None:
         if not config.is_decoder:
             raise ValueError("HfLongformerForCausalLM needs a causal configuration: set is_decoder=True, got False")
         super().__init__(config)
-        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
-        self.lm_head = HfLongformerLMHead(config)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        """The projection to the vocabulary, tied to the word embeddings."""
-        return self.lm_head.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replaces the projection to the vocabulary."""
-        self.lm_head.decoder = new_embeddings
-        self.lm_head.bias = new_embeddings.bias
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -98,15 +80,12 @@ class HfLongformerForCausalLM(HfLongformerPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
         loss = None
         if labels is not None:
-            of_loss = {name: value for name, value in kwargs.items() if not name.startswith("output_")}
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **of_loss)
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_keywords(kwargs))
         return HfLongformerCausalLMOutput(
             loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
-            hidden_states=outputs.get("hidden_states"),
-            attentions=outputs.get("attentions"),
-            global_attentions=outputs.get("global_attentions"),
+            **what_was_recorded(outputs),
         )
 
     def prepare_inputs_for_generation(

@@ -396,8 +396,8 @@ class HfLongformerLMHead(nn.Module):
         return self.decoder(self.layer_norm(gelu(self.dense(hidden_states))))
 
 
-class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
-    """Masked language model."""
+class HfLongformerLanguageModel(HfLongformerPreTrainedModel):
+    """What language models share: the head, tied to the word embeddings."""
 
     _tied_weights_keys = {
         "lm_head.decoder.weight": "longformer.embeddings.word_embeddings.weight",
@@ -418,6 +418,10 @@ class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
         """Replaces the projection to the vocabulary."""
         self.lm_head.decoder = new_embeddings
         self.lm_head.bias = new_embeddings.bias
+
+
+class HfLongformerForMaskedLM(HfLongformerLanguageModel):
+    """Masked language model."""
 
     @can_return_tuple
     def forward(
@@ -446,8 +450,8 @@ class HfLongformerForMaskedLM(HfLongformerPreTrainedModel):
         logits = self.lm_head(states)
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **_loss_kwargs(kwargs))
-        return HfLongformerMaskedLMOutput(loss=loss, logits=logits, **_extras(outputs))
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_keywords(kwargs))
+        return HfLongformerMaskedLMOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
 class HfLongformerClassificationHead(nn.Module):
@@ -502,8 +506,8 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
         logits = self.classifier(outputs.last_hidden_state, attention_mask)
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **_loss_kwargs(kwargs))
-        return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **_extras(outputs))
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **loss_keywords(kwargs))
+        return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
 class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
@@ -541,9 +545,9 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **_loss_kwargs(kwargs))
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **loss_keywords(kwargs))
         return HfLongformerQuestionAnsweringOutput(
-            loss=loss, start_logits=start_logits, end_logits=end_logits, **_extras(outputs)
+            loss=loss, start_logits=start_logits, end_logits=end_logits, **what_was_recorded(outputs)
         )
 
 
@@ -577,8 +581,8 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **_loss_kwargs(kwargs))
-        return HfLongformerTokenClassifierOutput(loss=loss, logits=logits, **_extras(outputs))
+            loss = self.loss_function(logits, labels, self.config, **loss_keywords(kwargs))
+        return HfLongformerTokenClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
 class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
@@ -635,19 +639,20 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
-        return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **_extras(outputs))
+        return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
 def _classifier_dropout(config: HfLongformerConfig) -> float:
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
-def _loss_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def loss_keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
     return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
 
 
-def _extras(outputs: HfLongformerModelOutput) -> dict[str, Any]:
+def what_was_recorded(outputs: HfLongformerModelOutput) -> dict[str, Any]:
+    """Hidden states and attention weights, where they were asked for."""
     return {name: outputs.get(name) for name in ("hidden_states", "attentions", "global_attentions")}
 
 

@@ -109,6 +109,7 @@ def test_killed_run_goes_on_with_the_same_losses(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(folder: Path) -> None:
     """Losses and measurements to rounding, with as many masked tokens in either half or not."""
     common = {"train_sampling_strategy": "sequential", "max_steps": 4, "save_steps": 4}

@@ -169,6 +169,7 @@ def test_killed_run_goes_on_with_the_same_losses(folder: Path, model: Path, monk
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, model: Path) -> None:
     """With other numbers of chunks in either half of a batch, and a last batch to measure that is not full."""
     common = {"train_sampling_strategy": "sequential", "max_steps": 4, "optim": "sgd", "learning_rate": 0.1}
