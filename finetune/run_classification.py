@@ -47,7 +47,7 @@ from hf_longformer.finetune.training import (
     write_json,
     write_lines,
 )
-from hf_longformer.finetune.windows import check_length
+from hf_longformer.finetune.windows import check_length, check_stride
 
 BEST = {SINGLE: "f1_macro", MULTI: "f1_micro", REGRESSION: "mse"}
 
@@ -71,7 +71,9 @@ class ClassificationArguments(TableArguments):
             "help": "Documents beyond the limit: cut off, or the mean or maximum of the logits of their windows."
         },
     )
-    stride: int = field(default=128, metadata={"help": "Tokens that neighbouring windows share."})
+    stride: int | None = field(
+        default=None, metadata={"help": "Tokens that neighbouring windows share: a quarter of them, at most 128."}
+    )
     class_weights: Literal["none", "balanced"] = field(
         default="none", metadata={"help": "Give rare classes the same weight in all as frequent ones."}
     )
@@ -129,9 +131,10 @@ def _train_once(
     set_seed(training.seed)
     model, tokenizer = load(HfLongformerForSequenceClassification, model_arguments, **labels.config())
     length = check_length(data.max_seq_length, model.config.max_length_tokens)
+    stride = check_stride(data.stride, length)
     checkpoint_activations(training, length)
     training.choose_best_by(BEST[labels.problem_type], "validation" in tables)
-    options: dict[str, Any] = {"length": length, "stride": None if data.overflow == "truncate" else data.stride}
+    options: dict[str, Any] = {"length": length, "stride": None if data.overflow == "truncate" else stride}
     options["workers"] = data.preprocessing_num_workers
     windows, right = {}, {}
     for split, table in tables.items():
@@ -184,7 +187,7 @@ def _train_once(
                 _write(folder, split, predictions(*found, labels), results["scores"][split], labels)
     trainer.save_model()
     if trainer.is_world_process_zero():
-        kept = {"overflow": data.overflow, "stride": data.stride, "text_pair": data.text_pair_column is not None}
+        kept = {"overflow": data.overflow, "stride": stride, "text_pair": data.text_pair_column is not None}
         save_defaults(folder, "classification", {"max_seq_length": length, **kept})
     save_results(folder, results, trainer, "squared error" if labels.problem_type == REGRESSION else "nats per text")
     return results
