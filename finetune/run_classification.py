@@ -131,22 +131,21 @@ def _train_once(
     set_seed(training.seed)
     model, tokenizer = load(HfLongformerForSequenceClassification, model_arguments, **labels.config())
     length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    stride = check_stride(data.stride, length)
+    data.stride = check_stride(data.stride, length)
     checkpoint_activations(training, length)
     training.choose_best_by(BEST[labels.problem_type], "validation" in tables)
-    options: dict[str, Any] = {"length": length, "stride": None if data.overflow == "truncate" else stride}
-    options["workers"] = data.preprocessing_num_workers
+    options: dict[str, Any] = {"length": length, "workers": data.preprocessing_num_workers}
+    options["stride"] = None if data.overflow == "truncate" else data.stride
     windows, right = {}, {}
     for split, table in tables.items():
         encoded = labels.encode(table, data.label_column, data.label_delimiter)
-        windows[split] = make_windows(table, encoded, tokenizer, data.columns, **options)
         right[split] = dict(zip(table.rows[ROW], encoded, strict=True))
-    balanced = data.class_weights == "balanced"
-    weights = balanced_weights(list(right["train"].values()), len(labels.names)) if balanced else None
+        windows[split] = make_windows(table, encoded, tokenizer, data.columns, **options)
+    of_train = list(right["train"].values())
+    weights = balanced_weights(of_train, len(labels.names)) if data.class_weights == "balanced" else None
     loss = Loss(labels.problem_type, weights, training.label_smoothing_factor)
 
     def of_texts(split: str, logits: np.ndarray) -> tuple[list[int], np.ndarray, list[Any]]:
-        """Rows, logits and right answers of the texts, from the logits of their windows."""
         rows, pooled = pool(logits, windows[split][ROW], data.overflow)
         return rows, pooled, [right[split][row] for row in rows]
 
@@ -182,12 +181,12 @@ def _train_once(
     for split in ("validation", "test"):
         if split in tables:
             found = of_texts(split, trainer.predict(windows[split]).predictions)
-            results["scores"][split] = scores(found[1], found[2], labels)
+            measured = results["scores"][split] = scores(found[1], found[2], labels)
             if trainer.is_world_process_zero():
-                _write(folder, split, predictions(*found, labels), results["scores"][split], labels)
+                _write(folder, split, predictions(*found, labels), measured, labels)
     trainer.save_model()
     if trainer.is_world_process_zero():
-        kept = {"overflow": data.overflow, "stride": stride, "text_pair": data.text_pair_column is not None}
+        kept = {"overflow": data.overflow, "stride": data.stride, "text_pair": data.text_pair_column is not None}
         save_defaults(folder, "classification", {"max_seq_length": length, **kept})
     save_results(folder, results, trainer, "squared error" if labels.problem_type == REGRESSION else "nats per text")
     return results
