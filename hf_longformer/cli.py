@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -198,44 +199,24 @@ def finetune_mlm(context: typer.Context) -> None:
             typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
 
 
-@finetune.command("qa", context_settings=HANDED_ON)
-def finetune_qa(context: typer.Context) -> None:
-    """Train to answer questions about documents."""
-    from .finetune import run_qa
-
-    _show_scores(run_qa.main(context.args))
-
-
-@finetune.command("classification", context_settings=HANDED_ON)
-def finetune_classification(context: typer.Context) -> None:
-    """Train to classify documents, or to predict a number for each."""
-    from .finetune import run_classification
-
-    _show_scores(run_classification.main(context.args))
+SCRIPTS = {
+    "qa": "Train to answer questions about documents.",
+    "classification": "Train to classify documents, or to predict a number for each.",
+    "token-classification": "Train to label every word of documents.",
+    "multiple-choice": "Train to choose between candidates, with documents to read.",
+    "clm": "Train an autoregressive model, in phases.",
+}
 
 
-@finetune.command("token-classification", context_settings=HANDED_ON)
-def finetune_token_classification(context: typer.Context) -> None:
-    """Train to label every word of documents."""
-    from .finetune import run_token_classification
-
-    _show_scores(run_token_classification.main(context.args))
-
-
-@finetune.command("multiple-choice", context_settings=HANDED_ON)
-def finetune_multiple_choice(context: typer.Context) -> None:
-    """Train to choose between candidates, with documents to read."""
-    from .finetune import run_multiple_choice
-
-    _show_scores(run_multiple_choice.main(context.args))
+def _add_script(name: str, summary: str) -> None:
+    @finetune.command(name, help=summary, context_settings=HANDED_ON)
+    def run(context: typer.Context) -> None:
+        script = import_module(f"{__package__}.finetune.run_{name.replace('-', '_')}")
+        _show_scores(script.main(context.args))
 
 
-@finetune.command("clm", context_settings=HANDED_ON)
-def finetune_clm(context: typer.Context) -> None:
-    """Train an autoregressive model, in phases."""
-    from .finetune import run_clm
-
-    _show_scores(run_clm.main(context.args))
+for _name, _summary in SCRIPTS.items():
+    _add_script(_name, _summary)
 
 
 def _show_scores(results: dict[str, Any]) -> None:

@@ -66,14 +66,3 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
 def read_lines(file: Path) -> list[Any]:
     """What stands in the lines of a file of JSON lines."""
     return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def log_of(folder: Path) -> list[dict[str, float]]:
-    """What was logged up to the last checkpoint."""
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
-    return json.loads(state.read_text())["log_history"]
-
-
-def losses(folder: Path) -> list[float]:
-    """The losses of the steps up to the last checkpoint."""
-    return [entry["loss"] for entry in log_of(folder) if "loss" in entry]

@@ -11,9 +11,10 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from classification_runs import FILLER, MARKS, arguments, log_of, losses, make_model, make_rows, read_lines, write_rows
+from classification_runs import FILLER, MARKS, arguments, make_model, make_rows, read_lines, write_rows
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sklearn.metrics import accuracy_score, f1_score
+from training_runs import log_of, losses
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_longformer import HfLongformerConfig

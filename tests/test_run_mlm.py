@@ -15,7 +15,7 @@ from datasets import Dataset
 from helpers import random_ids, tiny_config, tiny_tokenizer
 from safetensors.torch import load_file
 from sources import CORPUS, make_source
-from transformers import TrainerCallback
+from training_runs import Kill, losses
 
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
 from hf_longformer.conversion import InputError, convert
@@ -58,11 +58,6 @@ def arguments(folder: Path, output: str = "run", **options: Any) -> list[str]:
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
-def losses(folder: Path) -> list[float]:
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
-    return [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
-
-
 def test_training_lowers_the_bits(folder: Path) -> None:
     results = run_mlm.main(arguments(folder))
     assert results["after"]["bits_per_character"] < results["before"]["bits_per_character"] - 0.3
@@ -82,14 +77,6 @@ def test_training_positions_changes_nothing_else(folder: Path) -> None:
     before, after = (load_file(folder / name / "model.safetensors") for name in ("model", "run"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"longformer.embeddings.position_embeddings.weight"}
-
-
-class Kill(TrainerCallback):
-    """Stops in the middle, as a kill would."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 6:
-            raise KeyboardInterrupt
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

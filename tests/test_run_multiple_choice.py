@@ -13,7 +13,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from sources import make_source
-from transformers import AutoTokenizer, TrainerCallback
+from training_runs import Kill, losses
+from transformers import AutoTokenizer
 
 from hf_longformer import HfLongformerConfig, HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError, convert
@@ -92,11 +93,6 @@ def arguments(folder: Path, model: Path, output: str = "run", **options: Any) ->
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
-def losses(folder: Path) -> list[float]:
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
-    return [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
-
-
 def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
@@ -145,14 +141,6 @@ def chunk_scores(model: Any, tokenizer: Any, chunk: list[int]) -> torch.Tensor:
     input_ids = torch.tensor([chunk])
     logits = model(input_ids, attention_mask=torch.ones_like(input_ids)).logits[0, :, 0]
     return logits[input_ids[0] == tokenizer.convert_tokens_to_ids("[ent]")]
-
-
-class Kill(TrainerCallback):
-    """Stops in the middle, as a kill would."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 6:
-            raise KeyboardInterrupt
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

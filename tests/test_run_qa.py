@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from sources import bert_tokenizer, make_source, roberta_tokenizer
-from transformers import TrainerCallback
+from training_runs import Kill, losses
 
 from hf_longformer import HfLongformerForQuestionAnswering, cli
 from hf_longformer.conversion import InputError, convert
@@ -90,11 +90,6 @@ def read(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def losses(folder: Path) -> list[float]:
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
-    return [entry["loss"] for entry in read(state)["log_history"] if "loss" in entry]
-
-
 def test_training_finds_the_answers(folder: Path) -> None:
     results = run_qa.main(arguments(folder, test_file=make_squad(folder / "test.json", 9, words=100, seed=2)))
     assert results["scores"]["validation"]["f1"] > 90
@@ -135,14 +130,6 @@ def test_questions_without_an_answer(folder: Path) -> None:
     assert threshold == results["null_threshold"]
     odds, found = (read(folder / "run" / f"validation-{name}.json") for name in ("null-odds", "predictions"))
     assert all((text == "") == (odds[name] > threshold) for name, text in found.items())
-
-
-class Kill(TrainerCallback):
-    """Stops in the middle, as a kill would."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 6:
-            raise KeyboardInterrupt
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

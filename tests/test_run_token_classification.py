@@ -13,7 +13,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sources import make_source
-from transformers import AutoTokenizer, DataCollatorForTokenClassification, TrainerCallback
+from training_runs import Kill, losses
+from transformers import AutoTokenizer, DataCollatorForTokenClassification
 
 from hf_longformer import HfLongformerConfig, HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError, convert
@@ -97,11 +98,6 @@ def arguments(folder: Path, model: Path, output: str = "run", **options: Any) ->
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
-def losses(folder: Path) -> list[float]:
-    state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: int(file.parent.name.split("-")[1]))
-    return [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
-
-
 def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
@@ -137,14 +133,6 @@ def test_training_finds_entities_and_the_checkpoint_finds_them_again(folder: Pat
         found = loaded(batch["input_ids"], batch["attention_mask"]).logits.argmax(dim=-1)
     joined = join_windows(windows, found.numpy(), batch["labels"].numpy(), NAMES)
     assert joined == {line["row"]: line["tags"] for line in predicted}
-
-
-class Kill(TrainerCallback):
-    """Stops in the middle, as a kill would."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 6:
-            raise KeyboardInterrupt
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

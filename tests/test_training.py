@@ -13,8 +13,9 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from classification_runs import arguments, log_of, losses, make_model, make_rows, read_lines, write_rows
+from classification_runs import arguments, make_model, make_rows, read_lines, write_rows
 from hypothesis import given, settings, strategies as st
+from training_runs import log_of, losses
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_longformer.conversion import InputError
