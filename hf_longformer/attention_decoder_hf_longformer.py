@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .attention_blocked import apply_local_weights, local_weights
 from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, fastest_local_rows
 from .attention_reference import attention_reference
@@ -58,15 +59,20 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         """
         if self.position_type == "absolute" and past_key_values is None:
             return super().forward(hidden_states, roles, output_attentions)
-        if output_attentions:
+        if output_attentions and (self.position_type == "relative" or past_key_values is not None):
             raise NotImplementedError(
-                "attention weights are returned without a cache (use_cache=False) and with absolute positions only, "
-                f"got position_embedding_type={self.position_type!r}"
+                "attention weights are returned without a cache (use_cache=False), and not with relative positions, "
+                f"got position_embedding_type={self.position_type!r} and "
+                f"{'no ' if past_key_values is None else 'a '}cache"
             )
         query, key, value = (self.split_heads(p(hidden_states)) for p in (self.query, self.key, self.value))
         if self.position_type == "rotary" and position_ids is not None:
             query, key = rotate(query, key, position_ids, self.config.rope_theta)
         dropout = self.dropout if self.training else 0.0
+        if output_attentions:
+            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
+            weights = local_weights(query, key, dropout=dropout, **settings)
+            return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
         is_first = past_key_values is None or past_key_values.is_empty
         keys = self._keep(key, value, roles, past_key_values)
         if is_first and self.config._attn_implementation == "eager":

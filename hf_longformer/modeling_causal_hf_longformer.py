@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The autoregressive model of section 4 of the paper: it predicts the next token, and generates."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 import torch
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
@@ -18,6 +20,15 @@ from .modeling_hf_longformer import (
     loss_keywords,
     what_was_recorded,
 )
+
+# What `generate` takes for other models, and what there is instead.
+NOT_IN_GENERATION = {
+    "cache_implementation": "the model keeps what its windows can reach, in a RollingCache of its own: leave it out",
+    "prefill_chunk_size": "the cost of a long prompt is linear: leave it out, or read segments with past_key_values",
+    "output_attentions": "ask a pass over the whole text for them: model(…, output_attentions=True, use_cache=False)",
+    "position_ids": "the model counts positions by attention_mask: leave them out",
+    "token_type_ids": "generated tokens would have none: leave them out",
+}
 
 
 @dataclass
@@ -98,7 +109,7 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What `generate` passes on: the prompt at first, then what is new. The model counts positions."""
-        is_first = past_key_values is None or past_key_values.is_empty
+        is_first = not isinstance(past_key_values, RollingCache) or past_key_values.is_empty  # `forward` refuses others
         kept: dict[str, Any] = {
             name: kwargs[name] for name in ("use_cache", "logits_to_keep", "output_hidden_states") if name in kwargs
         }
@@ -113,6 +124,61 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         if is_first:
             inputs["global_attention_mask"] = global_attention_mask
         return inputs
+
+    def _validate_generation_mode(
+        self, generation_mode: GenerationMode, generation_config: GenerationConfig, generation_mode_kwargs: Any
+    ) -> None:
+        _refuse({name: getattr(generation_config, name, None) for name in NOT_IN_GENERATION})
+        if generation_mode == GenerationMode.ASSISTED_GENERATION:
+            raise NotImplementedError(
+                "assisted generation takes tokens back, and a RollingCache has forgotten what was before them: "
+                "leave the assistant, or prompt_lookup_num_tokens, out"
+            )
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        asked = {name: model_kwargs.get(name) for name in NOT_IN_GENERATION}
+        types = asked["token_type_ids"]
+        if types is not None and not types.any():  # what a tokenizer gives without being asked
+            del asked["token_type_ids"]
+        _refuse(asked)
+        super()._validate_model_kwargs(model_kwargs)
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
+    ) -> GenerationConfig:
+        """Without a length asked for, 20 tokens are generated, unless positions end before: those alone are learned."""
+        by_default, read = generation_config.max_length, kwargs["input_ids_length"]
+        prepared = super()._prepare_generated_length(generation_config, has_default_max_length, *args, **kwargs)
+        if has_default_max_length and generation_config.max_new_tokens is None:
+            limit = self.config.max_length_tokens if self.config.position_embedding_type == "absolute" else math.inf
+            prepared.max_length = max(read + 1, min(read + by_default, limit))
+        return prepared
+
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        self._check_generated_length(generation_config.max_length, model_kwargs)
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+
+    def _check_generated_length(self, max_length: int, model_kwargs: dict[str, Any]) -> None:
+        """Refuses at once what learned positions do not suffice for. The last token is not read again."""
+        mask, limit = model_kwargs.get("attention_mask"), self.config.max_length_tokens
+        if self.config.position_embedding_type != "absolute" or mask is None:
+            return
+        real = int(mask.sum(dim=1).max())
+        new = max_length - mask.shape[1]
+        if real + new - 1 > limit:
+            raise ValueError(
+                f"this model has learned {limit:,} positions, got a prompt of {real:,} tokens and {new:,} to generate: "
+                f"ask for at most {max(0, limit + 1 - real):,} (max_new_tokens), or shorten the prompt"
+            )
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise NotImplementedError(f"generate cannot do {name}={str(value)[:40]} here: {NOT_IN_GENERATION[name]}")
 
 
 __all__ = ["HfLongformerForCausalLM"]

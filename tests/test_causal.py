@@ -10,7 +10,13 @@ import torch
 from helpers import tiny_config
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, HfLongformerModel, RollingCache
+from hf_longformer import (
+    HfLongformerConfig,
+    HfLongformerForCausalLM,
+    HfLongformerModel,
+    RollingCache,
+    dense_attention_weights,
+)
 from hf_longformer.attention_causal import causal_rows
 from hf_longformer.attention_decoder_hf_longformer import sinusoids
 from hf_longformer.attention_reference import attention_reference
@@ -206,6 +212,52 @@ def test_prompt_longer_than_learned_positions_is_refused() -> None:
             model(make_ids(1), past_key_values=cache)
 
 
+def test_generation_beyond_learned_positions_is_refused_before_it_begins() -> None:
+    model = make_model(max_position_embeddings=32, eos_token_id=None, bos_token_id=None)
+    ids = make_ids(24)
+    ids[:, :4] = 1  # padding takes no position
+    mask = (ids != 1).long()
+    assert model.generate(ids, attention_mask=mask, max_new_tokens=11, do_sample=False).shape == (2, 35)
+    with pytest.raises(ValueError, match=r"30 positions, got a prompt of 20 tokens and 12 .* at most 11 "):
+        model.generate(ids, attention_mask=mask, max_new_tokens=12)
+    assert model.generate(make_ids(24), do_sample=False).shape == (2, 30), "20 tokens by default, as far as they go"
+
+
+def test_generation_of_default_length_knows_no_limit_without_learned_positions() -> None:
+    model = make_model(position_embedding_type="rotary", max_position_embeddings=32, eos_token_id=None)
+    assert model.generate(make_ids(40), do_sample=False).shape == (2, 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_implementation": "static"}, "cannot do cache_implementation=static here: .* RollingCache"),
+        ({"prefill_chunk_size": 4}, "cannot do prefill_chunk_size=4 here: the cost of a long prompt is linear"),
+        ({"output_attentions": True, "return_dict_in_generate": True}, "cannot do output_attentions=True here"),
+        ({"prompt_lookup_num_tokens": 3}, "assisted generation takes tokens back"),
+        ({"position_ids": torch.arange(12)[None]}, "cannot do position_ids=.* the model counts positions"),
+        ({"token_type_ids": torch.ones(2, 12, dtype=torch.long)}, "cannot do token_type_ids"),
+        ({"past_key_values": DynamicCache()}, "must be a RollingCache, .* got DynamicCache"),
+    ],
+)
+def test_generation_options_that_cannot_be_had(options: dict[str, Any], message: str) -> None:
+    model = make_model(position_embedding_type="rotary")
+    with pytest.raises(NotImplementedError, match=message):
+        model.generate(make_ids(12), max_new_tokens=3, **options)
+
+
+def test_generation_takes_what_a_tokenizer_gives_and_returns_what_was_asked_for() -> None:
+    model = make_model(position_embedding_type="rotary", eos_token_id=None)
+    ids = make_ids(12)
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    asked: dict[str, Any] = {"output_hidden_states": True, "output_logits": True, "return_dict_in_generate": True}
+    found = model.generate(**given, max_new_tokens=4, do_sample=False, **asked)
+    whole = model(found.sequences[:, :-1], output_hidden_states=True)
+    torch.testing.assert_close(torch.stack(found.logits, dim=1), whole.logits[:, 11:].float())
+    for step, states in enumerate(found.hidden_states):
+        torch.testing.assert_close(states[-1][:, -1], whole.hidden_states[-1][:, 11 + step])
+
+
 def test_learns_to_repeat() -> None:
     """A pattern of seven tokens, from relative positions alone."""
     model = make_model(
@@ -298,13 +350,34 @@ def test_encoder_has_no_cache_whatever_its_configuration_says() -> None:
         model(make_ids(9), past_key_values=RollingCache(model.config))
 
 
+def test_weights_with_rotary_positions_are_those_of_the_output() -> None:
+    model = make_model(position_embedding_type="rotary", num_hidden_layers=1, attention_window=6)
+    ids, kept = make_ids(19), []
+    ids[0, :3] = 1
+    mask = (ids != 1).long()
+    projection = model.longformer.encoder.layer[0].attention
+    projection.self.value.register_forward_hook(
+        lambda module, given, value: kept.append(projection.self.split_heads(value))
+    )
+    projection.output.dense.register_forward_hook(lambda module, given, found: kept.append(given[0]))
+    found = model(ids, attention_mask=mask, output_attentions=True, use_cache=False)
+    value, output = kept
+    dense = dense_attention_weights(found.attentions[0])
+    torch.testing.assert_close((dense @ value).transpose(1, 2).flatten(2), output)
+    torch.testing.assert_close(dense.sum(-1), mask[:, None].double().expand(-1, 4, -1))
+    assert dense.triu(1).abs().max() == 0
+    torch.testing.assert_close(found.logits, model(ids, attention_mask=mask).logits)
+
+
 def test_requests_that_cannot_be_had() -> None:
     model = make_model(position_embedding_type="rotary")
     ids = make_ids(8)
     with pytest.raises(NotImplementedError, match="rotary positions know no global tokens, got 1"):
         model(ids, global_attention_mask=torch.tensor([[1, *[0] * 7]] * 2))
-    with pytest.raises(NotImplementedError, match="attention weights are returned without a cache"):
-        model(ids, output_attentions=True)
+    with pytest.raises(NotImplementedError, match=r"attention weights are returned without a cache .* and a cache"):
+        model(ids, output_attentions=True, use_cache=True)
+    with pytest.raises(NotImplementedError, match=r"not with relative positions, got .*'relative' and no cache"):
+        make_model(position_embedding_type="relative")(ids, output_attentions=True, use_cache=False)
     with pytest.raises(NotImplementedError, match=r"must be a RollingCache, .* got DynamicCache"):
         model(ids, past_key_values=DynamicCache())
     encoder = AutoModelForCausalLM.from_config(

@@ -17,6 +17,7 @@ from transformers.models.auto import modeling_auto
 
 from hf_longformer import (
     HfLongformerConfig,
+    HfLongformerForCausalLM,
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
     HfLongformerForQuestionAnswering,
@@ -131,3 +132,34 @@ class HfLongformerModelTest(modeling_common.ModelTesterMixin, unittest.TestCase)
         }
         with patch.dict(configuration_common.config_common_kwargs, common_fields):
             self.config_tester.run_common_tests()
+
+
+class HfLongformerCausalModelTester(HfLongformerModelTester):
+    """The same for the causal model, with rotary positions: these have no global tokens."""
+
+    num_global = 0
+    key_length = HfLongformerModelTester.attention_window + 1
+
+    def get_config(self) -> HfLongformerConfig:
+        config = super().get_config()
+        fields = {"is_decoder": True, "position_embedding_type": "rotary", "norm_style": "pre"}
+        return HfLongformerConfig(**{**config.to_diff_dict(), **fields})
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[HfLongformerConfig, dict[str, torch.Tensor]]:
+        config, inputs = super().prepare_config_and_inputs_for_common()
+        return config, {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+class HfLongformerForCausalLMTest(modeling_common.ModelTesterMixin, unittest.TestCase):
+    all_model_classes = (HfLongformerForCausalLM,)
+    all_generative_model_classes = ()  # tests of `generate` are not in the source distribution
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        table = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        cls.enterClassContext(patch.dict(table, {HfLongformerConfig.model_type: HfLongformerForCausalLM.__name__}))
+        cls.enterClassContext(patch.object(modeling_common, "set_config_for_less_flaky_test", set_layer_norm_eps))
+
+    def setUp(self) -> None:
+        self.model_tester = HfLongformerCausalModelTester(self)
