@@ -13,13 +13,13 @@ import json
 import re
 import shutil
 import statistics
-import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured import fill, kept, run_once, spread
 
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.conversion import convert
@@ -32,19 +32,6 @@ RESULTS, README, RECIPES, PICTURES = ROOT / "results.json", ROOT / "README.md", 
 LENGTHS = (512, 4096)  # tokens
 SEEDS = (0, 1, 2)
 WORD = re.compile(r"\w+")
-
-
-def run_once(script: Any, recipe: str, folder: Path, **options: Any) -> dict[str, Any]:
-    """What a run measured; it is not repeated if it is done."""
-    done = folder / "results.json"
-    if not done.exists():
-        words = [str(RECIPES / recipe), "--output_dir", str(folder), "--report_to", "none"]
-        words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        sys.argv[1:] = words  # what results.json keeps as the command
-        script.main(words)
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    return json.loads(done.read_text(encoding="utf-8"))
 
 
 def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[str, Any]]:
@@ -60,8 +47,8 @@ def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[s
         for length in LENGTHS:
             folder = place / f"reviews-{length}-{seed}"
             options = {"train_file": file, "model_name_or_path": place / "encoder", "max_seq_length": length}
-            found = run_once(run_classification, "movie-reviews.yaml", folder, seed=seed, **options)
-            rows.append({"length": length, "seed": seed, **_kept(found)})
+            found = run_once(run_classification, RECIPES / "movie-reviews.yaml", folder, seed=seed, **options)
+            rows.append({"length": length, "seed": seed, **kept(found)})
     return rows
 
 
@@ -75,14 +62,14 @@ def measure_squad(place: Path, long: Path, paragraphs: Path, seeds: list[int]) -
     for seed in seeds:
         reader = place / f"paragraphs-{seed}"
         options = {"train_file": short, "model_name_or_path": place / "encoder", "seed": seed}
-        first = run_once(run_qa, "squad-paragraphs.yaml", reader, **options)
+        first = run_once(run_qa, RECIPES / "squad-paragraphs.yaml", reader, **options)
         for length in LENGTHS:
             folder = place / f"squad-{length}-{seed}"
             options = {"train_file": long / "train.json", "test_file": long / "validation.json", "seed": seed}
             options |= {"model_name_or_path": reader, "max_seq_length": length}
             options |= {"documents_beyond": "truncate"} if length < max(LENGTHS) else {}
-            found = run_once(run_qa, "squad-long.yaml", folder, **options)
-            rows.append({"length": length, "seed": seed, "paragraphs": first["scores"], **_kept(found)})
+            found = run_once(run_qa, RECIPES / "squad-long.yaml", folder, **options)
+            rows.append({"length": length, "seed": seed, "paragraphs": first["scores"], **kept(found)})
     return rows
 
 
@@ -104,11 +91,6 @@ def measure_retrieval(file: Path) -> dict[str, float]:
     return {name: scores[name] for name in ("exact_match", "f1")}
 
 
-def _kept(found: dict[str, Any]) -> dict[str, Any]:
-    names = ("scores", "training", "command", "hyperparameters", "rows", "questions", "windows", "threads", "date")
-    return {name: found[name] for name in names if name in found}
-
-
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """The README's tables by name."""
     made = {}
@@ -120,21 +102,12 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         for length in LENGTHS:
             rows = [row for row in results[name] if row["length"] == length]
             scores = [factor * row["scores"]["test"][metric] for row in rows]
-            spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
             minutes = statistics.mean(row["training"]["seconds"] for row in rows) / 60
-            every = ", ".join(f"{score:.1f}" for score in scores)
-            lines.append(f"| {length:,} | {statistics.mean(scores):.1f} | {spread:.1f} | {every} | {minutes:.0f} |")
+            lines.append(f"| {length:,} | {spread(scores)} | {minutes:.0f} |")
         made[name] = "\n".join(lines)
     if "retrieval" in results:
         made["squad"] += f"\n| bag of words, the best sentence | {results['retrieval']['f1']:.1f} | | | |"
     return made
-
-
-def fill(text: str, results: dict[str, Any]) -> str:
-    """A README with its tables replaced by those of the results."""
-    for name, table in tables(results).items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.S)
-    return text
 
 
 def main() -> None:
@@ -158,7 +131,7 @@ def main() -> None:
         results["retrieval"] = measure_retrieval(given.squad_long / "validation.json")
         results["squad"] = measure_squad(given.place, given.squad_long, given.squad, given.seeds)
     write_json(RESULTS, results)
-    README.write_text(fill(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    README.write_text(fill(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
     PICTURES.mkdir(exist_ok=True)
     for picture in given.place.glob("*/*.png"):
         shutil.copy(picture, PICTURES / f"{picture.parent.name}-{picture.name}")

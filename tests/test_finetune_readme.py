@@ -5,17 +5,21 @@
 import csv
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from blocks import blocks, run
 from sources import CORPUS, make_source
 from test_run_qa import make_squad
 
+from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM
 from hf_longformer.conversion import convert
-from hf_longformer.finetune import run_classification, run_mlm, run_multiple_choice, run_qa
+from hf_longformer.finetune import run_classification, run_clm, run_mlm, run_multiple_choice, run_qa
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, read_recipe
 
 README = Path(run_mlm.__file__).with_name("README.md")
@@ -78,10 +82,43 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
         "hyperpartisan": run_classification.ClassificationArguments,
         "movie": run_classification.ClassificationArguments,
         "squad": run_qa.QuestionAnsweringArguments,
+        "characters": run_clm.CausalArguments,
     }
     types = (ModelArguments, LongTrainingArguments, scripts[recipe.stem.split("-")[0]])
-    read = read_recipe(recipe, {field.name for one in types for field in dataclasses.fields(one)})
-    if recipe.stem.startswith(("movie", "squad")):
+    known = {field.name for one in types for field in dataclasses.fields(one)}
+    read = read_recipe(recipe, known | ({"model", "phases"} if "characters" in recipe.stem else set()))
+    if recipe.stem.startswith(("movie", "squad", "characters")):
         return
     in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
     assert in_all == (64 if recipe.stem.startswith("mlm") else 32)  # the paper's
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "millions", "steps"),
+    [
+        ("small", 12, 41, [430_000, 50_000, 50_000, 35_000, 5_000]),
+        ("large", 30, 102, [350_000, 25_000, 10_000, 5_000, 5_000]),
+    ],
+)
+def test_models_of_characters_are_those_of_the_paper(name: str, layers: int, millions: int, steps: list[int]) -> None:
+    """Appendix B: tables 12 and 13."""
+    recipe = yaml.safe_load((README.parent / "recipes" / f"characters-paper-{name}.yaml").read_text())
+    config = HfLongformerConfig(vocab_size=261, type_vocab_size=1, is_decoder=True, **recipe["model"])
+    with torch.device("meta"):
+        model = HfLongformerForCausalLM(config)
+    assert math.floor(model.num_parameters() / 1e6) == millions
+    phases = recipe["phases"]
+    assert [phase["max_steps"] for phase in phases] == steps
+    assert [phase["max_seq_length"] for phase in phases] == [2048, 4096, 8192, 16384, 23040]
+    batches = [phase["per_device_train_batch_size"] * phase["gradient_accumulation_steps"] for phase in phases]
+    assert batches == [32, 32, 16, 16, 16]
+    assert (phases[0]["attention_window"][0], phases[0]["attention_window"][-1]) == (32, 8192)
+    for number, phase in enumerate(phases):
+        windows = phase["attention_window"]
+        assert len(windows) == layers
+        assert windows == sorted(windows)
+        assert windows == [window * 2**number for window in phases[0]["attention_window"]]
+        assert phase["learning_rate"] == pytest.approx(2.5e-4 / 2**number)
+        assert phase["warmup_steps"] == min(10_000, phase["max_steps"] // 10)
+        run_clm._set_windows(config, phase, number + 1)
+    assert run_clm._check_phases(phases, ["recipe"]) == phases

@@ -1,0 +1,54 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the measurements of trained models share: runs that are done once, and tables in a README."""
+
+import json
+import re
+import shutil
+import statistics
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def run_once(script: Any, recipe: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    """What a run measured; it is not repeated if it is done, and goes on if it was killed."""
+    done = folder / "results.json"
+    if not done.exists():
+        words = [str(recipe), "--output_dir", str(folder), "--report_to", "none"]
+        for name, value in options.items():
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        sys.argv[1:] = words  # what results.json keeps as the command
+        script.main(words)
+        for checkpoint in folder.glob("**/checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    return json.loads(done.read_text(encoding="utf-8"))
+
+
+def kept(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's results is worth keeping for good."""
+    names = ("scores", "training", "command", "hyperparameters", "rows", "questions", "windows", "threads", "date")
+    return {
+        name: _without_folders(found[name]) if name == "command" else found[name] for name in names if name in found
+    }
+
+
+def _without_folders(command: str) -> str:
+    """Where somebody's files lay is of no use to others."""
+    return " ".join(word.rpartition("/")[2] for word in command.split())
+
+
+def spread(scores: Iterable[float], digits: int = 1) -> str:
+    """Cells of a table: mean, standard deviation, and every score."""
+    scores = list(scores)
+    deviation = f"{statistics.stdev(scores):.{digits}f}" if len(scores) > 1 else ""
+    every = ", ".join(f"{score:.{digits}f}" for score in scores)
+    return f"{statistics.mean(scores):.{digits}f} | {deviation} | {every}"
+
+
+def fill(text: str, tables: Mapping[str, str]) -> str:
+    """A README with what stands between the markers of every table replaced."""
+    for name, table in tables.items():
+        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.S)
+    return text
