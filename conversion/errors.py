@@ -40,3 +40,8 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"no entry {lines[0]}"
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in one line; an `InputError` shortens it."""
+    return " ".join(str(error).split())

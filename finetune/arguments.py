@@ -19,7 +19,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 
 RECIPES = (".yaml", ".yml", ".json")
 LOWER_IS_BETTER = ("loss", "mse", "mae")
@@ -189,7 +189,7 @@ def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         recipe = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"the recipe {file} cannot be read: {' '.join(str(error).split())}") from error
+        raise InputError(f"the recipe {file} cannot be read: {one_line(error)}") from error
     if not isinstance(recipe, dict):
         raise InputError(f"the recipe {file} must hold one argument per line, got {type(recipe).__name__}")
     for name in recipe:

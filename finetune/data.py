@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, Features, Value, config, load_dataset
 from transformers.utils import logging
 
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 
 logger = logging.get_logger(__name__)
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -133,7 +133,7 @@ def read_table(file: str) -> Table:
         if READERS[suffix] == "json":
             _check_json_lines(path)
         cause = error.__cause__ or error
-        raise InputError(f"{file} cannot be read: {' '.join(str(cause).split())[:300]}") from error
+        raise InputError(f"{file} cannot be read: {one_line(cause)}") from error
     return _numbered(rows, path.name)
 
 
@@ -209,7 +209,7 @@ def _from_hub(arguments: TableArguments, local_files_only: bool) -> dict[str, Ta
     try:
         loaded = load_dataset(name, arguments.dataset_config_name)
     except Exception as error:  # network, names, formats: what the libraries say is the best there is
-        raise InputError(f"the data set {name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"the data set {name} cannot be loaded: {one_line(error)}") from error
     finally:
         config.HF_HUB_OFFLINE = offline
     if "train" not in loaded:

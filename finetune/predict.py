@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 
 from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor
 from .training import write_json
@@ -134,7 +134,7 @@ def _answer_alone(predictor: Predictor, row: dict[str, Any]) -> dict[str, Any]:
     try:
         return predictor([row])[0]
     except (ValueError, RuntimeError) as error:
-        return {"error": " ".join(str(error).split())[:300]}
+        return {"error": one_line(error)[:300]}
 
 
 def _read(stream: TextIO, kind: str, columns: dict[str, str]) -> Iterator[dict[str, Any] | str]:

@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset, Features, Sequence, Value
 from transformers.utils import logging
 
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 
 from .data import ROW, SPLITS, Table, TableArguments, read_tables
 
@@ -86,7 +86,7 @@ def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
     except Exception as error:
         cause = error.__cause__ or error
         raise InputError(
-            f"{name} is not in the format of its kind: {type(cause).__name__} {' '.join(str(cause).split())[:200]}"
+            f"{name} is not in the format of its kind: {type(cause).__name__} {one_line(cause)}"
         ) from error
     if rows is None:
         raise InputError(f"{name} must have questions, got none")
@@ -108,7 +108,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"{file} cannot be read: {one_line(error)}") from error
     if isinstance(content, list):
         content = {"data": content}  # HotpotQA's
     questions = content.get("data", content.get("Data")) if isinstance(content, dict) else None

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
 from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, save_results, train
@@ -137,7 +137,7 @@ def _set_windows(config: HfLongformerConfig, phase: dict[str, Any], number: int)
                 setattr(config, name, phase[name])
         config.validate_architecture()
     except (ValueError, TypeError) as error:
-        raise InputError(f"phase {number} of the recipe cannot be had: {' '.join(str(error).split())}") from error
+        raise InputError(f"phase {number} of the recipe cannot be had: {one_line(error)}") from error
 
 
 def _measure(
@@ -204,7 +204,7 @@ def _make_model(
             **{"vocab_size": len(tokenizer), "type_vocab_size": 1, **ids, **fields}, is_decoder=True
         )
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise InputError(f"model: of the recipe cannot be had: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"model: of the recipe cannot be had: {one_line(error)}") from error
     return HfLongformerForCausalLM(config)
 
 

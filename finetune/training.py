@@ -29,7 +29,7 @@ from transformers import (
 from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
 
 from hf_longformer.benchmarks.measure import machine
-from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.model_cards import render_trained_card
 
 from .arguments import LongTrainingArguments, ModelArguments
@@ -293,7 +293,7 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
             name, **given, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
-        raise InputError(f"the checkpoint {name} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
     broken = [key for key, *_ in report["mismatched_keys"] if not key.startswith("classifier")]
     if broken:
         raise InputError(f"the weights of {name} must have the shapes of its config.json, got others for {broken[0]}")

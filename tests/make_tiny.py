@@ -1,0 +1,176 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A small English RoBERTa trained from nothing on novels, and table 5 of the paper measured with it: `make tiny`.
+
+    python tests/make_tiny.py PLACE --books FOLDER
+
+Every run has a folder in PLACE; those that are done are not done again, and one that was killed goes on. The models go
+to `model_cards/`, the figures to `model_cards/results.json` and, as a table, into the cards and the README.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure_characters import books
+from measured import fill, kept, run_once
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
+
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM
+from hf_longformer.benchmarks.measure import machine
+from hf_longformer.conversion import convert
+from hf_longformer.conversion.bits import bits_of_text
+from hf_longformer.conversion.files import write_json
+from hf_longformer.finetune import run_mlm
+
+ROOT = Path(__file__).parents[1]
+RECIPES, CARDS, README = ROOT / "finetune" / "recipes", ROOT / "model_cards", ROOT / "README.md"
+RESULTS, SHORT_NAME, LONG_NAME = CARDS / "results.json", "roberta-tiny-en", "longformer-tiny-en-4096"
+SHORT, LONG = 512, 4096  # tokens
+VOCABULARY = 7500
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+SEEDS = (0, 1, 2)
+SCORED = 250_000  # characters of each held-out book
+# Rows, how they are made, and what the paper measured for the base size.
+ROWS: dict[str, tuple[str | None, float]] = {
+    "source": (None, 1.846),
+    "random positions": (None, 10.299),
+    "copied positions": (None, 1.957),
+    "+ short training": ("tiny-short.yaml", 1.753),
+    "+ longer training": ("tiny-long.yaml", 1.705),
+    "only positions trained": ("tiny-positions.yaml", 1.850),
+}
+LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
+
+
+def unwrap(texts: dict[str, list[str]], folder: Path) -> dict[str, list[str]]:
+    """The books with paragraphs in one line each: where a printer broke lines says nothing about English."""
+    folder.mkdir(exist_ok=True)
+    for file in (Path(name) for names in texts.values() for name in names):
+        text = file.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
+        (folder / file.name).write_text(LINE_BREAK.sub(" ", text), encoding="utf-8")
+    return {split: [str(folder / Path(name).name) for name in names] for split, names in texts.items()}
+
+
+def make_initial(folder: Path, files: list[str]) -> None:
+    """A tokenizer trained on the books, and random weights, in windows that cover all 512 tokens."""
+    tokens = ByteLevelBPETokenizer()
+    tokens.train(files, vocab_size=VOCABULARY, special_tokens=SPECIAL)
+    folder.mkdir()
+    tokens.save_model(str(folder))
+    names = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
+    tokenizer = RobertaTokenizerFast(**names, model_max_length=SHORT)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    fields: dict[str, Any] = {**SIZES, "vocab_size": len(tokenizer), "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    fields |= {"max_position_embeddings": SHORT + 2, "attention_window": 2 * SHORT, "global_attention": "none"}
+    dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # too small to overfit
+    HfLongformerForMaskedLM(HfLongformerConfig(**fields, **dropouts)).save_pretrained(folder)
+
+
+def as_roberta(trained: Path, folder: Path) -> None:
+    """Writes what was trained as the RoBERTa that it is: windows that cover everything are dense attention."""
+    longformer = HfLongformerForMaskedLM.from_pretrained(trained).eval()
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    config = RobertaConfig(
+        **SIZES,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=SHORT + 2,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        architectures=["RobertaForMaskedLM"],
+    )
+    roberta = RobertaForMaskedLM(config).eval()
+    state = {name.replace("longformer.", "roberta."): tensor for name, tensor in longformer.state_dict().items()}
+    missing, unused = roberta.load_state_dict(state, strict=False)
+    if missing or any("_global" not in name for name in unused):
+        raise RuntimeError(f"the weights do not fit a RoBERTa: missing {missing}, unused {unused}")
+    ids = torch.randint(5, len(tokenizer), (2, SHORT), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(roberta(ids).logits, longformer(ids).logits, rtol=1e-4, atol=1e-4)
+    roberta.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def measure(place: Path, source: Path, texts: dict[str, list[str]], seeds: list[int]) -> list[dict[str, Any]]:
+    """Rows of table 5, each with a seed and bits at the source's length and at 4,096 tokens."""
+    scored = "\n\n".join(Path(file).read_text(encoding="utf-8")[:SCORED] for file in texts["test_files"])
+    rows = []
+    for seed in seeds:
+        for name, (recipe, _) in ROWS.items():
+            folder, found = source, {}
+            if name != "source":
+                init = "random" if name.startswith("random") else "copy"
+                folder = place / f"{init}-{seed if init == 'random' else 0}"
+                if not folder.exists():
+                    options: dict[str, Any] = {"max_length": LONG, "attention_window": SHORT, "dtype": "float32"}
+                    convert(source, folder, position_init=init, seed=seed, **options)
+            if recipe is not None:
+                options = {"model_name_or_path": folder, "train_files": texts["train_files"], "seed": seed}
+                folder = place / f"{Path(recipe).stem}-{seed}"
+                found = kept(run_once(run_mlm, RECIPES / recipe, folder, **options))
+            rows.append({"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)})
+    return rows
+
+
+def bits(folder: Path, text: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Bits at the lengths that a model has, kept beside it."""
+    file = folder.parent / f"{folder.name}-bits-{seed}.json"
+    if not file.exists():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        is_short = "roberta" in json.loads((folder / "config.json").read_text())["model_type"]
+        model = (RobertaForMaskedLM if is_short else HfLongformerForMaskedLM).from_pretrained(folder, dtype="float32")
+        lengths = [SHORT] if is_short else [SHORT, LONG]
+        found = {str(length): bits_of_text(model, tokenizer, text, length, seed)._asdict() for length in lengths}
+        write_json(file, found)
+    return json.loads(file.read_text())
+
+
+def table(results: dict[str, Any]) -> str:
+    """Mean and standard deviation over seeds, beside the paper's."""
+    heads = ("bits per character, 512 tokens", "4,096 tokens", "bits per masked token, 512", "4,096", "paper, base")
+    lines = ["| | " + " | ".join(heads) + " |", "|---|---|---|---|---|---|"]
+    for name, (_, paper) in ROWS.items():
+        rows = [row["bits"] for row in results["rows"] if row["row"] == name]
+        cells = []
+        for what in ("bits_per_character", "bits_per_token"):
+            for length in (SHORT, LONG):
+                scores = [row[str(length)][what] for row in rows if str(length) in row]
+                deviation = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+                cells.append(f"{statistics.mean(scores):.3f}{deviation}" if scores else "")
+        lines.append(f"| {name} | {' | '.join(cells)} | {paper:.3f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Trains, measures and writes."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("place", type=Path, help="where runs are kept")
+    parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    given = parser.parse_args()
+    given.place.mkdir(parents=True, exist_ok=True)
+    texts = unwrap(books(given.books), given.place / "books")
+    initial, source = given.place / "initial", given.place / SHORT_NAME
+    if not (initial / "config.json").exists():
+        shutil.rmtree(initial, ignore_errors=True)
+        make_initial(initial, texts["train_files"])
+    training = {"model_name_or_path": initial, "train_files": texts["train_files"]}
+    pretraining = run_once(run_mlm, RECIPES / "tiny-pretraining.yaml", given.place / "pretrained", **training)
+    if not (source / "config.json").exists():
+        as_roberta(given.place / "pretrained", source)
+    results = {**machine(), "books": {split: [Path(file).stem for file in names] for split, names in texts.items()}}
+    results |= {"pretraining": kept(pretraining), "rows": measure(given.place, source, texts, given.seeds)}
+    write_json(RESULTS, results)
+    README.write_text(fill(README.read_text(encoding="utf-8"), {"table 5": table(results)}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
