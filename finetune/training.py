@@ -132,16 +132,19 @@ class TokenBatchSampler(BatchRebalanceSampler):  # which `Trainer` leaves as it 
 
     def __init__(self, lengths: list[int], budget: int, processes: int = 1, rank: int = 0, seed: int = 0) -> None:
         self.processes, self.rank, self.seed, self.epoch = processes, rank, seed, 0
-        order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
-        self.pools: list[tuple[np.ndarray, int]] = []  # texts, and how many of them make a batch
+        self.lengths = np.asarray(lengths)
+        falling = sorted(lengths, reverse=True)
+        self.pools: list[tuple[slice, int]] = []  # of texts by falling length, and how many of them make a batch
         start = 0
-        while start < len(order):
-            size = max(1, budget // max(1, lengths[order[start]]))
-            self.pools.append((order[start : start + size * POOL], size))
+        while start < len(falling):
+            size = max(1, budget // max(1, falling[start]))
+            self.pools.append((slice(start, min(start + size * POOL, len(falling))), size))
             start += size * POOL
         if len(lengths) < processes:
             raise InputError(f"{processes} processes need at least as many texts to train on, got {len(lengths)}")
-        self.batches_per_process = math.ceil(sum(math.ceil(len(pool) / size) for pool, size in self.pools) / processes)
+        self.batches_per_process = math.ceil(
+            sum(math.ceil((pool.stop - pool.start) / size) for pool, size in self.pools) / processes
+        )
 
     def __len__(self) -> int:
         return self.batches_per_process
@@ -150,13 +153,16 @@ class TokenBatchSampler(BatchRebalanceSampler):  # which `Trainer` leaves as it 
         """The batches of this process."""
         generator = np.random.default_rng((self.seed, self.epoch))
         batches: list[list[int]] = []
+        # Texts of one length, such as truncated ones, in random order: in a file, all of a label may be neighbours.
+        texts = generator.permutation(len(self.lengths))
+        by_length = texts[np.argsort(-self.lengths[texts], kind="stable")]
         for pool, size in self.pools:
-            mixed = generator.permutation(pool).tolist()
+            mixed = generator.permutation(by_length[pool]).tolist()
             batches += [mixed[start : start + size] for start in range(0, len(mixed), size)]
         while len(batches) < self.batches_per_process * self.processes:  # drawn twice only if there is no other way
             largest = max(range(len(batches)), key=lambda index: len(batches[index]))
-            texts = batches[largest]
-            batches[largest : largest + 1] = [texts[::2], texts[1::2] or texts]
+            split = batches[largest]
+            batches[largest : largest + 1] = [split[::2], split[1::2] or split]
         order = generator.permutation(len(batches))
         return iter([batches[index] for index in order[self.rank :: self.processes]])
 

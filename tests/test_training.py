@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from classification_runs import arguments, make_model, make_rows, read_lines, write_rows
@@ -82,6 +83,16 @@ def test_token_batch_sampler_order() -> None:
     assert {frozenset(batch) for batch in drawn(sampler, 1)} != {frozenset(batch) for batch in first}
     longest = [max(LENGTHS[text] for text in batch) for batch in first]
     assert longest not in (sorted(longest), sorted(longest, reverse=True))
+
+
+def test_token_batch_sampler_mixes_texts_of_one_length() -> None:
+    """Truncated texts are all of one length, and a file has one label after the other: batches must not."""
+    batches = drawn(TokenBatchSampler([512] * 1600, 8192), 0)
+    assert {len(batch) for batch in batches} == {16}
+    of_first_half = [sum(text < 800 for text in batch) for batch in batches]
+    assert min(of_first_half) > 0
+    assert max(of_first_half) < 16
+    assert np.std(of_first_half) == pytest.approx(2.0, abs=0.5)  # of 16 fair coins
 
 
 def test_length_sampler() -> None:
