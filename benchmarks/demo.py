@@ -4,6 +4,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from hf_longformer.conversion import InputError, check_lines, convert, export
 from hf_longformer.drawing import draw_patterns, figure_2_panels
 
-from .measure import compare, machine
+from .measure import alternate, bare, machine
 from .peers import make_dense_peer
 
 SOURCE_LENGTH, MAX_LENGTH, ATTENTION_WINDOW = 512, 4096, 512
@@ -129,14 +130,23 @@ def _answer_questions(
 
 def _compare_with_peers(source: Path, checkpoint: Path, tokens: int, echo: Callable[[str], Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
+        export(checkpoint, Path(name, "stock"))
+        make_dense_peer(source, Path(name, "dense"), MAX_LENGTH)
         folders = {
             "hf-longformer": checkpoint,
             "stock Longformer": Path(name, "stock"),
             "dense BERT": Path(name, "dense"),
         }
-        export(checkpoint, folders["stock Longformer"])
-        make_dense_peer(source, folders["dense BERT"], MAX_LENGTH)
-        results = compare(folders, tokens)
+        models = {peer: AutoModel.from_pretrained(folder).eval() for peer, folder in folders.items()}
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = models["dense BERT"].config.vocab_size
+    inputs = {"input_ids": torch.randint(5, vocabulary, (1, tokens), generator=generator)}
+    with_global = {**inputs, "global_attention_mask": torch.nn.functional.one_hot(torch.tensor([0]), tokens)}
+    steps: dict[str, Callable] = {
+        peer: partial(model, **(inputs if peer == "dense BERT" else with_global)) for peer, model in models.items()
+    }
+    with torch.inference_mode():
+        results = alternate({peer: partial(bare, step) for peer, step in steps.items()}, torch.device("cpu"))
     ours = results["hf-longformer"]["seconds"]
     for peer, result in results.items():
         echo(
@@ -145,5 +155,6 @@ def _compare_with_peers(source: Path, checkpoint: Path, tokens: int, echo: Calla
         )
     facts = machine()
     echo(
-        f"   {facts['threads']} threads of {facts['processor']}, torch {facts['versions']['torch']}, median of 3 passes"
+        f"   {facts['threads']} threads of {facts['processor']}, torch {facts['versions']['torch']}, "
+        "medians of 3 passes, in turns"
     )

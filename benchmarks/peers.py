@@ -1,14 +1,152 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The same encoder three times over: ours, stock Longformer, and dense attention at the full length."""
+"""Who is measured: encoders of one size with random weights, since speed does not depend on them."""
 
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BigBirdConfig,
+    BigBirdModel,
+    LongformerModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
-from hf_longformer.conversion import convert, export
+from hf_longformer import HfLongformerConfig, HfLongformerModel
+from hf_longformer.conversion import export
 from hf_longformer.conversion.plan import extend_positions
+
+CHUNK = 512  # tokens that a RoBERTa reads
+OPERATOR = ("hf-longformer", "dense", "eager")
+INFERENCE = ("hf-longformer", "stock", "roberta", "chunks", "bigbird", "modernbert")
+TRAINING = ("hf-longformer", "checkpointing", *INFERENCE[1:])
+PADDING = ("padded", "unpadded")
+TITLES = {
+    "hf-longformer": "hf-longformer",
+    "checkpointing": "hf-longformer, checkpointing",
+    "stock": "stock Longformer",
+    "roberta": "RoBERTa, dense",
+    "chunks": f"RoBERTa, {CHUNK}-token chunks",
+    "bigbird": "BigBird",
+    "modernbert": "ModernBERT",
+    "dense": "dense SDPA",
+    "eager": "the definition (eager)",
+    "padded": "hf-longformer, padded",
+    "unpadded": "hf-longformer, one by one",
+    "bert": "dense BERT",
+    "inference": "inference",
+    "training": "training",
+    "training-checkpointing": "training, checkpointing",
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536},
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+}
+VOCABULARY, FIRST_ID = 50265, 5  # RoBERTa's; ids below are special
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An encoder, and how it reads.
+
+    Args:
+        model: The encoder.
+        chunk: Tokens that it reads at once; all if None.
+        has_global: Whether the first token gets global attention.
+    """
+
+    model: PreTrainedModel
+    chunk: int | None = None
+    has_global: bool = False
+
+    def inputs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Arguments of the model for `(batch, S)` tokens."""
+        if self.chunk is not None:
+            rest = -input_ids.shape[1] % self.chunk if input_ids.shape[1] > self.chunk else 0
+            whole = torch.nn.functional.pad(input_ids, (0, rest), value=FIRST_ID)
+            return {"input_ids": whole.reshape(-1, min(self.chunk, whole.shape[1]))}
+        inputs = {"input_ids": input_ids}
+        if self.has_global:
+            inputs["global_attention_mask"] = torch.zeros_like(input_ids)
+            inputs["global_attention_mask"][:, 0] = 1
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask
+        return inputs
+
+    def hidden_states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The last ones, `(batch, S, hidden_size)`."""
+        if isinstance(self.model, BigBirdModel):  # which changes for good to dense attention after a short text
+            length, config = inputs["input_ids"].shape[1], self.model.config
+            sparse = length > (5 + 2 * config.num_random_blocks) * config.block_size
+            self.model.set_attention_type("block_sparse" if sparse else "original_full")
+        return self.model(**inputs).last_hidden_state
+
+
+def our_config(size: str, longest: int, attention_window: int, attention_dilation: int = 1) -> HfLongformerConfig:
+    """Our encoder of a size, in RoBERTa's dress."""
+    return HfLongformerConfig(
+        **SIZES[size],
+        vocab_size=_vocabulary(size),
+        type_vocab_size=1,
+        max_position_embeddings=longest + 2,
+        attention_window=attention_window,
+        attention_dilation=attention_dilation,
+        architectures=["HfLongformerModel"],
+    )
+
+
+def make_peers(
+    names: Iterable[str], size: str, longest: int, attention_window: int, attention_dilation: int = 1
+) -> dict[str, Peer]:
+    """Encoders in float32, with dropout where they are trained with it.
+
+    Args:
+        names: Of `INFERENCE`, `TRAINING` or `PADDING`.
+        size: One of `SIZES`; ModernBERT has its own proportions.
+        longest: Tokens that they can read.
+        attention_window: Of Longformers.
+        attention_dilation: Of ours.
+    """
+    torch.manual_seed(0)
+    names, sizes = set(names), SIZES[size]
+    common: dict[str, Any] = {
+        "vocab_size": _vocabulary(size),
+        "max_position_embeddings": longest + 2,
+        "pad_token_id": 1,
+    }
+    peers: dict[str, Peer] = {}
+    ours = HfLongformerModel(our_config(size, longest, attention_window, attention_dilation))
+    for name in names & {"hf-longformer", "checkpointing", *PADDING}:
+        peers[name] = Peer(ours, has_global=True)
+    if "stock" in names:
+        with tempfile.TemporaryDirectory() as folder:  # the same weights, as a user would get them
+            ours.save_pretrained(f"{folder}/ours")
+            export(f"{folder}/ours", f"{folder}/stock")
+            peers["stock"] = Peer(LongformerModel.from_pretrained(f"{folder}/stock"), has_global=True)
+    if names & {"roberta", "chunks"}:
+        roberta = RobertaModel(RobertaConfig(**sizes, **common, type_vocab_size=1), add_pooling_layer=False)
+        peers |= {"roberta": Peer(roberta), "chunks": Peer(roberta, chunk=CHUNK)}
+    if "bigbird" in names:
+        positions = {"max_position_embeddings": longest + BigBirdConfig().block_size}  # it pads to whole blocks
+        config = BigBirdConfig(**sizes | common | positions, attention_type="block_sparse")
+        peers["bigbird"] = Peer(BigBirdModel(config, add_pooling_layer=False))
+    if "modernbert" in names:  # base: 22 layers of 768, feed-forward gated of 1152, as published
+        own = {"num_hidden_layers": round(sizes["num_hidden_layers"] * 22 / 12)}
+        own |= {"intermediate_size": sizes["hidden_size"] * 3 // 2}
+        own |= {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+        peers["modernbert"] = Peer(ModernBertModel(ModernBertConfig(**sizes | common | own)))
+    return {name: peers[name] for name in (*TRAINING, *PADDING) if name in names}
 
 
 def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:
@@ -29,16 +167,37 @@ def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:
     longer.save_pretrained(folder)
 
 
-def make_peers(source: str | Path, folder: Path, length: int, attention_window: int) -> dict[str, Path]:
-    """Converts a BERT encoder, exports it, and makes its dense peer: name to checkpoint folder."""
-    folders = {"hf-longformer": folder / "ours", "stock Longformer": folder / "stock", "dense BERT": folder / "dense"}
-    convert(source, folders["hf-longformer"], max_length=length, attention_window=attention_window, check=False)
-    export(folders["hf-longformer"], folders["stock Longformer"])
-    make_dense_peer(source, folders["dense BERT"], length)
-    return folders
+def random_ids(size: str, batch: int, length: int) -> torch.Tensor:
+    """`(batch, length)` tokens, the same ones every time."""
+    generator = torch.Generator().manual_seed(length)
+    return torch.randint(FIRST_ID, _vocabulary(size), (batch, length), generator=generator)
 
 
-def make_random_source(folder: Path) -> None:
-    """Writes a BERT encoder of base size with random weights: speed does not depend on them."""
-    torch.manual_seed(0)
-    AutoModel.from_config(AutoConfig.for_model("bert", architectures=["BertModel"])).save_pretrained(folder)
+def floor_flops(suite: str, size: str, length: int, batch: int, window: int, dilation: int = 1) -> int:
+    """Floating-point operations that exact attention in this window cannot do without, and the rest of the encoder.
+
+    Multiplications and additions of the matrix products, nothing recomputed, one global token per text whose row is
+    reassociated. A backward pass has twice the products of linear layers and, in attention, 2.5 times.
+    """
+    hidden, layers = SIZES[size]["hidden_size"], SIZES[size]["num_hidden_layers"]
+    w, pairs = window // 2, 0
+    for phase in range(min(dilation, length)):
+        n = len(range(phase, length, dilation))
+        pairs += n * (2 * w + 1) - w * (w + 1) if n > w else n * n
+    attention = batch * 4 * hidden * pairs
+    if suite.startswith("operator"):
+        return round(attention * (3.5 if suite.endswith("backward") else 1))
+    linear = batch * length * (8 * hidden**2 + 4 * hidden * SIZES[size]["intermediate_size"])
+    linear += batch * 4 * length * hidden * SIZES[size]["num_attention_heads"]  # the global row
+    return round(layers * (3 * linear + 3.5 * attention if suite == "training" else linear + attention))
+
+
+def gemm_shapes(size: str, batch: int, length: int) -> list[tuple[int, int, int]]:
+    """The products of a layer, `(m, k, n)`: a projection, and both halves of the feed-forward."""
+    hidden, wide = SIZES[size]["hidden_size"], SIZES[size]["intermediate_size"]
+    tokens = batch * length
+    return [(tokens, hidden, hidden), (tokens, hidden, wide), (tokens, wide, hidden)]
+
+
+def _vocabulary(size: str) -> int:
+    return 1000 if size == "tiny" else VOCABULARY

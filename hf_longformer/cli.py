@@ -357,6 +357,61 @@ def demo(
     run_demo(output, typer.echo)
 
 
+@app.command()
+def bench(
+    what: Annotated[
+        str,
+        typer.Argument(help="operator, inference, training, padding or memory; all: all but memory."),
+    ] = "all",
+    size: Annotated[str, typer.Option(help="Of the encoders: tiny, small (6 layers of 384) or base.")] = "small",
+    lengths: Annotated[str, typer.Option(help="Tokens per text, separated by commas.")] = "512,2048",
+    windows: Annotated[str, typer.Option(help="Total widths of the window, separated by commas.")] = "512",
+    dilations: Annotated[str, typer.Option(help="Distances between keys, separated by commas.")] = "1",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16; several separated by commas.")] = "float32",
+    allocator: Annotated[
+        str,
+        typer.Option(help="What the C library does with freed pages: default, keeps or returns."),
+    ] = "default",
+    peers: Annotated[str | None, typer.Option(help="Who takes part, separated by commas: all.")] = None,
+    batch: Annotated[int, typer.Option(help="Texts at once.")] = 1,
+    passes: Annotated[int, typer.Option(help="Timed rounds; medians count.", min=1)] = 3,
+    longest: Annotated[
+        float, typer.Option(help="Steps of more seconds are timed once, and not tried at greater lengths.", min=0)
+    ] = 120.0,
+    threads: Annotated[int | None, typer.Option(help="Threads: PyTorch's own choice.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="The JSON file; what it holds is kept. Plots go beside it.")] = Path(
+        "benchmarks.json"
+    ),
+    anew: Annotated[bool, typer.Option("--anew", help="Measure again what OUTPUT holds.")] = False,
+    estimate_memory: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Only say what a checkpoint, or a size, is expected to take."),
+    ] = None,
+    length: Annotated[int, typer.Option(help="Tokens per text, for --estimate-memory.", min=3)] = 4096,
+    checkpointing: Annotated[bool, typer.Option(help="Gradient checkpointing, for --estimate-memory.")] = False,
+) -> None:
+    """Measure time and memory beside other encoders, after proving that the results are right."""
+    from .benchmarks.command import estimate_command, measure_command
+
+    _quiet()
+    if estimate_memory is not None:
+        lines = estimate_command(estimate_memory, length, batch, dtype, checkpointing)
+    else:
+        choices: dict[str, Any] = {
+            "size": size,
+            "lengths": lengths,
+            "windows": windows,
+            "dilations": dilations,
+            "dtypes": dtype,
+        }
+        choices |= {"allocators": allocator, "peers": peers, "batch": batch, "device": device}
+        settings = {"passes": passes, "longest": longest, "threads": threads, "anew": anew}
+        lines = measure_command(what, output, choices, settings)
+    for line in lines:
+        typer.echo(line)
+
+
 def show_checks(report: dict[str, Any], echo: Callable[[str], None] = typer.echo) -> None:
     """Prints the gate's table."""
     from .conversion import check_lines

@@ -1,9 +1,11 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of attention patterns, drawn from the mask that the code runs. Needs matplotlib."""
+"""Pictures of attention patterns, drawn from the mask that the code runs, and of measurements. Needs matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,11 +59,7 @@ def draw_patterns(
         ImportError: If matplotlib is not installed.
         ValueError: If a global position is outside the text.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'hf-longformer[draw]'") from error
-    figure = Figure(figsize=(3.2 * len(panels), 3.7), layout="constrained")
+    figure = _figure(3.2 * len(panels), 3.7)
     for axes, (title, (pattern, positions)) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
@@ -74,6 +72,62 @@ def draw_patterns(
         axes.set_xlabel("keys", fontsize=8)
         axes.set_ylabel("queries", fontsize=8)
     figure.savefig(file, dpi=dots_per_inch)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one panel of measurements shows.
+
+    Args:
+        x_label, y_label: Of the axes, with units.
+        points: Name to its points `(x, y)`, all positive.
+    """
+
+    x_label: str
+    y_label: str
+    points: Mapping[str, Sequence[tuple[float, float]]]
+
+
+def draw_curves(panels: Mapping[str, Curves], file: str | Path, dots_per_inch: int = 110) -> None:
+    """Draws measurements as PNG, two panels in a row, both axes logarithmic; a name has one colour everywhere.
+
+    Args:
+        panels: Title to what it shows.
+        file: The PNG file to write.
+        dots_per_inch: Resolution.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    rows = -(-len(panels) // 2)
+    figure = _figure(11.0, 3.6 * rows)
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves.points))
+    places = figure.subplots(rows, 2, squeeze=False).flatten()
+    for axes, (title, curves) in zip(places, panels.items(), strict=False):
+        for name, points in curves.points.items():
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, marker="o", markersize=4, label=name, color=f"C{names.index(name)}")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        ticks = sorted({x for points in curves.points.values() for x, _ in points})
+        axes.set_xticks(ticks, [f"{x:,}" for x in ticks], fontsize=8)
+        axes.grid(which="major", color=GRID)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(curves.x_label, fontsize=8)
+        axes.set_ylabel(curves.y_label, fontsize=8)
+        axes.legend(fontsize=7)
+    for axes in places[len(panels) :]:
+        axes.remove()
+    figure.savefig(file, dpi=dots_per_inch)
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing needs matplotlib: pip install 'hf-longformer[draw]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _picture(pattern: WindowPattern, length: int, positions: Sequence[int]) -> torch.Tensor:

@@ -1,52 +1,513 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`hf_longformer.benchmarks`: measurements that can be trusted, on an encoder too small to be interesting."""
+"""`hf_longformer.benchmarks` and `hf-longformer bench`, on encoders too small to be interesting."""
 
 import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from sources import make_source
-from transformers import AutoModel
+from transformers.utils import logging as transformers_logging
 
-from hf_longformer.benchmarks.measure import compare, machine
-from hf_longformer.benchmarks.peers import make_peers
+from hf_longformer import HfLongformerModel, attention_hf_longformer, cli
+from hf_longformer.benchmarks import measure, run
+from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
+from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
+from hf_longformer.benchmarks.parity import ParityError, check_operator, check_ours, check_stock
+from hf_longformer.benchmarks.peers import INFERENCE, TITLES, TRAINING, floor_flops, make_peers, our_config, random_ids
+from hf_longformer.benchmarks.plan import SUITES, Cell, choose_peers, make_cells
+from hf_longformer.benchmarks.report import READMES, RESULTS, draw, fill, losses, ratios, table
+from hf_longformer.benchmarks.worker import measure_cells
+from hf_longformer.conversion import InputError
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "encoder.json"
-
-
-def test_peers_are_the_same_model(tmp_path: Path) -> None:
-    """Stock gives our outputs, and dense attention gives them too where the window covers the text."""
-    make_source(tmp_path / "source", "bert", "Model")
-    folders = make_peers(tmp_path / "source", tmp_path, length=200, attention_window=400)
-    input_ids = torch.arange(5, 90)[None].repeat(1, 2)
-    with torch.no_grad():
-        outputs = [AutoModel.from_pretrained(path).eval()(input_ids).last_hidden_state for path in folders.values()]
-    for output in outputs[1:]:
-        torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=1e-5)
+CPU = torch.device("cpu")
+TINY = Cell("inference", "tiny", 40, 32, 1, "float32", 1, "default", "cpu")
 
 
-def test_compare_measures_time_and_memory(tmp_path: Path) -> None:
-    make_source(tmp_path / "source", "bert", "Model", positions=2000)
-    results = compare({"short": tmp_path / "source"}, 10, repeats=1), compare({"long": tmp_path / "source"}, 2000, 1)
-    short, long = results[0]["short"], results[1]["long"]
-    assert 0 < short["seconds"] < long["seconds"]
-    assert long["peak_megabytes"] > short["peak_megabytes"] >= 0
-    with pytest.raises(RuntimeError, match="measuring nothing failed"):
-        compare({"nothing": tmp_path}, 10)
+def job(*cells: Cell, peers: list[str] | None = None, passes: int = 1, longest: float = 60.0) -> dict:
+    return {"cells": [asdict(cell) for cell in cells], "peers": peers, "passes": passes, "longest": longest}
 
 
-def test_machine_says_what_a_figure_must_carry() -> None:
-    facts = machine()
-    assert facts["processor"]
-    assert {"torch", "transformers", "python", "hf-longformer"} == facts["versions"].keys()
+@pytest.fixture(autouse=True)
+def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SHORTEST_TIMING", 0.001)
 
 
-def test_readme_shows_the_newest_results() -> None:
-    report = json.loads(RESULTS.read_text())
-    readme = (RESULTS.parents[2] / "README.md").read_text(encoding="utf-8")
-    for row in report["rows"]:
-        assert f"{row['seconds']:.2f} s" in readme, row
-    for fact in (report["date"], report["versions"]["torch"], report["processor"]):
-        assert fact in readme
+@pytest.fixture
+def wrong_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our fast path forgets one key of every window, as an error by one would."""
+    right = attention_hf_longformer.fastest_local_rows
+
+    def wrong(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object) -> torch.Tensor:
+        pattern = settings["pattern"]
+        narrower = replace(pattern, attention_window=pattern.attention_window - 2)
+        return right(query, key, value, **{**settings, "pattern": narrower})
+
+    monkeypatch.setattr(attention_hf_longformer, "fastest_local_rows", wrong)
+
+
+class TestMeasure:
+    def test_alternate_takes_turns_and_measures(self) -> None:
+        order = []
+
+        def contestant(name: str, seconds: float, numbers: int):
+            @contextmanager
+            def make() -> Iterator:
+                def step() -> None:
+                    order.append(name)
+                    kept = torch.full((numbers,), 1.0)
+                    time.sleep(seconds)
+                    del kept
+
+                yield step
+
+            return make
+
+        results = alternate({"a": contestant("a", 0.01, 10), "b": contestant("b", 0.05, 2**23)}, CPU, passes=2)
+        assert order == ["b", "a", "a", "b", "b", "a"]
+        assert 0.01 <= results["a"]["seconds"] < 0.05 <= results["b"]["seconds"]
+        assert results["a"]["peak_megabytes"] < 4
+        assert results["b"]["peak_megabytes"] == pytest.approx(32, abs=2)
+        assert list(results) == ["a", "b"]
+        assert results["a"]["passes"] == 2
+        assert results["a"]["spread"] >= 0
+
+    def test_what_takes_long_is_timed_once(self) -> None:
+        @contextmanager
+        def slow() -> Iterator:
+            yield lambda: time.sleep(0.02)
+
+        assert alternate({"slow": slow}, CPU, passes=3, longest=0.01)["slow"]["passes"] == 1
+
+    def test_what_does_not_fit_says_so(self) -> None:
+        @contextmanager
+        def large() -> Iterator:
+            yield lambda: torch.empty(2**60, dtype=torch.uint8)
+
+        assert alternate({"large": large}, CPU) == {"large": {"failed": "out of memory"}}
+
+    def test_other_errors_are_not_hidden(self) -> None:
+        @contextmanager
+        def broken() -> Iterator:
+            yield lambda: torch.ones(2) @ torch.ones(3)
+
+        with pytest.raises(RuntimeError, match="size"):
+            alternate({"broken": broken}, CPU)
+
+    def test_peak_memory_shows_what_was_freed_again(self) -> None:
+        kept = torch.full((2**22,), 1.0)  # 16 MiB that were there before
+        peak, seconds = peak_memory(lambda: [kept + one for one in range(3)], CPU)
+        assert peak / 2**20 == pytest.approx(48, abs=3)
+        assert seconds > 0
+
+    def test_gemm_rate_is_a_rate(self) -> None:
+        assert 1e8 < gemm_rate([(64, 64, 64), (256, 256, 256)], torch.float32, CPU) < 1e14
+
+    def test_machine_says_what_a_figure_must_carry(self) -> None:
+        facts = machine()
+        assert facts["processor"]
+        assert {"torch", "transformers", "python", "hf-longformer"} == facts["versions"].keys()
+
+
+class TestPlan:
+    def test_make_cells_combines(self) -> None:
+        choices = {"size": "tiny", "windows": [32, 64], "dilations": [1, 2], "dtypes": ["float32", "bfloat16"]}
+        cells = make_cells("all", lengths=[64, 8], batch=1, allocators=["default"], device="cpu", **choices)
+        assert len(cells) == 5 * 2 * 2 * 2 * 2 == len(set(cells))
+        assert "memory" not in {cell.suite for cell in cells}
+        assert [cell.length for cell in cells[:4]] == [8, 64, 8, 64]
+        assert cells[0].group == cells[1].group != cells[2].group
+
+    def test_dilation_leaves_out_what_ignores_it(self) -> None:
+        assert choose_peers(TINY, None) == list(INFERENCE)
+        assert "stock" not in choose_peers(replace(TINY, attention_dilation=2), None)
+        assert choose_peers(TINY, ["stock", "hf-longformer"]) == ["hf-longformer", "stock"]
+
+    def test_every_peer_has_a_title(self) -> None:
+        assert {name for names in SUITES.values() for name in names} <= TITLES.keys()
+
+
+class TestPeers:
+    def test_all_read_and_have_one_size(self) -> None:
+        peers = make_peers(TRAINING, "tiny", 800, 32)
+        assert list(peers) == list(TRAINING)
+        for length in (40, 800):
+            input_ids = random_ids("tiny", 2, length)
+            for name, peer in peers.items():
+                with torch.no_grad():
+                    states = peer.hidden_states(peer.inputs(input_ids))
+                tokens = 2 * 1024 if name == "chunks" and length > 512 else 2 * length  # the last chunk is filled up
+                assert states.shape[:2].numel() == tokens, name
+                assert states.shape[2] == 32
+        assert peers["bigbird"].model.attention_type == "block_sparse"
+
+    def test_bigbird_is_sparse_again_after_a_short_text(self) -> None:
+        bigbird = make_peers(["bigbird"], "tiny", 800, 32)["bigbird"]
+        for length, kind in ((40, "original_full"), (800, "block_sparse")):
+            with torch.no_grad():
+                bigbird.hidden_states(bigbird.inputs(random_ids("tiny", 1, length)))
+            assert bigbird.model.attention_type == kind
+
+    @pytest.mark.parametrize(("length", "window", "dilation"), [(50, 8, 1), (50, 8, 3), (5, 32, 1), (64, 128, 2)])
+    def test_floor_flops_counts_the_window(self, length: int, window: int, dilation: int) -> None:
+        row = torch.arange(length)
+        distance = (row[:, None] - row).abs()
+        pairs = int(((distance <= window // 2 * dilation) & (distance % dilation == 0)).sum())
+        flops = floor_flops("operator forward", "tiny", length, 2, window, dilation)
+        assert flops == 2 * pairs * 4 * 32
+        linear = 2 * length * (8 * 32**2 + 4 * 32 * 64) + 2 * 4 * length * 32 * 2
+        assert floor_flops("inference", "tiny", length, 2, window, dilation) == 2 * (linear + flops)
+
+
+class TestParity:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_is_green(self, dtype: torch.dtype) -> None:
+        peers = make_peers(["hf-longformer", "stock"], "tiny", 800, 32)
+        for peer in peers.values():
+            peer.model.eval()
+        check_stock(peers["hf-longformer"], peers["stock"], "tiny")
+        peers["hf-longformer"].model.to(dtype)
+        check_ours(peers["hf-longformer"], "tiny", gradients=True)
+        check_operator("tiny", 32, 2, dtype, CPU)
+
+    @pytest.mark.usefixtures("wrong_attention")
+    def test_is_red_when_a_window_is_too_narrow(self) -> None:
+        with pytest.raises(ParityError, match=r"the outputs of the operator .*no speed is shown"):
+            check_operator("tiny", 32, 1, torch.float32, CPU)
+        ours = make_peers(["hf-longformer"], "tiny", 800, 32)["hf-longformer"]
+        with pytest.raises(ParityError, match="the outputs of the encoder"):
+            check_ours(ours, "tiny")
+
+    def test_is_red_when_only_gradients_are_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        right = attention_hf_longformer.fastest_local_rows
+
+        def without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object):
+            return right(query, key.detach(), value, **settings)
+
+        monkeypatch.setattr(attention_hf_longformer, "fastest_local_rows", without_gradient)
+        ours = make_peers(["hf-longformer"], "tiny", 800, 32)["hf-longformer"]
+        check_ours(ours, "tiny")
+        with pytest.raises(ParityError, match="the gradients of the encoder"):
+            check_ours(ours, "tiny", gradients=True)
+
+    def test_is_red_when_stock_differs(self) -> None:
+        peers = make_peers(["hf-longformer", "stock"], "tiny", 800, 32)
+        with torch.no_grad():
+            peers["stock"].model.encoder.layer[1].output.dense.weight[0] += 0.01
+        for peer in peers.values():
+            peer.model.eval()
+        with pytest.raises(ParityError, match="what stock Longformer computes"):
+            check_stock(peers["hf-longformer"], peers["stock"], "tiny")
+
+    @pytest.mark.usefixtures("wrong_attention")
+    @pytest.mark.parametrize("suite", ["operator forward", "inference", "training", "padding"])
+    def test_measure_cells_measures_nothing_then(self, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("hf_longformer.benchmarks.worker.alternate", lambda *_: pytest.fail("measured"))
+        with pytest.raises((ParityError, RuntimeError), match=r"no speed is shown|the outputs differ"):
+            next(measure_cells(job(replace(TINY, suite=suite))))
+
+
+class TestWorker:
+    @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "memory"])
+    def test_measure_cells(self, suite: str) -> None:
+        cells = [replace(TINY, suite=suite, length=length, attention_window=8) for length in (20, 40)]
+        results = list(measure_cells(job(*cells)))
+        assert len(results) == 2
+        for result in results:
+            assert list(result["peers"]) == list(SUITES[suite])
+            assert result["gemm_flops"] > 0
+            for name, figures in result["peers"].items():
+                assert figures["seconds"] > 0, name
+                assert figures["peak_megabytes"] >= 0, name
+
+    def test_what_was_slow_is_left_out_at_greater_lengths(self) -> None:
+        cells = [replace(TINY, suite="operator forward", length=length, attention_window=8) for length in (20, 40)]
+        short, long = measure_cells(job(*cells, longest=0.0))
+        assert all("seconds" in figures for figures in short["peers"].values())
+        assert all("left out" in figures["failed"] for figures in long["peers"].values())
+
+
+class TestRun:
+    @pytest.fixture
+    def work(self, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+        """Instead of processes: notes the jobs and gives figures at once."""
+        jobs: list[dict] = []
+
+        def work(given: dict, allocator: str) -> Iterator[dict]:
+            jobs.append({**given, "allocator": allocator})
+            for _ in given["cells"]:
+                yield {"peers": {name: {"seconds": len(jobs)} for name in given["peers"]}}
+
+        monkeypatch.setattr(run, "_work", work)
+        return jobs
+
+    def test_keeps_what_is_there(self, work: list[dict], tmp_path: Path) -> None:
+        output, cells = tmp_path / "results.json", [TINY, replace(TINY, length=80)]
+        run.run_cells(cells[:1], output)
+        results = run.run_cells(cells, output, command="hf-longformer bench")
+        assert [[cell["length"] for cell in job["cells"]] for job in work] == [[40], [80]]
+        assert json.loads(output.read_text()) == results
+        assert [cell["length"] for cell in results["cells"]] == [40, 80]
+        assert results["cells"][1]["command"] == "hf-longformer bench"
+        assert results["processor"]
+        results = run.run_cells(cells, output, anew=True)
+        assert [entry["peers"]["stock"]["seconds"] for entry in results["cells"]] == [3, 3]
+        assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+    def test_a_missing_peer_has_all_measured_again(self, work: list[dict], tmp_path: Path) -> None:
+        run.run_cells([TINY], tmp_path / "results.json", peers=["stock"])
+        run.run_cells([TINY], tmp_path / "results.json", peers=["stock", "hf-longformer"])
+        assert [job["peers"] for job in work] == [["stock"], ["hf-longformer", "stock"]]
+
+    def test_memory_has_a_process_for_every_task(self, work: list[dict], tmp_path: Path) -> None:
+        cells = make_cells(
+            "memory",
+            size="tiny",
+            lengths=[8],
+            windows=[8],
+            dilations=[1],
+            dtypes=["float32"],
+            batch=1,
+            allocators=["default"],
+            device="cpu",
+        )
+        results = run.run_cells(cells, tmp_path / "results.json")
+        assert len(work) == 6
+        assert {job["allocator"] for job in work} == {"returns", "default"}
+        assert [len(entry["peers"]) for entry in results["cells"]] == [3, 3]
+
+    def test_another_machine_is_refused(self, work: list[dict], tmp_path: Path) -> None:
+        output = tmp_path / "results.json"
+        results = run.run_cells([TINY], output)
+        output.write_text(json.dumps({**results, "processor": "another"}))
+        with pytest.raises(InputError, match="measured with other processor, another instead of"):
+            run.run_cells([TINY], output)
+        assert run.run_cells([TINY], output, anew=True)["processor"] == results["processor"]
+
+    def test_a_process_that_dies_loses_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        def work(given: dict, allocator: str) -> Iterator[dict]:
+            yield {"peers": {}}
+            raise RuntimeError("measuring ended with exit code -9")
+
+        monkeypatch.setattr(run, "_work", work)
+        with pytest.raises(RuntimeError, match="-9"):
+            run.run_cells([TINY, replace(TINY, length=80)], tmp_path / "results.json")
+        assert len(json.loads((tmp_path / "results.json").read_text())["cells"]) == 1
+
+
+class TestMemory:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("dropout", [0.1, 0.0])
+    def test_saved_by_layer_lists_what_autograd_saves(self, dtype: str, dropout: float) -> None:
+        setting, saved = Setting(300, 2, dtype), []
+        for layers in (1, 3):
+            config = our_config("tiny", 300, 32)
+            config.num_hidden_layers = layers
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+            saved.append(self.saved(config, setting))
+        listed = sum(saved_by_layer(config, setting).values()) + weight_copies(config, setting)
+        assert (saved[1] - saved[0]) / 2 == pytest.approx(listed, rel=0.02)
+
+    @staticmethod
+    def saved(config: object, setting: Setting) -> int:
+        """Bytes of everything that autograd saves in a forward pass and that is no weight."""
+        model = HfLongformerModel(config).train()
+        weights, storages = {weight.untyped_storage().data_ptr() for weight in model.parameters()}, {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = storage
+            return tensor
+
+        ids = random_ids("tiny", setting.batch, setting.length)
+        is_global = torch.nn.functional.one_hot(torch.tensor([0, 0]), setting.length)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=setting.dtype == "bfloat16"),
+        ):
+            kept = model(ids, global_attention_mask=is_global)
+        total = sum(storage.nbytes() for storage in storages.values())
+        del kept
+        return total
+
+    def test_parameter_counts(self) -> None:
+        config = our_config("tiny", 300, 32)
+        model = HfLongformerModel(config)
+        total, trained = parameter_counts(config)
+        assert total == sum(weight.numel() for weight in model.parameters())
+        assert total - trained == 32 * 33
+
+    def test_estimate_follows_length_and_checkpointing(self) -> None:
+        config = our_config("base", 4096, 512)
+        counts = parameter_counts(config)
+        peaks = {
+            (length, checkpointing): estimate(config, Setting(length, 1, "float32", checkpointing), *counts)["training"]
+            for length in (512, 2048, 4096)
+            for checkpointing in (False, True)
+        }
+        grown = [peaks[length, False]["activations"] for length in (2048, 4096)]
+        assert 1.9 < grown[1] / grown[0] < 2.0
+        assert peaks[4096, True]["peak"] < 0.6 * peaks[4096, False]["peak"]
+        for parts in peaks.values():
+            assert parts["peak"] == sum(value for name, value in parts.items() if name not in ("peak", "kept"))
+            assert parts["kept"] > 0
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured on Linux")
+    def test_estimate_is_what_is_then_measured(self, tmp_path: Path) -> None:
+        """The slow test below does it at sizes that matter; here a process shows that the path works."""
+        cell = replace(TINY, suite="memory", length=2000, batch=8, allocator="returns")
+        results = run.run_cells([cell], tmp_path / "results.json", peers=["training"], threads=torch.get_num_threads())
+        figures = results["cells"][0]["peers"]["training"]
+        assert figures["measured_megabytes"] == pytest.approx(figures["expected_megabytes"], rel=0.15)
+
+    def test_committed_estimates_are_within_15_per_cent(self) -> None:
+        cells = [cell for cell in json.loads(RESULTS.read_text())["cells"] if cell["suite"] == "memory"]
+        for cell in cells:
+            for name, figures in cell["peers"].items():
+                measured = pytest.approx(figures["measured_megabytes"], rel=0.15)
+                assert figures["expected_megabytes"] == measured, (cell["size"], cell["length"], cell["dtype"], name)
+
+
+class TestReport:
+    MEASURED = json.loads(RESULTS.read_text())
+
+    def test_readmes_show_the_newest_results(self) -> None:
+        for file in READMES:
+            text = file.read_text(encoding="utf-8")
+            assert fill(text, self.MEASURED) == text, file
+        readme = READMES[1].read_text(encoding="utf-8")
+        assert self.MEASURED["date"] in readme
+        assert self.MEASURED["processor"] in readme
+
+    def test_every_figure_carries_date_and_command(self) -> None:
+        for cell in self.MEASURED["cells"]:
+            assert cell["date"]
+            assert cell["command"]
+
+    def test_table_losses_and_ratios(self) -> None:
+        entry = {**asdict(TINY), "size": "base", "length": 4096, "attention_window": 512}
+        entry |= {"gemm_flops": 1e9, "floor_flops": 2e9, "date": "", "command": ""}
+        figures = {"hf-longformer": 4.0, "stock": 12.0, "roberta": 2.0}
+        entry["peers"] = {name: {"seconds": s, "passes": 3, "peak_megabytes": 10.0} for name, s in figures.items()}
+        entry["peers"]["bigbird"] = {"failed": "out of memory"}
+        results = {**self.MEASURED, "cells": [entry]}
+        row = table([entry]).splitlines()[-1]
+        assert row == "| 4,096 | 4.00 s, 10 MiB | 12.00 s, 10 MiB | 2.00 s, 10 MiB | out of memory | 2.00 s |"
+        assert losses(results).endswith("RoBERTa, dense 2.00×")
+        assert "float32, default allocator: stock over ours | 3.00 |" in ratios(results)
+        assert "float32, default allocator: ours over the GEMM floor | 2.00 |" in ratios(results)
+        assert table([]) == ratios({"cells": []}) == "not measured yet"
+
+    def test_draw(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
+        figures = {"hf-longformer": {"seconds": 1.0, "peak_megabytes": 5.0}, "stock": {"failed": "out of memory"}}
+        cells = [{**asdict(TINY), "length": n, "attention_window": w, "peers": figures} for n, w in ((8, 4), (16, 4))]
+        plots = draw({"cells": cells}, tmp_path / "results.json")
+        assert [plot.name for plot in plots] == ["results-length.png"]
+        assert plots[0].stat().st_size > 1000
+        cells.append({**cells[0], "attention_window": 8})
+        assert [plot.stem for plot in draw({"cells": cells}, tmp_path / "r.json")] == ["r-length", "r-window"]
+        assert draw({"cells": cells[:1]}, tmp_path / "none.json") == []
+
+
+class TestCommandLine:
+    @pytest.fixture(autouse=True)
+    def loud_again(self) -> Iterator[None]:
+        """The command line silences libraries for its own process."""
+        verbosity = transformers_logging.get_verbosity()
+        yield
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+        for name in ("huggingface_hub", "hf_longformer", "sentence_transformers"):
+            logging.getLogger(name).setLevel("NOTSET")
+
+    @pytest.fixture
+    def command(self, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+        def run(*arguments: object) -> tuple[int, str, str]:
+            monkeypatch.setattr(sys, "argv", ["hf-longformer", "bench", *map(str, arguments)])
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+            captured = capsys.readouterr()
+            sentences = [line for line in captured.err.replace("\r", "\n").splitlines() if "hf-longformer:" in line]
+            return stopped.value.code or 0, captured.out, "".join(sentences)
+
+        return run
+
+    def test_measures_writes_and_shows(self, command, tmp_path: Path) -> None:
+        output = tmp_path / "results.json"
+        threads = ("--threads", torch.get_num_threads())
+        code, out, error = command(
+            *("operator", "--size", "tiny", "--lengths", "20,40", "--windows", 8, "--passes", 1, *threads),
+            *("--peers", "hf-longformer,dense", "--output", output),
+        )
+        assert (code, error) == (0, "")
+        assert "operator forward and backward, tiny size, batch 1, float32, default allocator, cpu" in out
+        assert (tmp_path / "results-length.png").exists()
+        cells = json.loads(output.read_text())["cells"]
+        assert [cell["length"] for cell in cells] == [20, 40, 20, 40]
+        assert cells[0]["command"].startswith("hf-longformer bench operator --size tiny")
+
+    def test_red_parity_shows_no_speed(self, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The fault is put into the measuring process by what Python imports first."""
+        (tmp_path / "sitecustomize.py").write_text(
+            "import hf_longformer.attention_hf_longformer as attention\n"
+            "right = attention.fastest_local_rows\n"
+            "attention.fastest_local_rows = lambda *states, **settings: right(*states, **settings) * 1.001\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        output = tmp_path / "results.json"
+        code, out, error = command("operator", "--size", "tiny", "--lengths", 40, "--windows", 8, "--output", output)
+        assert code == 1
+        assert error.endswith("no speed is shown")
+        assert not output.exists()
+        assert out == ""
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["everything"], "WHAT must be one of operator, inference, .* got everything"),
+            (["--size", "huge"], "--size must be one of tiny, small, base, got huge"),
+            (["--lengths", "12,x"], "--lengths must be whole numbers separated by commas, got '12,x'"),
+            (["--lengths", "1"], "--lengths must be whole numbers from 3 on, got 1"),
+            (["--windows", "7"], "--windows must be even numbers from 2 on, got 7"),
+            (["--dilations", "0"], "--dilations must be whole numbers from 1 on, got 0"),
+            (["--dtype", "float8"], "--dtype must be one of .* got float8"),
+            (["training", "--dtype", "float16"], "training is measured in float32 and bfloat16"),
+            (["--allocator", "jemalloc"], "--allocator must be one of default, keeps, returns, got jemalloc"),
+            (["inference", "--peers", "gpt"], "--peers must be one of hf-longformer, stock, .* got gpt"),
+            (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
+            (["--output", "nowhere/results.json"], "--output must be a file in a folder that exists"),
+            (["--estimate-memory", "nowhere"], "--estimate-memory must be one of tiny, small, base or the folder"),
+            (["--estimate-memory", "tiny", "--dtype", "float16"], "--dtype must be float32 or bfloat16"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, command, arguments: list[str], words: str, tmp_path: Path) -> None:
+        code, out, error = command(*arguments, *([] if "--output" in arguments else ["--output", tmp_path / "r.json"]))
+        assert (code, out) == (2, "")
+        assert re.search(words, error), error
+
+    def test_foreign_output_is_refused(self, command, tmp_path: Path) -> None:
+        (tmp_path / "r.json").write_text('{"a": 1}')
+        code, _, error = command("operator", "--size", "tiny", "--output", tmp_path / "r.json")
+        assert code == 2
+        assert "must hold results of this command" in error
+
+    def test_estimate_memory(self, command, tmp_path: Path) -> None:
+        code, out, _ = command("--estimate-memory", "base", "--length", 4096, "--dtype", "bfloat16", "--checkpointing")
+        assert code == 0
+        assert "base, 1 × 4,096 tokens, bfloat16, on a CPU:" in out
+        assert "training, gradient checkpointing: " in out
+        model = HfLongformerModel(our_config("tiny", 300, 32))
+        model.save_pretrained(tmp_path / "model")
+        assert command("--estimate-memory", tmp_path / "model", "--length", 300)[0] == 0
+        code, _, error = command("--estimate-memory", tmp_path / "model", "--length", 301)
+        assert code == 2
+        assert "--length must be at most 300" in error

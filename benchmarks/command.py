@@ -1,0 +1,63 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What stands behind `hf-longformer bench`: words of the command line to cells, and results to lines of text."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hf_longformer.conversion import InputError
+
+from .memory import Setting, estimate, estimate_lines, parameter_counts, read_config
+from .plan import find, make_cells, parse_numbers
+from .report import draw, table
+from .run import run_cells
+
+
+def measure_command(what: str, output: Path, choices: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """Measures, writes the results and their plots, and gives the tables of what was asked for.
+
+    Args:
+        what: One of `plan.CHOICES`.
+        output: The JSON file.
+        choices: `size`, `batch`, `device`; and, each a list separated by commas, `lengths`, `windows`, `dilations`,
+            `dtypes`, `allocators`, and `peers` or None.
+        settings: `passes`, `longest`, `threads` and `anew` of `run.run_cells`.
+
+    Raises:
+        InputError: If something cannot be measured, or the file not be read or written.
+        RuntimeError: If parity is red or measuring fails.
+    """
+    numbers: dict[str, Any] = {
+        name: parse_numbers(f"--{name}", choices[name]) for name in ("lengths", "windows", "dilations")
+    }
+    words: dict[str, Any] = {name: _words(choices[name]) for name in ("dtypes", "allocators")}
+    peers = None if choices["peers"] is None else _words(choices["peers"])
+    same: dict[str, Any] = {name: choices[name] for name in ("size", "batch", "device")}
+    cells = make_cells(what, **same, **numbers, **words)
+    command = shlex.join(["hf-longformer", *sys.argv[1:]])
+    results = run_cells(cells, output, peers=peers, command=command, **settings)
+    plots = draw(results, output)
+    entries = [entry for cell in cells if (entry := find(results, cell)) is not None]
+    lines = table(entries).splitlines()
+    return [*lines, *(f"plot in {plot}" for plot in plots), f"results in {output}"]
+
+
+def estimate_command(model: str, length: int, batch: int, dtype: str, checkpointing: bool) -> list[str]:
+    """The expected peak memory of a checkpoint, or a size, as lines of text.
+
+    Raises:
+        InputError: If there is no such model, or it cannot read so much.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"--dtype must be float32 or bfloat16 for --estimate-memory, got {dtype}")
+    if batch < 1:
+        raise InputError(f"--batch must be at least 1, got {batch}")
+    config = read_config(model, length)
+    setting = Setting(length, batch, dtype, checkpointing)
+    return estimate_lines(model, setting, estimate(config, setting, *parameter_counts(config)))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]

@@ -1,0 +1,129 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold before a speed means anything: ours computes the definition, and what stock Longformer computes."""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from hf_longformer import longformer_attention
+
+from .peers import SIZES, Peer, random_ids
+
+# The rule of the house: errors against the definition in float64, over the definition's own error in the same dtype.
+OUTPUT_BUDGET, GRADIENT_BUDGET = 2.0, 3.0
+STOCK_TOLERANCE = 1e-4  # in float32, as in the gate of the conversion
+
+
+class ParityError(RuntimeError):
+    """Something else is computed than the definition says: no speed is worth knowing."""
+
+
+def parity_length(attention_window: int, attention_dilation: int = 1) -> int:
+    """Tokens: enough for rows whose window ends inside the text, and no multiple of anything."""
+    return attention_window * attention_dilation + attention_window // 2 + 13
+
+
+def check_operator(size: str, window: int, dilation: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Compares `longformer_attention` with the definition, outputs and gradients.
+
+    Raises:
+        ParityError: If an error is beyond the budget.
+    """
+    generator = torch.Generator().manual_seed(1)
+    heads, length = SIZES[size]["num_attention_heads"], parity_length(window, dilation)
+    shape = (4, 1, heads, length, SIZES[size]["hidden_size"] // heads)
+    *states, probe = torch.randn(shape, generator=generator).to(dtype).to(device).unbind(0)
+    is_global = torch.zeros(1, length, device=device)
+    is_global[:, 0] = 1
+
+    def run(implementation: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [state.to(dtype).requires_grad_() for state in states]
+        settings: dict[str, Any] = {"attention_window": window, "attention_dilation": dilation}
+        output = longformer_attention(
+            *leaves, **settings, global_attention_mask=is_global, attn_implementation=implementation
+        )
+        gradients = torch.autograd.grad((output * probe.to(dtype)).sum(), leaves)
+        return [output.detach(), torch.cat([gradient.flatten() for gradient in gradients])]
+
+    _check_budget("the operator", run("sdpa", dtype), run("eager", dtype), run("eager", torch.float64))
+
+
+def check_ours(
+    peer: Peer, size: str, cast: Callable[[], AbstractContextManager] = nullcontext, gradients: bool = False
+) -> None:
+    """Compares our encoder, in its dtype, with the definition in the same dtype and in float64.
+
+    Args:
+        peer: Our encoder.
+        size: Its size.
+        cast: Makes the context in which it computes: autocast, or none.
+        gradients: Whether to compare those of all weights too.
+
+    Raises:
+        ParityError: If an error is beyond the budget.
+    """
+    config, device = peer.model.config, peer.model.device
+    length = parity_length(config.attention_windows[0], config.attention_dilations[0])
+    input_ids = random_ids(size, 1, min(length, config.max_length_tokens)).to(device)
+
+    def run(peer: Peer, implementation: str, cast: Callable[[], AbstractContextManager]) -> list[torch.Tensor]:
+        before = peer.model.config._attn_implementation
+        peer.model.set_attn_implementation(implementation)
+        peer.model.eval()
+        try:
+            with torch.set_grad_enabled(gradients):
+                with cast():
+                    output = peer.hidden_states(peer.inputs(input_ids))
+                if not gradients:
+                    return [output]
+                generator = torch.Generator().manual_seed(1)
+                probe = torch.randn(output.shape, generator=generator).to(output)
+                weights = [weight for weight in peer.model.parameters() if weight.requires_grad]
+                found = torch.autograd.grad((output * probe).sum(), weights, allow_unused=True, materialize_grads=True)
+                return [output.detach(), torch.cat([gradient.flatten() for gradient in found])]
+        finally:
+            peer.model.set_attn_implementation(before)
+
+    results = run(peer, "sdpa", cast), run(peer, "eager", cast)
+    exact = Peer(copy.deepcopy(peer.model).double(), has_global=peer.has_global)
+    _check_budget("the encoder", *results, run(exact, "eager", nullcontext))
+
+
+@torch.no_grad()
+def check_stock(ours: Peer, stock: Peer, size: str) -> None:
+    """Compares our encoder with stock Longformer that has the same weights, both in float32.
+
+    Raises:
+        ParityError: If the outputs differ.
+    """
+    config = ours.model.config
+    input_ids = random_ids(size, 1, min(parity_length(config.attention_windows[0]), config.max_length_tokens))
+    outputs = [peer.hidden_states(peer.inputs(input_ids.to(peer.model.device))) for peer in (ours, stock)]
+    difference = float((outputs[0] - outputs[1]).abs().max())
+    if not difference <= STOCK_TOLERANCE:
+        raise ParityError(
+            f"the encoder must compute what stock Longformer computes to {STOCK_TOLERANCE}, got a difference of "
+            f"{difference:.2g}: no speed is shown"
+        )
+
+
+def _check_budget(
+    what: str, ours: list[torch.Tensor], reference: list[torch.Tensor], exact: list[torch.Tensor]
+) -> None:
+    for kind, budget, *tensors in zip(
+        ("outputs", "gradients"), (OUTPUT_BUDGET, GRADIENT_BUDGET), ours, reference, exact, strict=False
+    ):
+        error, allowed = (_relative_error(tensor, tensors[2]) for tensor in tensors[:2])
+        if not error <= budget * allowed:  # NaN is in no order with anything
+            raise ParityError(
+                f"the {kind} of {what} must be within {budget:g} times the definition's own error of {allowed:.2g}, "
+                f"got {error:.2g}: no speed is shown"
+            )
+
+
+def _relative_error(tensor: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((tensor.double() - exact).norm() / exact.norm())

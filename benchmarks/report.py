@@ -1,0 +1,290 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Results as tables and plots, and the READMEs that show them: `python -m hf_longformer.benchmarks.report`."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hf_longformer.drawing import Curves, draw_curves
+
+from .peers import TITLES
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results" / "cpu.json"
+TABLE = ("suite", "size", "batch", "dtype", "allocator", "device")  # what is one table
+ROW = ("attention_window", "attention_dilation", "length")  # what is one of its rows
+USUAL = {"size": "base", "batch": 1, "allocator": "default", "attention_window": 512, "attention_dilation": 1}
+ALLOCATOR_TITLES = {
+    "default": "default allocator",
+    "keeps": "an allocator that keeps its pages",
+    "returns": "an allocator that returns freed memory",
+}
+Entry = dict[str, Any]
+
+
+def table(entries: Iterable[Entry]) -> str:
+    """Tables in Markdown: one for every suite, dtype and allocator, a row per window and length, a column per peer."""
+    lines: list[str] = []
+    for facts, rows in _grouped(entries, TABLE).items():
+        suite, size, batch, dtype, allocator, device = facts
+        lines += [f"{suite}, {size} size, batch {batch}, {dtype}, {ALLOCATOR_TITLES[allocator]}, {device}", ""]
+        rows = sorted(rows, key=lambda entry: [entry[name] for name in ROW])
+        varying = [name for name in ROW if name == "length" or len({entry[name] for entry in rows}) > 1]
+        present = {name for entry in rows for name in entry["peers"]}
+        names = [name for name in TITLES if name in present]
+        has_floor = any("gemm_flops" in entry and "floor_flops" in entry for entry in rows)
+        heads = [name.removeprefix("attention_").replace("length", "tokens") for name in varying]
+        heads += [TITLES.get(name, name) for name in names] + ["GEMM floor"] * has_floor
+        lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
+        for entry in rows:
+            cells = [f"{entry[name]:,}" for name in varying] + [_cell(entry["peers"].get(name)) for name in names]
+            cells += [_duration(_floor(entry))] * has_floor
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines).strip() or "not measured yet"
+
+
+def ratios(results: Mapping[str, Any]) -> str:
+    """A table of what is usually asked, as far as it is measured."""
+    lines = []
+    for ratio in _ratios():
+        figure, other = (_figure(results, ratio, *side) for side in (ratio.figure, ratio.over))
+        if figure and other:
+            lines.append(f"| {ratio.title} | {figure / other:.2f} |")
+    return "\n".join(["| measure | ratio |", "|---|--:|", *lines]) if lines else "not measured yet"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure over another.
+
+    Args:
+        title: What it is.
+        suite: Of both.
+        figure, over: Whose they are, and what differs from 4,096 tokens in `dtype` at base size. "floor" is nobody's,
+            but the time that the machine's GEMM rate allows.
+        dtype: Of both.
+        field: What is compared.
+        per_token: Whether to divide both by their length.
+    """
+
+    title: str
+    suite: str
+    figure: tuple[str, Entry]
+    over: tuple[str, Entry]
+    dtype: str = "float32"
+    field: str = "seconds"
+    per_token: bool = False
+
+
+def _ratios() -> Iterator[Ratio]:
+    ours = "hf-longformer"
+    for dtype in ("float32", "bfloat16"):
+        for allocator, words in ALLOCATOR_TITLES.items():
+            same: Entry = {"allocator": allocator}
+            title = f"inference, 4,096 tokens, {dtype}, {words}"
+            yield Ratio(f"{title}: stock over ours", "inference", ("stock", same), (ours, same), dtype)
+            yield Ratio(f"{title}: ours over the GEMM floor", "inference", (ours, same), ("floor", same), dtype)
+        title = f"training step, 4,096 tokens, {dtype}"
+        yield Ratio(f"{title}: stock over ours", "training", ("stock", {}), (ours, {}), dtype)
+        for peer in (ours, "checkpointing"):
+            peak = f"{title}, peak memory: {TITLES[peer]} over stock"
+            yield Ratio(peak, "training", (peer, {}), ("stock", {}), dtype, "peak_megabytes")
+        for length in (128, 256, 512):
+            same = {"length": length}
+            title = f"inference, {length} tokens, {dtype}: ours over RoBERTa with dense SDPA"
+            yield Ratio(title, "inference", (ours, same), ("roberta", same), dtype)
+    for field, word in (("seconds", "time"), ("peak_megabytes", "peak memory")):
+        title = f"inference, float32, {word} per token: 16,384 over 4,096 tokens"
+        yield Ratio(title, "inference", (ours, {"length": 16384}), (ours, {}), field=field, per_token=True)
+    for suite in ("operator forward", "operator forward and backward"):
+        title = f"{suite}, 4,096 tokens, float32"
+        yield Ratio(f"{title}: window 128 over 512", suite, (ours, {"attention_window": 128}), (ours, {}))
+        yield Ratio(f"{title}: dilation 2 over 1", suite, (ours, {"attention_dilation": 2}), (ours, {}))
+    title = "inference, float32, texts padded to 4 times their mean length over the same one by one"
+    yield Ratio(title, "padding", ("padded", {}), ("unpadded", {}))
+
+
+def losses(results: Mapping[str, Any]) -> str:
+    """Everything that was faster than this package, with how many times."""
+    lines = []
+    for entry in sorted(results["cells"], key=lambda entry: [str(entry[name]) for name in TABLE] + [entry["length"]]):
+        ours = entry["peers"].get("hf-longformer", {}).get("seconds")
+        faster = [
+            f"{TITLES[name]} {ours / result['seconds']:.2f}×"
+            for name, result in entry["peers"].items()
+            if ours and result.get("seconds", ours) < ours
+        ]
+        if faster:
+            where = f"{entry['suite']}, {entry['size']}, {entry['length']:,} tokens, window {entry['attention_window']}"
+            where += f", {entry['dtype']}, {ALLOCATOR_TITLES[entry['allocator']]}"
+            lines.append(f"* {where}: {', '.join(faster)}")
+    return "\n".join(lines) or "nothing measured so far"
+
+
+def speed(results: Mapping[str, Any]) -> str:
+    """The README's table of inference in float32, with what it comes to."""
+    entries = _usual(results, "inference", "float32")
+    if not entries:
+        return "not measured yet"
+    first, last = entries[0], entries[-1]
+    lines = table(entries).splitlines()[2:]
+    lines += ["", f"{machine_line(results)} At {_compared(last)}; at {_compared(first)}."]
+    return "\n".join(lines)
+
+
+def machine_line(results: Mapping[str, Any]) -> str:
+    """Where and when, as one sentence."""
+    versions = results["versions"]
+    passes = max((peer.get("passes", 0) for entry in results["cells"] for peer in entry["peers"].values()), default=0)
+    return (
+        f"{results['threads']} threads of {results['processor']}, torch {versions['torch']}, transformers "
+        f"{versions['transformers']}, {results['date']}, medians of at most {passes} passes, `make bench`."
+    )
+
+
+def commands(results: Mapping[str, Any]) -> str:
+    """What was called, and when, to get the figures."""
+    called = dict.fromkeys((entry["command"], entry["date"]) for entry in results["cells"])
+    return "\n".join(f"* `{command}`, {date}" for command, date in called)
+
+
+def draw(results: Mapping[str, Any], file: Path) -> list[Path]:
+    """Time and memory against length, in the manner of the paper's figure 1, and against window.
+
+    Args:
+        results: What a file of results holds.
+        file: That file; the plots are put beside it.
+
+    Returns:
+        The plots, none where there are fewer than two points.
+    """
+    plots = []
+    for name, label in (("length", "tokens"), ("attention_window", "window (tokens)")):
+        panels: dict[str, Curves] = {}
+        same = tuple(fact for fact in (*TABLE, *ROW) if fact != name)
+        for facts, entries in _grouped(results["cells"], same).items():
+            known = dict(zip(same, facts, strict=True))
+            if len(entries) < 2 or known["suite"] in ("memory", "padding") or known["allocator"] != "default":
+                continue
+            title = f"{known['suite']}, {known['size']}, {known['dtype']}"
+            title += f", {known['length']:,} tokens" if name != "length" else f", window {known['attention_window']}"
+            if known["attention_dilation"] > 1:
+                title += f", dilation {known['attention_dilation']}"
+            for field, unit in (("seconds", "time (s)"), ("peak_megabytes", "peak memory (MiB)")):
+                panels[f"{title}: {unit}"] = Curves(label, unit, _points(entries, name, field))
+        if panels:
+            plots.append(file.with_name(f"{file.stem}-{name.removeprefix('attention_')}.png"))
+            draw_curves(panels, plots[-1])
+    return plots
+
+
+def fill(text: str, results: Mapping[str, Any]) -> str:
+    """A README with what stands between its markers replaced by what the results say."""
+    cells = results["cells"]
+    parts = {suite: table(entry for entry in cells if entry["suite"].split()[0] == suite) for suite in SECTIONS}
+    parts |= {
+        "machine": f"{machine_line(results)}\n\n{commands(results)}",
+        "ratios": ratios(results),
+        "losses": losses(results),
+    }
+    parts |= {"speed": speed(results), "plots": _images()}
+    for name, part in parts.items():
+        between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = between.sub(partial(_between, part), text)
+    return text
+
+
+def _between(part: str, found: re.Match[str]) -> str:
+    return f"{found[1]}{part}\n{found[2]}"
+
+
+SECTIONS = ("inference", "training", "operator", "padding", "memory")
+READMES = (FOLDER / "README.md", FOLDER.parent / "README.md")
+
+
+def _grouped(entries: Iterable[Entry], names: Sequence[str]) -> dict[tuple, list[Entry]]:
+    groups: dict[tuple, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(entry[name] for name in names), []).append(entry)
+    return groups
+
+
+def _points(entries: Iterable[Entry], x: str, y: str) -> dict[str, list[tuple[float, float]]]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for entry in sorted(entries, key=lambda entry: entry[x]):
+        for name, result in entry["peers"].items():
+            if y in result:
+                points.setdefault(TITLES[name], []).append((entry[x], result[y]))
+    return points
+
+
+def _figure(results: Mapping[str, Any], ratio: Ratio, peer: str, facts: Entry) -> float | None:
+    """One number, or None if it was not measured."""
+    wanted = {**USUAL, "length": 4096, "dtype": ratio.dtype, **facts, "suite": ratio.suite}
+    for entry in results["cells"]:
+        if wanted.items() <= entry.items():
+            figure = _floor(entry) if peer == "floor" else entry["peers"].get(peer, {}).get(ratio.field)
+            return figure / entry["length"] if ratio.per_token and figure else figure
+    return None
+
+
+def _usual(results: Mapping[str, Any], suite: str, dtype: str) -> list[Entry]:
+    wanted = {**USUAL, "suite": suite, "dtype": dtype}
+    return sorted((e for e in results["cells"] if wanted.items() <= e.items()), key=lambda entry: entry["length"])
+
+
+def _compared(entry: Entry) -> str:
+    """How ours does beside the others at one length."""
+    ours = entry["peers"]["hf-longformer"]["seconds"]
+    parts = []
+    for name, result in entry["peers"].items():
+        if name != "hf-longformer" and "seconds" in result:
+            ratio = result["seconds"] / ours
+            how = f"{ratio:.2f} times as fast as" if ratio >= 1 else f"{1 / ratio:.2f} times as slow as"
+            parts.append(f"{how} {TITLES[name]}")
+    return f"{entry['length']:,} tokens hf-longformer is {', '.join(parts)}"
+
+
+def _floor(entry: Entry) -> float | None:
+    """Seconds that the products alone take at the machine's own GEMM rate."""
+    return entry["floor_flops"] / entry["gemm_flops"] if {"floor_flops", "gemm_flops"} <= entry.keys() else None
+
+
+def _cell(result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "–"
+    if "failed" in result:
+        return str(result["failed"])
+    if "expected_megabytes" in result:
+        expected, measured = result["expected_megabytes"], result["measured_megabytes"]
+        return f"{expected:,.0f} expected, {measured:,.0f} MiB taken ({expected / measured - 1:+.0%})"
+    return f"{_duration(result['seconds'])}, {result['peak_megabytes']:,.0f} MiB"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.3g} ms"
+
+
+def _images() -> str:
+    plots = sorted(RESULTS.parent.glob(f"{RESULTS.stem}-*.png"))
+    return "\n\n".join(f"![Against {plot.stem.split('-')[-1]}](results/{plot.name})" for plot in plots)
+
+
+def main() -> None:
+    """Draws the committed results and fills both READMEs."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    draw(results, RESULTS)
+    for file in READMES:
+        file.write_text(fill(file.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
