@@ -193,7 +193,11 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
         "ratios": ratios(results),
         "losses": losses(results),
     }
-    parts |= {"speed": speed(results), "plots": _images()}
+    return put_parts(text, parts | {"speed": speed(results), "plots": _images()})
+
+
+def put_parts(text: str, parts: Mapping[str, str]) -> str:
+    """A text in Markdown with what stands between `<!-- name -->` and `<!-- end -->` replaced, for every name."""
     for name, part in parts.items():
         between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = between.sub(partial(_between, part), text)

@@ -132,7 +132,7 @@ class TokenBatchSampler(BatchRebalanceSampler):  # which `Trainer` leaves as it 
 
     def __init__(self, lengths: list[int], budget: int, processes: int = 1, rank: int = 0, seed: int = 0) -> None:
         self.processes, self.rank, self.seed, self.epoch = processes, rank, seed, 0
-        self.lengths = np.asarray(lengths)
+        self.tokens = np.asarray(lengths)
         falling = sorted(lengths, reverse=True)
         self.pools: list[tuple[slice, int]] = []  # of texts by falling length, and how many of them make a batch
         start = 0
@@ -154,8 +154,8 @@ class TokenBatchSampler(BatchRebalanceSampler):  # which `Trainer` leaves as it 
         generator = np.random.default_rng((self.seed, self.epoch))
         batches: list[list[int]] = []
         # Texts of one length, such as truncated ones, in random order: in a file, all of a label may be neighbours.
-        texts = generator.permutation(len(self.lengths))
-        by_length = texts[np.argsort(-self.lengths[texts], kind="stable")]
+        texts = generator.permutation(len(self.tokens))
+        by_length = texts[np.argsort(-self.tokens[texts], kind="stable")]
         for pool, size in self.pools:
             mixed = generator.permutation(by_length[pool]).tolist()
             batches += [mixed[start : start + size] for start in range(0, len(mixed), size)]

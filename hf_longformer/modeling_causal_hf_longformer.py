@@ -134,7 +134,7 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
                 "assisted generation takes tokens back, and a RollingCache has forgotten what was before them: "
                 "leave the assistant, or prompt_lookup_num_tokens, out"
             )
-        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         asked = {name: model_kwargs.get(name) for name in NOT_IN_GENERATION}
@@ -142,14 +142,16 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         if types is not None and not types.any():  # what a tokenizer gives without being asked
             del asked["token_type_ids"]
         _refuse(asked)
-        super()._validate_model_kwargs(model_kwargs)
+        super()._validate_model_kwargs(model_kwargs)  # type: ignore[misc]
 
     def _prepare_generated_length(
         self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
     ) -> GenerationConfig:
         """Without a length asked for, 20 tokens are generated, unless positions end before: those alone are learned."""
         by_default, read = generation_config.max_length, kwargs["input_ids_length"]
-        prepared = super()._prepare_generated_length(generation_config, has_default_max_length, *args, **kwargs)
+        prepared = super()._prepare_generated_length(  # type: ignore[misc]
+            generation_config, has_default_max_length, *args, **kwargs
+        )
         if has_default_max_length and generation_config.max_new_tokens is None:
             limit = self.config.max_length_tokens if self.config.position_embedding_type == "absolute" else math.inf
             prepared.max_length = max(read + 1, min(read + by_default, limit))
@@ -159,7 +161,9 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         self._check_generated_length(generation_config.max_length, model_kwargs)
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        return super()._prepare_cache_for_generation(  # type: ignore[misc]
+            generation_config, model_kwargs, *args, **kwargs
+        )
 
     def _check_generated_length(self, max_length: int, model_kwargs: dict[str, Any]) -> None:
         """Refuses at once what learned positions do not suffice for. The last token is not read again."""

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 from measure_characters import books
-from measured import fill, kept, run_once
+from measured import kept, run_once
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM
 from hf_longformer.benchmarks.measure import machine
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
 from hf_longformer.conversion.bits import bits_of_text
 from hf_longformer.conversion.files import write_json
@@ -169,7 +170,7 @@ def main() -> None:
     results = {**machine(), "books": {split: [Path(file).stem for file in names] for split, names in texts.items()}}
     results |= {"pretraining": kept(pretraining), "rows": measure(given.place, source, texts, given.seeds)}
     write_json(RESULTS, results)
-    README.write_text(fill(README.read_text(encoding="utf-8"), {"table 5": table(results)}), encoding="utf-8")
+    README.write_text(put_parts(README.read_text(encoding="utf-8"), {"table 5": table(results)}), encoding="utf-8")
 
 
 if __name__ == "__main__":

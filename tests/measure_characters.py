@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import yaml
-from measured import fill, kept, run_once, spread
+from measured import kept, run_once, spread
 
 from hf_longformer import HfLongformerForCausalLM
 from hf_longformer.benchmarks.measure import machine
@@ -159,7 +159,7 @@ def main() -> None:
     results["generated"] = generate(small)
     write_json(RESULTS, results)
     README.write_text(
-        fill(README.read_text(encoding="utf-8"), tables(json.loads(RESULTS.read_text()))), encoding="utf-8"
+        put_parts(README.read_text(encoding="utf-8"), tables(json.loads(RESULTS.read_text()))), encoding="utf-8"
     )
 
 

@@ -10,7 +10,6 @@ Results go to `conversion/results.json` and, as tables, into `conversion/README.
 import argparse
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from sources import FAMILIES, HEADS, make_source
 from transformers import AutoModel, AutoTokenizer, RobertaConfig, pipeline
 
 from hf_longformer.benchmarks.measure import machine
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import InputError, convert, export
 from hf_longformer.conversion.source import TOKENIZER_FILES
 
@@ -258,13 +258,6 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     return {name: "\n".join(lines) for name, lines in parts.items()}
 
 
-def fill(text: str, results: dict[str, Any]) -> str:
-    """A README with its tables replaced by those of the results."""
-    for name, table in tables(results).items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.S)
-    return text
-
-
 def _small(value: float | None) -> str:
     return "–" if value is None else "0" if value == 0 else f"{value:.1e}"
 
@@ -287,7 +280,7 @@ def main() -> None:
         if given.encoder and given.squad:
             results["positions"] = measure_positions(given.encoder, given.squad, place)
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    README.write_text(fill(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    README.write_text(put_parts(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import fill, kept, run_once, spread
+from measured import kept, run_once, spread
 
 from hf_longformer.benchmarks.measure import machine
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
 from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_classification, run_qa
@@ -131,7 +132,7 @@ def main() -> None:
         results["retrieval"] = measure_retrieval(given.squad_long / "validation.json")
         results["squad"] = measure_squad(given.place, given.squad_long, given.squad, given.seeds)
     write_json(RESULTS, results)
-    README.write_text(fill(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
+    README.write_text(put_parts(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
     PICTURES.mkdir(exist_ok=True)
     for picture in given.place.glob("*/*.png"):
         shutil.copy(picture, PICTURES / f"{picture.parent.name}-{picture.name}")

@@ -3,7 +3,6 @@
 """What the measurements of trained models share: runs that are done once, and tables in a README."""
 
 import json
-import re
 import shutil
 import statistics
 import sys
@@ -45,10 +44,3 @@ def spread(scores: Iterable[float], digits: int = 1) -> str:
     deviation = f"{statistics.stdev(scores):.{digits}f}" if len(scores) > 1 else ""
     every = ", ".join(f"{score:.{digits}f}" for score in scores)
     return f"{statistics.mean(scores):.{digits}f} | {deviation} | {every}"
-
-
-def fill(text: str, tables: Mapping[str, str]) -> str:
-    """A README with what stands between the markers of every table replaced."""
-    for name, table in tables.items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.S)
-    return text

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from blocks import blocks, run
-from measure_conversions import README, RESULTS, fill
+from measure_conversions import README, RESULTS, tables
 from sources import FAMILIES, HEADS, make_source
 
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion.families import FAMILIES as SUPPORTED
 
 TEXT = README.read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ def test_commands_run_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_tables_are_those_of_the_results() -> None:
-    assert fill(TEXT, MEASURED) == TEXT
+    assert put_parts(TEXT, tables(MEASURED)) == TEXT
     assert TEXT.count("<!-- end -->") == 4
 
 
