@@ -25,6 +25,7 @@ from measured import kept, run_once, spread
 
 from hf_longformer import HfLongformerForCausalLM
 from hf_longformer.benchmarks.measure import machine
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_clm
 
