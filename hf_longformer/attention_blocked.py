@@ -8,12 +8,15 @@ Three ideas:
   both sides, so dense attention inside a block with a band mask is all there is;
 * dilation is a view: every d-th token forms a sequence of its own in which the window has no gaps;
 * global keys are put in front of every block's keys, so that one softmax covers both.
+
+`torch.compile` and `torch.export` get one geometry for all lengths: no choice here depends on the length then.
 """
 
 from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers.utils import is_torchdynamo_exporting
 
 from .window_pattern import TokenRoles, WindowPattern
 
@@ -137,9 +140,13 @@ def global_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, G, head_dim)` of the global rows, which attend to every real token."""
-    if roles.num_global == 0:  # no row, but gradients (of zero) for the projections: distributed training needs them
+    if not roles.has_global:  # no row, but gradients (of zero) for the projections: distributed training needs them
         return query_global @ key_global[:, :, :0].mT @ value_global[:, :, :0]
     mask = _global_row_mask(roles, pattern)
+    if not roles.is_counted:  # the kernels want to know how many rows there are
+        scaling = query_global.shape[-1] ** -0.5 if scaling is None else scaling
+        weights = _softmax((query_global @ key_global.mT) * scaling, mask)
+        return torch.dropout(weights, dropout, train=dropout > 0.0) @ value_global
     return scaled_dot_product_attention(
         query_global, key_global, value_global, attn_mask=mask, dropout_p=dropout, scale=scaling
     )
@@ -204,7 +211,7 @@ def global_weights(
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
     """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there."""
-    if roles.num_global == 0:
+    if not roles.has_global:
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
     index = roles.global_index[:, None, :, None].expand_as(rows)
@@ -222,22 +229,30 @@ class _Blocks:
         self, length: int, pattern: WindowPattern, dilation: int, roles: TokenRoles, for_weights: bool = False
     ) -> None:
         self.length, self.dilation, self.is_causal = length, dilation, pattern.is_causal
+        self.is_traced = torch.compiler.is_compiling()
         self.sub_length = -(-length // dilation)
+        if self.is_traced and dilation > 1:
+            self.sub_length = torch.sym_max(self.sub_length, 2)  # tracing takes a size of 1 for a constant
         self.before = pattern.one_sided_window
         self.after = self.before if for_weights or not pattern.is_causal else 0
-        self.size = min(max(self.before, MIN_BLOCK), MAX_BLOCK, self.sub_length)
-        # Shorter than the window: one block sees every key, and without gaps the global ones are among them.
-        self.is_dense = self.sub_length <= self.before + 1 and not for_weights
+        self.size, self.is_dense = min(max(self.before, MIN_BLOCK), MAX_BLOCK), False
+        if not self.is_traced:
+            self.size = min(self.size, self.sub_length)
+            # Shorter than the window: one block sees every key, and without gaps the global ones are among them.
+            self.is_dense = self.sub_length <= self.before + 1 and not for_weights
         if self.is_dense:
             self.before, self.after, self.size = 0, 0, self.sub_length
-        self.has_global_columns = roles.num_global > 0 and not (self.is_dense and dilation == 1)
+        self.has_global_columns = roles.has_global and not (self.is_dense and dilation == 1)
         self.count = -(-self.sub_length // self.size)
+        if self.is_traced:
+            self.count = torch.sym_max(self.count, 2)  # tracing takes a size of 1 for a constant
         self.num_keys = self.size + self.before + self.after
 
     def queries(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(batch, heads, S, x)` to blocks `(n, heads, size, x)`."""
         tensor = self._fold(tensor)
-        if missing := self.count * self.size - self.sub_length:
+        missing = self.count * self.size - self.sub_length
+        if self.is_traced or missing:
             tensor = pad(tensor, (0, 0, 0, missing))
         return tensor.unflatten(2, (self.count, self.size)).transpose(1, 2).flatten(0, 1)
 
@@ -253,9 +268,15 @@ class _Blocks:
         """Undoes `queries`."""
         tensor = blocks.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)
         if self.dilation > 1:
-            tensor = tensor[:, :, : self.sub_length].unflatten(0, (-1, self.dilation))
+            tensor = self._first(tensor, self.sub_length).unflatten(0, (-1, self.dilation))
             tensor = tensor.permute(0, 2, 3, 1, 4).flatten(2, 3)
-        return tensor[:, :, : self.length]
+        return self._first(tensor, self.length)
+
+    def _first(self, tensor: torch.Tensor, length: int) -> torch.Tensor:
+        """`(n, heads, S, x)` without what was padded; a view, unless tracing would ask whether it is all there is."""
+        if self.is_traced:
+            return tensor.index_select(2, torch.arange(length, device=tensor.device))
+        return tensor[:, :, :length]
 
     def mask(self, roles: TokenRoles, batch_size: int, device: torch.device) -> torch.Tensor | None:
         """Which of its keys every query of a block attends to, `(n, 1, size, G + num_keys)`, bool; None if all.
@@ -263,6 +284,8 @@ class _Blocks:
         Rows whose output is thrown away (padded, global, beyond the end) see everything: no row is empty, whose
         softmax some kernels cannot take.
         """
+        if self.is_traced and not is_torchdynamo_exporting():
+            return self._make_mask(roles, batch_size, device)  # the compiler joins equal ones
         name = (self.dilation, self.before, self.after, self.size, self.is_causal, self.has_global_columns)
         if name not in roles.cache:
             roles.cache[name] = self._make_mask(roles, batch_size, device)
@@ -306,7 +329,7 @@ class _Blocks:
     def _windows(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = self._fold(tensor)
         missing = self.count * self.size - self.sub_length
-        if self.before or self.after or missing:
+        if self.is_traced or self.before or self.after or missing:
             tensor = pad(tensor, (0, 0, self.before, self.after + missing))
         return tensor.unfold(2, self.num_keys, self.size).permute(0, 2, 1, 4, 3).flatten(0, 1)
 

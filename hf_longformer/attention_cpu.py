@@ -8,17 +8,25 @@ carry it. Partial attentions merge by their log-sum-exp; and the backward pass o
 
 That kernel has no dropout. With dropout, weights are computed block by block, forward and again backward, and what is
 dropped is drawn twice from one seed: kept are query, key, value, output and the seed.
+
+Both are operators of `torch.library`: `torch.compile` puts one node into its graph for all blocks, whatever the length.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from .window_pattern import TokenRoles, WindowPattern
 
 BLOCK, BLOCK_WITH_DROPOUT = 256, 128  # rows at a time; each the fastest of 64, 128, 256, 512
 Index = tuple[slice, slice, slice]
+
+# A copy of this file, such as comes with a model from the Hub, registers operators of its own.
+NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
 
 
 def local_rows(
@@ -32,124 +40,136 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    masks = (roles.key_padding_mask, roles.is_global, roles.global_index, roles.global_valid)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    numbers = (pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling)
+    form = 0 if torch.compiler.is_compiling() else 1
     if dropout == 0.0:
-        return _LocalRows.apply(query, key, value, pattern, roles, scaling)
-    return _LocalRowsWithDropout.apply(query, key, value, pattern, roles, scaling, dropout)
+        return _LOCAL_ROWS[form](query, key, value, *masks, *numbers)[0]
+    seed = torch.randint(2**62, (), device="cpu")
+    return _LOCAL_ROWS_WITH_DROPOUT[form](query, key, value, *masks, seed, *numbers, dropout)
 
 
-class _LocalRows(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        pattern: WindowPattern,
-        roles: TokenRoles,
-        scaling: float,
-    ) -> torch.Tensor:
-        """Attends block by block, to the window and to the global keys, and merges the two."""
-        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        batch, heads, length, _ = query.shape
-        # In memory as (batch, S, heads, head_dim): the projection that follows reads it without a copy.
-        output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-        statistics = query.new_empty(batch, heads, length, dtype=_statistics_dtype(query))
-        global_keys = _gather_global(roles, key, value)
-        for rows, columns, mask in _blocks(query, pattern, roles):
-            part = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
-            if global_keys:
-                mask = _global_mask(roles, pattern, rows[2], query.dtype)
-                keys, values = (x[:, rows[1]] for x in global_keys)
-                other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
-                part = _merge(part, other, (mask == 0).any(dim=-1))
-            output[rows], statistics[rows] = part
-        thrown_away = roles.hidden
-        if thrown_away is not None:
-            output.masked_fill_(thrown_away[:, None, :, None], 0.0)
-            statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
-        ctx.save_for_backward(query, key, value, output, statistics)
-        ctx.pattern, ctx.roles, ctx.scaling = pattern, roles, scaling
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Walks the same blocks and adds up the gradients of every part.
-
-        In the precision of the statistics: the kernel's backward pass is slower in bfloat16 than in float32.
-        """
-        *saved, statistics = ctx.saved_tensors
-        dtype = grad_output.dtype
-        query, key, value, output, grad_output = (x.to(statistics.dtype) for x in (*saved, grad_output))
-        global_keys = _gather_global(ctx.roles, key, value)
-        grads, global_grads = _zero_gradients(query, key, value, global_keys)
-
-        def add(rows: Index, keys: Any, values: Any, mask: Any, key_grad: Any, value_grad: Any) -> None:
-            parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                *(grad_output[rows], query[rows], keys, values, output[rows], statistics[rows].contiguous()),
-                *(0.0, False),
-                attn_mask=mask,
-                scale=ctx.scaling,
-            )
-            for grad, part in zip((grads[0][rows], key_grad, value_grad), parts, strict=True):
-                grad += part
-
-        for rows, columns, mask in _blocks(query, ctx.pattern, ctx.roles):
-            add(rows, key[columns], value[columns], mask, grads[1][columns], grads[2][columns])
-            if global_keys:
-                mask = _global_mask(ctx.roles, ctx.pattern, rows[2], query.dtype)
-                keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
-                add(rows, keys, values, mask, key_grad, value_grad)
-        return (*(x.to(dtype) for x in _with_gradients_of_global(ctx.roles, grads, global_grads)), None, None, None)
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attends block by block, to the window and to the global keys, and merges the two."""
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    roles, pattern, scaling = _unpack(arguments)
+    output, statistics = _empty_rows(query, value)
+    global_keys = _gather_global(roles, key, value)
+    for rows, columns, mask in _blocks(query, pattern, roles):
+        part = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
+        if global_keys:
+            mask = _global_mask(roles, pattern, rows[2], query.dtype)
+            keys, values = (x[:, rows[1]] for x in global_keys)
+            other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
+            part = _merge(part, other, (mask == 0).any(dim=-1))
+        output[rows], statistics[rows] = part
+    thrown_away = roles.hidden
+    if thrown_away is not None:
+        output.masked_fill_(thrown_away[:, None, :, None], 0.0)
+        statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
+    return output, statistics
 
 
-class _LocalRowsWithDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        pattern: WindowPattern,
-        roles: TokenRoles,
-        scaling: float,
-        dropout: float,
-    ) -> torch.Tensor:
-        """Attends block by block, to the window and the global keys beside it, with weights dropped."""
-        batch, heads, length, _ = query.shape
-        output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-        ctx.pattern, ctx.roles, ctx.scaling = pattern, roles, scaling
-        ctx.seed, ctx.dropout = int(torch.randint(2**62, ())), dropout
-        drop = _Dropout(ctx.seed, dropout)
-        global_values = _gather_global(roles, value)
-        for rows, columns, weights in _weights_of_blocks(ctx, query, key):
-            output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
-        ctx.save_for_backward(query, key, value, output)
-        return output
+def _attend_backward(
+    grad_output: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    statistics: torch.Tensor,
+    *arguments: Any,
+) -> tuple[torch.Tensor, ...]:
+    """Walks the same blocks and adds up the gradients of every part.
 
-    @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Walks the same blocks, computes their weights again, and adds up the gradients."""
-        query, key, value, output = ctx.saved_tensors
-        roles, drop = ctx.roles, _Dropout(ctx.seed, ctx.dropout)
-        global_keys = _gather_global(roles, key, value)
-        grads, global_grads = _zero_gradients(query, key, value, global_keys)
-        for rows, columns, weights in _weights_of_blocks(ctx, query, key):
-            keys = _with_global(key, global_keys[:1], rows, columns)
-            values = _with_global(value, global_keys[1:], rows, columns)
-            grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
-            value_grad = kept.mT @ grad
-            weight_grad = (grad @ values.mT).masked_fill_(kept == 0, 0.0)
-            weight_grad -= (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True)
-            score_grad = weight_grad.mul_(weights)
-            grads[0][rows] = score_grad @ keys * ctx.scaling
-            key_grad = score_grad.mT @ query[rows] * ctx.scaling
-            split = key_grad.shape[2] - roles.num_global
-            for index, part in ((1, key_grad), (2, value_grad)):
-                grads[index][columns] += part[:, :, :split]
-                if global_grads:
-                    global_grads[index - 1][:, rows[1]] += part[:, :, split:]
-        return (*_with_gradients_of_global(roles, grads, global_grads), None, None, None, None)
+    In the precision of the statistics: the kernel's backward pass is slower in bfloat16 than in float32.
+    """
+    roles, pattern, scaling = _unpack(arguments)
+    dtype = query.dtype
+    tensors = (query, key, value, output, grad_output)
+    query, key, value, output, grad_output = (x.to(statistics.dtype) for x in tensors)
+    global_keys = _gather_global(roles, key, value)
+    grads, global_grads = _zero_gradients(query, key, value, global_keys)
+
+    def add(rows: Index, keys: Any, values: Any, mask: Any, key_grad: Any, value_grad: Any) -> None:
+        parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            *(grad_output[rows], query[rows], keys, values, output[rows], statistics[rows].contiguous()),
+            *(0.0, False),
+            attn_mask=mask,
+            scale=scaling,
+        )
+        for grad, part in zip((grads[0][rows], key_grad, value_grad), parts, strict=True):
+            grad += part
+
+    for rows, columns, mask in _blocks(query, pattern, roles):
+        add(rows, key[columns], value[columns], mask, grads[1][columns], grads[2][columns])
+        if global_keys:
+            mask = _global_mask(roles, pattern, rows[2], query.dtype)
+            keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
+            add(rows, keys, values, mask, key_grad, value_grad)
+    return tuple(x.to(dtype) for x in _with_gradients_of_global(roles, grads, global_grads))
+
+
+def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    """Attends block by block, to the window and the global keys beside it, with weights dropped."""
+    *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
+    roles, pattern, scaling = _unpack([*masks, attention_window, dilations, is_causal, scaling])
+    output, _ = _empty_rows(query, value)
+    drop = _Dropout(int(seed), dropout)
+    global_values = _gather_global(roles, value)
+    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling):
+        output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
+    return output
+
+
+def _attend_with_dropout_backward(
+    grad_output: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    *arguments: Any,
+) -> tuple[torch.Tensor, ...]:
+    """Walks the same blocks, computes their weights again, and adds up the gradients."""
+    *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
+    roles, pattern, scaling = _unpack([*masks, attention_window, dilations, is_causal, scaling])
+    drop = _Dropout(int(seed), dropout)
+    global_keys = _gather_global(roles, key, value)
+    grads, global_grads = _zero_gradients(query, key, value, global_keys)
+    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling):
+        keys = _with_global(key, global_keys[:1], rows, columns)
+        values = _with_global(value, global_keys[1:], rows, columns)
+        grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
+        value_grad = kept.mT @ grad
+        weight_grad = (grad @ values.mT).masked_fill_(kept == 0, 0.0)
+        weight_grad -= (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True)
+        score_grad = weight_grad.mul_(weights)
+        grads[0][rows] = score_grad @ keys * scaling
+        key_grad = score_grad.mT @ query[rows] * scaling
+        split = key_grad.shape[2] - roles.num_global
+        for index, part in ((1, key_grad), (2, value_grad)):
+            grads[index][columns] += part[:, :, :split]
+            if global_grads:
+                global_grads[index - 1][:, rows[1]] += part[:, :, split:]
+    return _with_gradients_of_global(roles, grads, global_grads)
+
+
+def _unpack(arguments: Sequence[Any]) -> tuple[TokenRoles, WindowPattern, float]:
+    """What the operators are told besides the projections, which can only be tensors and numbers."""
+    *masks, attention_window, dilations, is_causal, scaling = arguments
+    return TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal), scaling
+
+
+def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for the output and the log-sum-exp of all rows.
+
+    The output is `(batch, S, heads, head_dim)` in memory: the projection that follows reads it without a copy.
+    """
+    batch, heads, length, _ = query.shape
+    output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+    return output, query.new_empty(batch, heads, length, dtype=_statistics_dtype(query))
 
 
 def _zero_gradients(
@@ -180,21 +200,21 @@ class _Dropout:
         # 16 random bits per weight; the probability is rounded to them, and the scale is exact for what is drawn.
         kept = max(1, round((1 - probability) * 2**16))
         self.threshold, self.scale = kept - 2**15, 2**16 / kept
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
 
     def __call__(self, weights: torch.Tensor) -> torch.Tensor:
-        bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64).random_(
-            -(2**63), None, generator=self.generator
-        )
+        bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64, device="cpu")
+        bits.random_(-(2**63), None, generator=self.generator)
         return weights.mul_(bits.view(torch.int16)[: weights.numel()].view(weights.shape) < self.threshold)
 
 
-def _weights_of_blocks(ctx: Any, query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[Index, Index, torch.Tensor]]:
+def _weights_of_blocks(
+    query: torch.Tensor, key: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, scaling: float
+) -> Iterator[tuple[Index, Index, torch.Tensor]]:
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
-    roles, pattern = ctx.roles, ctx.pattern
     thrown_away, global_keys = roles.hidden, _gather_global(roles, key)
     for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
-        scores = (query[rows] * ctx.scaling) @ _with_global(key, global_keys, rows, columns).mT
+        scores = (query[rows] * scaling) @ _with_global(key, global_keys, rows, columns).mT
         scores = scores.to(_statistics_dtype(query))
         split = scores.shape[-1] - roles.num_global
         if mask is not None:
@@ -222,7 +242,8 @@ def _blocks(
     A dilated window is a window without gaps on every d-th token: a view, like everything here.
     """
     length, w = query.shape[2], pattern.one_sided_window
-    hidden = _hidden_key_mask(roles, query.dtype)
+    hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
+    band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
         for phase in range(min(dilation, length)):
             tokens = range(phase, length, dilation)
@@ -230,7 +251,9 @@ def _blocks(
                 stop = min(start + block, len(tokens))
                 low, high = max(0, start - w), stop if pattern.is_causal else min(len(tokens), stop + w)
                 rows, columns = _slice(tokens[start:stop]), _slice(tokens[low:high])
-                mask = _band(roles, pattern, query.dtype, stop - start, start - low, high - low)
+                mask = None
+                if stop - 1 - low > w or high - 1 - start > (0 if pattern.is_causal else w):  # some are not seen
+                    mask = band[: stop - start, low - start + w : high - start + w]
                 if hidden is not None:
                     mask = hidden[..., columns] if mask is None else mask + hidden[..., columns]
                 yield (slice(None), heads, rows), (slice(None), heads, columns), mask
@@ -240,35 +263,21 @@ def _slice(tokens: range) -> slice:
     return slice(tokens.start, tokens.stop, tokens.step)
 
 
-def _band(
-    roles: TokenRoles, pattern: WindowPattern, dtype: torch.dtype, size: int, before: int, num_keys: int
-) -> torch.Tensor | None:
-    """The additive mask `(size, num_keys)` of a block whose first row is column `before`; None if all is seen."""
-    name = ("band", dtype, pattern.attention_window, pattern.is_causal, size, before, num_keys)
-    if name not in roles.cache:
-        distance = torch.arange(size)[:, None] + before - torch.arange(num_keys)
-        outside = distance.abs() > pattern.one_sided_window
-        if pattern.is_causal:
-            outside |= distance < 0
-        roles.cache[name] = _additive(~outside, dtype) if outside.any() else None
-    return roles.cache[name]
-
-
-def _hidden_key_mask(roles: TokenRoles, dtype: torch.dtype) -> torch.Tensor | None:
-    hidden = roles.hidden
-    if hidden is None:
-        return None
-    name = ("hidden", dtype)
-    if name not in roles.cache:
-        roles.cache[name] = _additive(~hidden, dtype)[:, None, None, :]
-    return roles.cache[name]
+@lru_cache(maxsize=16)
+def _band(dtype: torch.dtype, attention_window: int, is_causal: bool, size: int) -> torch.Tensor:
+    """The additive mask `(size, one_sided_window + size + one_sided_window)` between a block of rows and what they and
+    their windows cover. Blocks at the ends of a text take a part of it.
+    """
+    w = attention_window // 2
+    distance = torch.arange(size, device="cpu")[:, None] + w - torch.arange(size + 2 * w, device="cpu")
+    return _additive((distance <= w) & (distance >= (0 if is_causal else -w)), dtype)
 
 
 def _global_mask(roles: TokenRoles, pattern: WindowPattern, rows: slice, dtype: torch.dtype) -> torch.Tensor:
     """The additive mask `(batch, 1, 1 or rows, G)` between rows and global tokens."""
     allowed = roles.global_valid[:, None, None, :]
     if pattern.is_causal:
-        position = torch.arange(rows.start, rows.stop, rows.step)
+        position = torch.arange(rows.start, rows.stop, rows.step, device="cpu")
         allowed = allowed & (roles.global_index[:, None, None, :] <= position[:, None])
     return _additive(allowed, dtype)
 
@@ -278,7 +287,7 @@ def _gather_global(roles: TokenRoles, *tensors: torch.Tensor) -> tuple[torch.Ten
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, float("-inf"))
+    return torch.zeros(allowed.shape, dtype=dtype, device="cpu").masked_fill_(~allowed, float("-inf"))
 
 
 def _statistics_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -297,3 +306,76 @@ def _merge(
     weight = torch.exp(other_statistics - merged)[..., None]
     dtype = weight.dtype
     return torch.lerp(output.to(dtype), other_output.to(dtype), weight).to(output.dtype), merged
+
+
+def _make_operator(
+    name: str, attend: Callable[..., Any], attend_backward: Callable[..., Any], arguments: str, outputs: str
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Two forms of a function of projections, masks and numbers: an operator for compiled programs, and one that has
+    less to do around it for all others.
+
+    Args:
+        name: Of the operator.
+        attend: Gives `outputs`, that of the attention first.
+        attend_backward: Gradients of the three projections, from that of the attention's output, the projections, the
+            outputs and the other arguments of `attend`.
+        arguments: Of `attend`, in the language of schemas; tensors stand before numbers.
+        outputs: The same of what it gives.
+    """
+    options: dict[str, Any] = {"mutates_args": (), "device_types": "cpu"}
+    names = arguments.split(", ")
+    num_tensors = sum(name.startswith("Tensor") for name in names)
+    keep = slice(2) if outputs.count("Tensor") == 2 else 0  # an operator gives a tuple, or a tensor
+    saved = ", ".join(["Tensor grad_output", *names[:3], *outputs.split(", "), *names[3:]])
+    operator = torch.library.custom_op(
+        f"{NAMESPACE}::{name}", attend, schema=f"({arguments}) -> ({outputs})", **options
+    )
+    operator_backward = torch.library.custom_op(
+        f"{NAMESPACE}::{name}_backward", attend_backward, schema=f"({saved}) -> (Tensor, Tensor, Tensor)", **options
+    )
+    operator.register_fake(lambda query, key, value, *_: _empty_rows(query, value)[keep])
+    operator_backward.register_fake(lambda _, *saved: tuple(torch.empty_like(x) for x in saved[:3]))
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        rows = output if isinstance(output, tuple) else (output,)
+        ctx.save_for_backward(*inputs[:3], *rows, *inputs[3:num_tensors])
+        ctx.numbers = inputs[num_tensors:]
+        ctx.set_materialize_grads(False)
+
+    def backward_with(run: Callable[..., Any]) -> Callable[..., Any]:
+        def backward(ctx: Any, grad_output: torch.Tensor, *_: None) -> tuple[torch.Tensor | None, ...]:
+            grads = run(grad_output, *ctx.saved_tensors, *ctx.numbers)
+            return (*grads, *[None] * (len(names) - 3))
+
+        return backward
+
+    class Eager(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = attend(*inputs)
+            save(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *grad_outputs: Any) -> Any:
+            return backward_with(attend_backward)(ctx, *grad_outputs)
+
+    operator.register_autograd(backward_with(operator_backward), setup_context=save)
+    return operator, Eager.apply
+
+
+_MASKS = "Tensor? key_padding_mask, Tensor? is_global, Tensor? global_index, Tensor? global_valid"
+_TENSORS = f"Tensor query, Tensor key, Tensor value, {_MASKS}"
+_NUMBERS = "int attention_window, int[] dilations, bool is_causal, float scaling"
+
+_LOCAL_ROWS = _make_operator(
+    "local_rows", _attend, _attend_backward, f"{_TENSORS}, {_NUMBERS}", "Tensor output, Tensor statistics"
+)
+_LOCAL_ROWS_WITH_DROPOUT = _make_operator(
+    "local_rows_with_dropout",
+    _attend_with_dropout,
+    _attend_with_dropout_backward,
+    f"{_TENSORS}, Tensor seed, {_NUMBERS}, float dropout",
+    "Tensor output",
+)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_utils import AttentionInterface
-from transformers.utils import is_tracing
+from transformers.utils import is_torchdynamo_exporting, is_tracing
 
 from .attention_blocked import (
     apply_local_weights,
@@ -64,7 +64,8 @@ def longformer_attention(
         `(batch, heads, S, head_dim)`; rows of padding are 0.
 
     Raises:
-        ValueError: If shapes do not fit, a mask holds anything but 0 and 1, or a global token is padding.
+        ValueError: If shapes do not fit, a mask holds anything but 0 and 1, or a global token is padding. While
+            `torch.compile` or `torch.export` traces, only shapes are checked.
 
     Source: arXiv 2004.05150, section 3.1.
     """
@@ -79,8 +80,11 @@ def longformer_attention(
     pattern = WindowPattern(attention_window, attention_dilation, is_causal)
     pattern.check_num_heads(query.shape[1])
     shape = (query.shape[0], query.shape[2])
-    facts = read_numbers(mask_facts(attention_mask, global_attention_mask, shape))
-    roles = token_roles(attention_mask, global_attention_mask, facts)
+    facts = mask_facts(attention_mask, global_attention_mask, shape)
+    if is_tracing(query):
+        roles = traced_roles(attention_mask, global_attention_mask)
+    else:
+        roles = token_roles(attention_mask, global_attention_mask, read_numbers(facts))
     query_global = query if query_global is None else query_global
     key_global = key if key_global is None else key_global
     value_global = value if value_global is None else value_global
@@ -90,7 +94,7 @@ def longformer_attention(
         return attention_reference(*projections, pattern=pattern, dropout=dropout, scaling=scaling, **masks)[0]
     settings: dict[str, Any] = {"pattern": pattern, "roles": roles, "dropout": dropout, "scaling": scaling}
     output = fastest_local_rows(query, key, value, **settings)
-    query_global = roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
+    query_global = roles.gather_global(query_global) if roles.has_global else query_global[:, :, :0]
     return put_global_rows(output, global_rows(query_global, key_global, value_global, **settings), roles)
 
 
@@ -205,7 +209,7 @@ def add_global_rows(
     """The rows of global tokens put among the local ones, and their weights if they are asked for."""
     settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
     weights_of_global = None
-    if roles.num_global:
+    if roles.has_global:
         global_states = roles.gather_global(hidden_states[:, None])[:, 0]
         seen_states = hidden_states
     elif module.training and torch.is_grad_enabled():
@@ -213,13 +217,13 @@ def add_global_rows(
     else:
         return output, None
     query = module.split_heads(module.query_global(global_states))
-    if roles.num_global and not output_attentions and _can_reassociate(module, roles.num_global):
+    if roles.has_global and not output_attentions and _can_reassociate(module, roles):
         projections = ((p.weight, p.bias) for p in (module.key_global, module.value_global))
         rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
         return put_global_rows(output, rows, roles), None
     key = module.split_heads(module.key_global(seen_states))
     value = module.split_heads(module.value_global(seen_states))
-    if output_attentions and roles.num_global:
+    if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
     else:
@@ -230,17 +234,25 @@ def add_global_rows(
 def fastest_local_rows(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, dropout: float = 0.0, **settings: Any
 ) -> torch.Tensor:
-    """The rows that are not global, by the fastest exact path for the device."""
-    if query.device.type == "cpu" and not is_tracing(query):
+    """The rows that are not global, by the fastest exact path for the device.
+
+    An exported program is made of PyTorch's own operators only, so that it runs anywhere.
+    """
+    if query.device.type == "cpu" and (_is_compiled() or not is_tracing(query)):
         return local_rows_on_cpu(query, key, value, dropout=dropout, **settings)
     return local_rows(query, key, value, dropout=dropout, **settings)
 
 
-def _can_reassociate(module: HfLongformerSelfAttention, num_global: int) -> bool:
+def _is_compiled() -> bool:
+    """Whether `torch.compile` traces, which takes operators of our own; `torch.export` does not."""
+    return torch.compiler.is_compiling() and not is_torchdynamo_exporting()
+
+
+def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:
     """Whether that is cheaper, and the projections are what they seem: not adapted, quantised or elsewhere."""
     projections = (module.key_global, module.value_global)
     plain = all(type(p) is nn.Linear and p.bias is not None and not p.weight.is_meta for p in projections)
-    return plain and num_global < module.head_dim
+    return plain and roles.is_counted and roles.num_global < module.head_dim
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,
@@ -307,6 +319,42 @@ def token_roles(
     key_padding_mask = attention_mask.bool() if facts.get("padded") else None
     is_global = None if global_attention_mask is None else global_attention_mask.bool()
     return TokenRoles.from_masks(key_padding_mask, is_global, facts.get("num_global", 0))
+
+
+def traced_roles(
+    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, num_global: int | None = None
+) -> TokenRoles:
+    """Roles of two `(batch, S)` masks while `torch.compile`, `torch.export` or `torch.jit` traces.
+
+    What the masks hold is unknown then and stays unchecked; a global token on padding counts as padding.
+
+    Args:
+        attention_mask: 1 for real tokens.
+        global_attention_mask: 1 for global tokens.
+        num_global: The largest number of global tokens in a row, if it is the same for all inputs. Otherwise it is
+            worked out whenever the traced program runs.
+    """
+    real = None if attention_mask is None else attention_mask.bool()
+    if global_attention_mask is None:
+        return TokenRoles(real)
+    is_global = global_attention_mask.bool() if real is None else global_attention_mask.bool() & real
+    is_counted = num_global is not None or not torch.compiler.is_compiling()
+    if num_global is None:
+        num_global = _count_global(is_global)
+    return TokenRoles.from_masks(real, is_global, num_global, is_counted)
+
+
+def _count_global(is_global: torch.Tensor) -> int:
+    """The largest number of global tokens in a row, at least 1; in a compiled or exported program a symbol."""
+    largest = is_global.sum(dim=1).max().clamp(min=1)
+    if _is_compiled() and hasattr(torch._dynamo, "patch_dynamo_config"):
+        with torch._dynamo.patch_dynamo_config(capture_scalar_outputs=True):  # otherwise the graph ends here
+            num_global: Any = largest.item()
+    else:
+        num_global = largest.item()
+    torch._check(num_global >= 1)
+    torch._check(num_global <= is_global.shape[1])
+    return num_global
 
 
 __all__ = ["HfLongformerSelfAttention", "longformer_attention"]

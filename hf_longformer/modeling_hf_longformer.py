@@ -28,11 +28,18 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
-from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, read_numbers, token_roles
+from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, token_roles, traced_roles
 from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
+from .inputs_hf_longformer import (
+    check_inputs,
+    check_mask_shape,
+    count_positions,
+    default_global_attention,
+    mask_of_kind,
+    token_shape,
+)
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
-from .tokenization_hf_longformer import first_real_token, global_attention_mask as build_global_attention_mask
 from .window_pattern import TokenRoles
 
 logger = logging.get_logger(__name__)
@@ -157,23 +164,8 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
     ) -> torch.Tensor | None:
         """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
-        kind: str = self.config.global_attention
-        kind = self.auto_global_attention if kind == "auto" else kind
-        shape = _token_shape(input_ids, inputs_embeds)
-        if kind == "none":
-            return None
-        _check_mask_shape("attention_mask", attention_mask, shape)
-        if kind != "cls" and (input_ids is None or self.config.sep_token_id is None):
-            logger.warning_once(
-                "the question cannot be found without input_ids and config.sep_token_id: the first token gets global "
-                "attention instead; pass global_attention_mask to decide otherwise"
-            )
-            kind = "cls"
-        if input_ids is None:
-            real = torch.ones(shape, dtype=torch.bool, device=inputs_embeds.device)
-            return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
-        choice: dict[str, Any] = {kind: True, "sep_token_id": self.config.sep_token_id}
-        return build_global_attention_mask(input_ids, attention_mask, **choice)
+        kind = default_global_attention(self.config, self.auto_global_attention, input_ids)
+        return mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
 
 
 def _record_global_attentions_with_attentions(forward: Callable) -> Callable:
@@ -222,6 +214,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         past_key_values: RollingCache | None = None,
         use_cache: bool | None = None,
+        auto_global_attention: str = "none",
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerModelOutput:
         """Encodes texts of any length up to `config.max_length_tokens`; nothing needs to be padded to the window.
@@ -236,28 +229,37 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
             past_key_values: What is kept of the text before, for causal models: the input is what follows.
             use_cache: Whether a causal model begins such a cache and returns it; others have none.
+            auto_global_attention: What `config.global_attention = "auto"` stands for, which heads say: `"none"` or an
+                argument of `global_attention_mask`.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
-                or a global token is padding.
+                or a global token is padding. While `torch.compile` or `torch.export` traces, only shapes are checked.
             NotImplementedError: If a cache, or global tokens, cannot be had.
         """
-        shape = _token_shape(input_ids, inputs_embeds)
+        shape = token_shape(input_ids, inputs_embeds)
         past_key_values = _check_cache(self, past_key_values, bool(use_cache))
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
+        num_global = None
         if global_attention_mask is None:
-            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
+            kind = default_global_attention(self.config, auto_global_attention, input_ids)
+            global_attention_mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
+            num_global = 1 if kind == "cls" else None
         if position_ids is None:
-            position_ids = _count_positions(input_ids, attention_mask, inputs_embeds, self.config)
+            position_ids = count_positions(input_ids, attention_mask, inputs_embeds, self.config)
             if past_key_values is not None and past_key_values.real_tokens is not None:
                 position_ids = position_ids + past_key_values.real_tokens
-        roles = _check_inputs(
-            self.config, shape, input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids
-        )
+        check_mask_shape("token_type_ids", token_type_ids, shape)
+        facts = mask_facts(attention_mask, global_attention_mask, shape)
+        if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
+            roles = traced_roles(attention_mask, global_attention_mask, num_global)
+        else:
+            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids)
+            roles = token_roles(attention_mask, global_attention_mask, numbers)
         _check_global(self.config, roles, past_key_values)
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
@@ -275,40 +277,6 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         )
 
 
-def _count_positions(
-    input_ids: torch.Tensor | None,
-    attention_mask: torch.Tensor | None,
-    inputs_embeds: torch.Tensor | None,
-    config: HfLongformerConfig,
-) -> torch.Tensor:
-    """Real tokens are counted from `first_position`; padding takes the row below, as in RoBERTa: `(batch, S)`."""
-    if input_ids is not None:
-        real = torch.ones_like(input_ids) if config.pad_token_id is None else input_ids.ne(config.pad_token_id).long()
-    elif attention_mask is not None:
-        real = attention_mask.long()
-    else:
-        real = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-    return real.cumsum(dim=1) * real + config.first_position - 1
-
-
-def _token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
-    """`(batch, S)` of whichever is given."""
-    if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
-    shape = tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape)
-    if len(shape) != (2 if input_ids is not None else 3) or 0 in shape:
-        raise ValueError(
-            "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "
-            f"got {shape}"
-        )
-    return shape[0], shape[1]
-
-
-def _check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
-    if mask is not None and tuple(mask.shape) != shape:
-        raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
-
-
 def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
     if past is None and not (use_cache and model.has_causal_layers):  # configs of encoders have use_cache=True too
         return None
@@ -323,7 +291,7 @@ def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
 
 
 def _check_global(config: HfLongformerConfig, roles: TokenRoles, past: RollingCache | None) -> None:
-    if not roles.num_global:
+    if not roles.has_global:
         return
     if config.position_embedding_type != "absolute":
         raise NotImplementedError(
@@ -334,51 +302,6 @@ def _check_global(config: HfLongformerConfig, roles: TokenRoles, past: RollingCa
             "a global token sees all tokens before it, and of these only the window is kept: it must stand in the "
             f"first segment, got {roles.num_global} in a later one"
         )
-
-
-def _check_inputs(
-    config: HfLongformerConfig,
-    shape: tuple[int, int],
-    input_ids: torch.Tensor | None,
-    attention_mask: torch.Tensor | None,
-    global_attention_mask: torch.Tensor | None,
-    token_type_ids: torch.Tensor | None,
-    position_ids: torch.Tensor,
-) -> TokenRoles:
-    """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device."""
-    _check_mask_shape("token_type_ids", token_type_ids, shape)
-    facts = mask_facts(attention_mask, global_attention_mask, shape)
-    if is_tracing(position_ids):
-        numbers = {"padded": 1} if attention_mask is not None else {}
-        if global_attention_mask is not None:
-            numbers["num_global"] = int(facts["num_global"])
-        return token_roles(attention_mask, global_attention_mask, numbers)
-    ranges = {
-        "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
-        "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
-        "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
-    }
-    if config.position_embedding_type != "absolute":
-        del ranges["position_ids"]  # of any size
-    for name, (ids, _, _) in ranges.items():
-        if ids is not None:
-            facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
-    numbers = read_numbers(facts)
-    length = numbers.get("position_ids_max", 0) - config.first_position + 1
-    if (
-        "position_ids" in ranges and config.max_length_tokens < length <= shape[1]
-    ):  # else the caller passed positions of their own
-        raise ValueError(
-            f"the longest text has {length} tokens, the model takes {config.max_length_tokens}: truncate it, cut it "
-            "into overlapping parts, or convert the model again with a larger --max-length"
-        )
-    for name, (ids, limit, field) in ranges.items():
-        if ids is not None and not 0 <= numbers[f"{name}_min"] <= numbers[f"{name}_max"] < limit:
-            raise ValueError(
-                f"{name} must lie in 0 … {limit - 1} ({field}={limit}), "
-                f"got {numbers[f'{name}_min']} … {numbers[f'{name}_max']}"
-            )
-    return token_roles(attention_mask, global_attention_mask, numbers)
 
 
 class HfLongformerLMHead(nn.Module):
@@ -498,10 +421,10 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
         `labels`: `(batch,)` int64 for single-label classification, `(batch, num_labels)` float for multi-label,
         `(batch,)` or `(batch, num_labels)` float for regression; `config.problem_type` says which, or is inferred.
         """
-        if global_attention_mask is None:
-            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
         outputs = self.longformer(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
+            auto_global_attention=self.auto_global_attention,
+            **kwargs,
         )
         logits = self.classifier(outputs.last_hidden_state, attention_mask)
         loss = None
@@ -537,10 +460,10 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
         positions outside the text are ignored.
         """
-        if global_attention_mask is None:
-            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
         outputs = self.longformer(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
+            auto_global_attention=self.auto_global_attention,
+            **kwargs,
         )
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
@@ -630,10 +553,10 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
                 inputs_embeds,
             )
         )
-        if global_attention_mask is None:
-            global_attention_mask = self.default_global_attention_mask(input_ids, attention_mask, inputs_embeds)
         outputs = self.longformer(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
+            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
+            auto_global_attention=self.auto_global_attention,
+            **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
         loss = None

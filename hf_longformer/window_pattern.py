@@ -159,6 +159,7 @@ class TokenRoles:
         global_index: `(batch, G)`, positions of the global tokens of every row in order; rows with fewer than G are
             filled up with other positions. None if no token is global.
         global_valid: `(batch, G)`, bool, which entries of `global_index` count.
+        is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
         cache: Masks that implementations derive from the above, so that layers of one pattern share them.
     """
 
@@ -166,19 +167,29 @@ class TokenRoles:
     is_global: torch.Tensor | None = None
     global_index: torch.Tensor | None = None
     global_valid: torch.Tensor | None = None
+    is_counted: bool = True
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_masks(
-        cls, key_padding_mask: torch.Tensor | None, is_global: torch.Tensor | None, num_global: int
+        cls,
+        key_padding_mask: torch.Tensor | None,
+        is_global: torch.Tensor | None,
+        num_global: int,
+        is_counted: bool = True,
     ) -> "TokenRoles":
         """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a row."""
-        if is_global is None or num_global == 0:
+        if is_global is None or (is_counted and num_global == 0):
             return cls(key_padding_mask)
         order = torch.argsort(is_global.to(torch.uint8), dim=1, descending=True, stable=True)
         slots = torch.arange(num_global, device=is_global.device)
         valid = slots[None, :] < is_global.sum(dim=1, keepdim=True)
-        return cls(key_padding_mask, is_global, order[:, :num_global], valid)
+        return cls(key_padding_mask, is_global, order[:, :num_global], valid, is_counted)
+
+    @property
+    def has_global(self) -> bool:
+        """Whether there are, or in a traced program may be, global tokens."""
+        return self.global_index is not None
 
     @property
     def num_global(self) -> int:
@@ -203,4 +214,4 @@ class TokenRoles:
         """The roles on another device; lets libraries that spread layers over devices move them."""
         tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
         padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
-        return TokenRoles(padding, is_global, index, valid)
+        return TokenRoles(padding, is_global, index, valid, self.is_counted)

@@ -202,7 +202,7 @@ def test_dropout_on_cpu_low_precision(dtype: str):
 
 
 def test_dropout_on_cpu_keeps_no_weights_for_the_backward_pass():
-    """Kept are query, key, value and output; no tensor is proportional to length squared."""
+    """Kept are query, key, value, output, masks and a seed; no tensor is proportional to length squared."""
     case = SingleRow(2048, 8, 1, False, "one", "right")
     query, key, value = (torch.randn(1, 3, 2048, 2, requires_grad=True) for _ in range(3))
     kept = []
@@ -211,5 +211,5 @@ def test_dropout_on_cpu_keeps_no_weights_for_the_backward_pass():
         torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x),
     ):
         local_rows(query, key, value, pattern=case.pattern, roles=token_roles(case), dropout=0.1).sum().backward()
-    assert [tuple(tensor.shape) for tensor in kept] == [(1, 3, 2048, 2)] * 4
+    assert [tuple(tensor.shape) for tensor in kept if tensor.is_floating_point()] == [(1, 3, 2048, 2)] * 4
     assert 0 < largest.numel < 2048**2 / 2

@@ -35,6 +35,11 @@ ALLOWED = {
         "configuration_hf_longformer",
         "window_pattern",
     },
+    "inputs_hf_longformer": {
+        "attention_hf_longformer",
+        "configuration_hf_longformer",
+        "tokenization_hf_longformer",
+    },
     "modeling_causal_hf_longformer": {
         "cache_hf_longformer",
         "configuration_hf_longformer",
@@ -45,8 +50,8 @@ ALLOWED = {
         "attention_hf_longformer",
         "cache_hf_longformer",
         "configuration_hf_longformer",
+        "inputs_hf_longformer",
         "layers_hf_longformer",
-        "tokenization_hf_longformer",
         "window_pattern",
     },
     "drawing": {"window_pattern"},

@@ -1,0 +1,132 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a model works out of its inputs before the first layer: shapes, positions, global tokens by default, and a
+refusal of what would otherwise fail inside a kernel, or not at all.
+"""
+
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from .attention_hf_longformer import read_numbers
+from .configuration_hf_longformer import HfLongformerConfig
+from .tokenization_hf_longformer import first_real_token, global_attention_mask as build_global_attention_mask
+
+logger = logging.get_logger(__name__)
+
+
+def count_positions(
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    config: HfLongformerConfig,
+) -> torch.Tensor:
+    """Real tokens are counted from `first_position`; padding takes the row below, as in RoBERTa: `(batch, S)`."""
+    if input_ids is not None:
+        real = torch.ones_like(input_ids) if config.pad_token_id is None else input_ids.ne(config.pad_token_id).long()
+    elif attention_mask is not None:
+        real = attention_mask.long()
+    else:
+        real = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+    return real.cumsum(dim=1) * real + config.first_position - 1
+
+
+def token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
+    """`(batch, S)` of whichever is given; `ValueError` if both or neither are, or it has another shape."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
+    shape = tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape)
+    if len(shape) != (2 if input_ids is not None else 3) or 0 in shape:
+        raise ValueError(
+            "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "
+            f"got {shape}"
+        )
+    return shape[0], shape[1]
+
+
+def check_mask_shape(name: str, mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` if a mask is given and is not `(batch, S)`."""
+    if mask is not None and tuple(mask.shape) != shape:
+        raise ValueError(f"{name} must have the shape (batch, S) = {shape}, got {tuple(mask.shape)}")
+
+
+def default_global_attention(config: HfLongformerConfig, auto: str, input_ids: torch.Tensor | None) -> str:
+    """Which tokens are global if the caller does not say: `"none"` or an argument of `global_attention_mask`."""
+    kind: str = auto if config.global_attention == "auto" else config.global_attention
+    if kind in ("none", "cls") or (input_ids is not None and config.sep_token_id is not None):
+        return kind
+    logger.warning_once(
+        "the question cannot be found without input_ids and config.sep_token_id: the first token gets global "
+        "attention instead; pass global_attention_mask to decide otherwise"
+    )
+    return "cls"
+
+
+def mask_of_kind(
+    kind: str,
+    config: HfLongformerConfig,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """The mask `(batch, S)` of global tokens of such a kind; None for `"none"`."""
+    shape = token_shape(input_ids, inputs_embeds)
+    if kind == "none":
+        return None
+    check_mask_shape("attention_mask", attention_mask, shape)
+    if input_ids is None:
+        real = torch.ones(shape, dtype=torch.bool, device=inputs_embeds.device)
+        return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
+    choice: dict[str, Any] = {kind: True, "sep_token_id": config.sep_token_id}
+    return build_global_attention_mask(input_ids, attention_mask, **choice)
+
+
+def check_inputs(
+    config: HfLongformerConfig,
+    shape: tuple[int, int],
+    facts: dict[str, torch.Tensor],
+    input_ids: torch.Tensor | None,
+    token_type_ids: torch.Tensor | None,
+    position_ids: torch.Tensor,
+) -> dict[str, int]:
+    """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device.
+
+    Args:
+        config: Of the model.
+        shape: `(batch, S)`.
+        facts: What `mask_facts` says of the masks.
+        input_ids, token_type_ids, position_ids: `(batch, S)`.
+
+    Returns:
+        The facts as numbers, and what else was read.
+
+    Raises:
+        ValueError: If a text is too long, or an id out of range.
+    """
+    ranges = {
+        "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
+        "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
+        "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
+    }
+    if config.position_embedding_type != "absolute":
+        del ranges["position_ids"]  # of any size
+    for name, (ids, _, _) in ranges.items():
+        if ids is not None:
+            facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
+    numbers = read_numbers(facts)
+    length = numbers.get("position_ids_max", 0) - config.first_position + 1
+    if (
+        "position_ids" in ranges and config.max_length_tokens < length <= shape[1]
+    ):  # else the caller passed positions of their own
+        raise ValueError(
+            f"the longest text has {length} tokens, the model takes {config.max_length_tokens}: truncate it, cut it "
+            "into overlapping parts, or convert the model again with a larger --max-length"
+        )
+    for name, (ids, limit, field) in ranges.items():
+        if ids is not None and not 0 <= numbers[f"{name}_min"] <= numbers[f"{name}_max"] < limit:
+            raise ValueError(
+                f"{name} must lie in 0 … {limit - 1} ({field}={limit}), "
+                f"got {numbers[f'{name}_min']} … {numbers[f'{name}_max']}"
+            )
+    return numbers

@@ -1,0 +1,239 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`torch.compile` of whole graphs, forward and backward, at any length; `torch.export` to other lengths and batches;
+the operators behind the former, by `torch.library.opcheck`.
+"""
+
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from helpers import Case, random_ids, random_projections, randomise, tiny_config, token_roles
+from torch import nn
+from torch.export import Dim
+
+from hf_longformer import (
+    HfLongformerForCausalLM,
+    HfLongformerForMaskedLM,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+    HfLongformerModel,
+    attention_hf_longformer,
+    longformer_attention,
+)
+from hf_longformer.attention_cpu import _LOCAL_ROWS, _LOCAL_ROWS_WITH_DROPOUT
+
+LENGTHS = (40, 53, 64, 9, 129, 17, 200)  # shorter and longer than a block, and whole ones
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def make_model(model_class: type, **options: Any) -> nn.Module:
+    return randomise(model_class(tiny_config(num_hidden_layers=1, **options))).double()
+
+
+def make_inputs(batch: int, length: int, number_global: int = 0) -> dict[str, torch.Tensor]:
+    """Texts padded on the right and on the left, and one that is not; ragged global tokens if any."""
+    real = torch.ones(batch, length, dtype=torch.long)
+    real[0, length - length // 3 :] = 0
+    if batch > 1:
+        real[1, : length // 3] = 0
+    inputs = {"input_ids": random_ids(batch, length).masked_fill(real == 0, 1), "attention_mask": real}
+    if number_global:
+        inputs["global_attention_mask"] = torch.zeros_like(real)
+        inputs["global_attention_mask"][0, :number_global] = 1
+        inputs["global_attention_mask"][-1, length // 2] = 1
+    return inputs
+
+
+def output_and_gradients(model: nn.Module, run: Callable[..., Any], inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The first output and, under their names, the gradients of all parameters that have one."""
+    model.zero_grad()
+    torch.manual_seed(5)
+    output = run(**inputs)[0]
+    output.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {"output": output.detach()} | gradients
+
+
+def assert_same(compiled: dict[str, Any], eager: dict[str, Any]) -> None:
+    assert compiled.keys() == eager.keys()
+    for name, exact in eager.items():
+        scale = max(1.0, exact.abs().max().item())
+        torch.testing.assert_close(compiled[name], exact, rtol=0, atol=1e-12 * scale, msg=name)
+
+
+def assert_compiles_once_for_all_lengths(model: nn.Module, lengths: Iterable[int], **options: Any) -> None:
+    """The same as without compilation; the first length is compiled, then all lengths, then nothing any more."""
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for number, length in enumerate(lengths):
+        inputs = make_inputs(2, length, **{name: max(1, length // share) for name, share in options.items()})
+        with torch._dynamo.config.patch(error_on_recompile=number >= 2):
+            result = output_and_gradients(model, compiled, inputs)
+        assert_same(result, output_and_gradients(model, model, inputs))
+
+
+def test_compile_with_a_global_first_token():
+    model = make_model(HfLongformerForSequenceClassification, attention_dilation=[[1, 1, 2]])
+    assert_compiles_once_for_all_lengths(model, LENGTHS)
+
+
+def test_compile_with_any_number_of_global_tokens():
+    """Global tokens are counted when the program runs: neither their number nor the length is part of the graph."""
+    assert_compiles_once_for_all_lengths(make_model(HfLongformerForMaskedLM), LENGTHS, number_global=8)
+
+
+@pytest.mark.slow
+def test_compile_finds_the_question():
+    model = make_model(HfLongformerForQuestionAnswering)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    inputs = make_inputs(2, 40)
+    inputs["input_ids"][:, 20] = 2
+    assert_same(output_and_gradients(model, compiled, inputs), output_and_gradients(model, model, inputs))
+
+
+@pytest.mark.slow
+def test_compile_of_a_causal_model():
+    options = {"is_decoder": True, "position_embedding_type": "rotary", "use_cache": False}
+    assert_compiles_once_for_all_lengths(make_model(HfLongformerForCausalLM, **options), LENGTHS)
+
+
+def test_compile_draws_the_dropout_of_eager_and_again_in_checkpoints():
+    """What is dropped follows the seed, and is the same when a checkpoint computes it again."""
+    model = make_model(HfLongformerForMaskedLM, attention_probs_dropout_prob=0.3).train()
+    inputs = make_inputs(2, 40, number_global=3)
+    eager = output_and_gradients(model, model, inputs)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_same(output_and_gradients(model, compiled, inputs), eager)
+    one, other = (compiled(**inputs).logits for _ in range(2))
+    assert one.isfinite().all()
+    assert not torch.equal(one, other)
+
+
+def test_compile_takes_a_global_token_on_padding_for_padding():
+    """Without compilation it is refused, which a graph cannot."""
+    model = make_model(HfLongformerForMaskedLM)
+    inputs = make_inputs(2, 40, number_global=3)
+    wrong = inputs | {"global_attention_mask": inputs["global_attention_mask"].clone()}
+    wrong["global_attention_mask"][0, -1] = 1
+    with pytest.raises(ValueError, match="must be a real token"):
+        model(**wrong)
+    with torch.no_grad():
+        logits = torch.compile(model, backend="aot_eager", fullgraph=True)(**wrong).logits
+        torch.testing.assert_close(logits, model(**inputs).logits, rtol=0, atol=1e-12)
+
+
+def bare_operator(
+    query: torch.Tensor, real: torch.Tensor, is_global: torch.Tensor, is_causal: bool, dropout: float = 0.0
+) -> torch.Tensor:
+    masks = {"attention_mask": real, "global_attention_mask": is_global}
+    settings: dict[str, Any] = {"attention_window": 8, "attention_dilation": (1, 1, 4), "is_causal": is_causal}
+    return longformer_attention(query, query.tanh(), query.cos(), dropout=dropout, **settings, **masks)
+
+
+@pytest.mark.parametrize(
+    "is_causal", [pytest.param(False, marks=pytest.mark.slow, id="both"), pytest.param(True, id="causal")]
+)
+def test_compile_of_the_path_for_other_devices(monkeypatch: pytest.MonkeyPatch, is_causal: bool):
+    """The blocked path, which devices without an operator of our own take, on this one."""
+    compiled = torch.compile(bare_operator, backend="aot_eager", fullgraph=True)
+    for number, length in enumerate(LENGTHS):
+        inputs = make_inputs(2, length, number_global=max(1, length // 8))
+        masks = inputs["attention_mask"], inputs["global_attention_mask"]
+        query, weight = torch.randn(2, 2, 3, length, 4, dtype=torch.float64)
+        results = []
+        for run in (bare_operator, compiled):
+            leaf = query.clone().requires_grad_()
+            with monkeypatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=number >= 2):
+                if run is compiled:
+                    patch.setattr(attention_hf_longformer, "fastest_local_rows", attention_hf_longformer.local_rows)
+                output = run(leaf, *masks, is_causal)
+            (output * weight).sum().backward()
+            results.append((output.detach(), leaf.grad))
+        torch.testing.assert_close(*results, rtol=0, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_compile_with_inductor(dropout: float):
+    """In float32 within the error budget; with dropout finite, and a function of the seed."""
+    model = make_model(HfLongformerForSequenceClassification, attention_probs_dropout_prob=dropout)
+    inputs = make_inputs(2, 40)
+    exact = output_and_gradients(model, model, inputs)
+    model = model.float().train(dropout > 0)
+    compiled = torch.compile(model, fullgraph=True)
+    one, again = (output_and_gradients(model, compiled, inputs) for _ in range(2))
+    assert all(torch.equal(one[name], again[name]) and one[name].isfinite().all() for name in one)
+    if dropout:
+        assert not torch.equal(compiled(**inputs).logits, compiled(**inputs).logits)
+        return
+    eager = output_and_gradients(model, model, inputs)
+    for name, best in exact.items():
+        allowed = (2 if name == "output" else 3) * (eager[name] - best).abs().max()
+        allowed += 8 * torch.finfo(torch.float32).eps * best.abs().max().clamp(min=1.0)
+        assert (one[name] - best).abs().max() <= allowed, name
+
+
+EXPORTED = {
+    "model": (HfLongformerModel, {}, 0),
+    "classification": (HfLongformerForSequenceClassification, {"attention_dilation": [[1, 1, 2]]}, 0),
+    "masked_lm": (HfLongformerForMaskedLM, {}, 3),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_runs_at_other_lengths_and_batches(name: str):
+    """Also after a round through a file; of PyTorch's own operators alone, so that it runs without this package."""
+    model_class, options, number_global = EXPORTED[name]
+    model = make_model(model_class, **options)
+    inputs = make_inputs(2, 40, number_global)
+    shapes = {key: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for key in inputs}
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(model, (), inputs, dynamic_shapes=shapes), file)
+    file.seek(0)
+    program = torch.export.load(file)
+    operators = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    assert {operator.namespace for operator in operators} <= {"aten"}
+    exported = program.module()
+    for batch, length, more in ((2, 40, 0), (3, 7, -1), (1, 64, 2), (5, 150, 9), (2, 128, 0)):
+        inputs = make_inputs(batch, length, number_global and number_global + more)
+        with torch.no_grad():
+            result, exact = exported(**inputs), model(**inputs)
+        torch.testing.assert_close(result[0], exact[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case(40, 8), Case(40, 8, (1, 1, 4), False, "ragged", "right"), Case(40, 8, 2, True, "one", "left")],
+    ids=str,
+)
+def test_opcheck(case: Case):
+    """Schemas, shapes, strides, gradients, and all of it while tracing with dynamic shapes."""
+    query, key, value, gradient = (tensor.requires_grad_() for tensor in random_projections(case)[:4])
+    roles = token_roles(case)
+    masks = (roles.key_padding_mask, roles.is_global, roles.global_index, roles.global_valid)
+    numbers = (case.window, list(case.pattern.dilations), case.is_causal, 0.5)
+    seed = torch.tensor(7)
+    torch.library.opcheck(_LOCAL_ROWS[0], (query, key, value, *masks, *numbers))
+    torch.library.opcheck(_LOCAL_ROWS_WITH_DROPOUT[0], (query, key, value, *masks, seed, *numbers, 0.3))
+    with torch.no_grad():
+        rows = _LOCAL_ROWS[0](query, key, value, *masks, *numbers)
+        dropped = _LOCAL_ROWS_WITH_DROPOUT[0](query, key, value, *masks, seed, *numbers, 0.3)
+    tensors = [tensor.detach() for tensor in (gradient, query, key, value)]
+    tests = ("test_schema", "test_faketensor")
+    name = str(_LOCAL_ROWS[0]._qualname).partition("::")[0]
+    operators = getattr(torch.ops, name)
+    torch.library.opcheck(operators.local_rows_backward.default, (*tensors, *rows, *masks, *numbers), test_utils=tests)
+    torch.library.opcheck(
+        operators.local_rows_with_dropout_backward.default,
+        (*tensors, dropped, *masks, seed, *numbers, 0.3),
+        test_utils=tests,
+    )
