@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench conversions tasks clean
+.PHONY: help demo test test-slow lint bench conversions tasks characters tiny clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ conversions: $(VENV)/installed ## Convert every family; writes conversion/result
 
 tasks: $(VENV)/installed ## Fine-tune on real documents; writes finetune/results.json and its tables
 	$(BIN)/python tests/measure_tasks.py $(TASKS)
+
+characters: $(VENV)/installed ## Table 4 with a small model of characters; writes finetune/characters.json
+	$(BIN)/python tests/measure_characters.py $(CHARACTERS)
+
+tiny: $(VENV)/installed ## Train the small English RoBERTa, and measure table 5 with it
+	$(BIN)/python tests/make_tiny.py $(TINY)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output
