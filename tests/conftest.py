@@ -1,8 +1,9 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Common to all tests: a seed, one thread per worker, and no luck with uninitialised memory."""
+"""Common to all tests: a seed, logs that are heard, one thread per worker, and no luck with uninitialised memory."""
 
 import os
+from logging import getLogger
 
 import pytest
 import torch
@@ -17,6 +18,17 @@ def seeded():
     """Every test begins with the same random numbers and with all once-only warnings still to come."""
     torch.manual_seed(0)
     logging.warning_once.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def loud():
+    """The command line silences libraries for its own process, which here is that of all tests."""
+    verbosity = logging.get_verbosity()
+    yield
+    logging.set_verbosity(verbosity)
+    logging.enable_progress_bar()
+    for name in ("huggingface_hub", "hf_longformer", "sentence_transformers"):
+        getLogger(name).setLevel("NOTSET")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,6 @@
 """`hf_longformer.benchmarks` and `hf-longformer bench`, on encoders too small to be interesting."""
 
 import json
-import logging
 import re
 import sys
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers.utils import logging as transformers_logging
 
 from hf_longformer import HfLongformerModel, attention_hf_longformer, cli
 from hf_longformer.benchmarks import measure, run
@@ -419,16 +417,6 @@ class TestReport:
 
 
 class TestCommandLine:
-    @pytest.fixture(autouse=True)
-    def loud_again(self) -> Iterator[None]:
-        """The command line silences libraries for its own process."""
-        verbosity = transformers_logging.get_verbosity()
-        yield
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-        for name in ("huggingface_hub", "hf_longformer", "sentence_transformers"):
-            logging.getLogger(name).setLevel("NOTSET")
-
     @pytest.fixture
     def command(self, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
         def run(*arguments: object) -> tuple[int, str, str]:

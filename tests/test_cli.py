@@ -5,7 +5,6 @@
 import json
 import subprocess
 import sys
-from logging import getLogger
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
-from transformers.utils import logging
 
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
 from hf_longformer.conversion import push
@@ -32,12 +30,7 @@ def run(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, *argumen
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    verbosity = logging.get_verbosity()
-    yield lambda *arguments: run(capsys, monkeypatch, *arguments)
-    logging.set_verbosity(verbosity)  # the command line silences Transformers for its own process
-    logging.enable_progress_bar()
-    for name in ("huggingface_hub", "hf_longformer"):
-        getLogger(name).setLevel("NOTSET")
+    return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from logging import getLogger
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,6 @@ import damages_of_files
 import pytest
 from damages import EVERY, FIELDS, Case, make_sources
 from safetensors.torch import load_file
-from transformers.utils import logging
 
 from hf_longformer import cli
 from hf_longformer.conversion import convert
@@ -82,7 +80,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def attempt(sources: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     """A function that converts the input of a kind and a seed, and says what is wrong with what came of it."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    verbosity = logging.get_verbosity()
 
     def run(kind: str, number: int) -> str:
         place = tmp_path / str(number)
@@ -96,11 +93,7 @@ def attempt(sources: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixtu
         rerun = f"test_damaged_source_thorough[{kind}-{number - number % CHUNK}]"
         return f"{kind}, seed {number}, {words}: {wrong} (again: -m slow -k '{rerun}')" if wrong else ""
 
-    yield run
-    logging.set_verbosity(verbosity)  # the command line silences Transformers for its own process
-    logging.enable_progress_bar()
-    for name in ("huggingface_hub", "hf_longformer"):
-        getLogger(name).setLevel("NOTSET")
+    return run
 
 
 @pytest.mark.parametrize("kind", KINDS)
