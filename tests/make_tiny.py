@@ -8,7 +8,6 @@ Every run has a folder in PLACE; those that are done are not done again, and one
 to `model_cards/`, the figures to `model_cards/results.json` and, as a table, into the cards and the README.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 from measure_characters import books
-from measured import kept, run_once
+from measured import kept, read_arguments, run_once
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
@@ -37,7 +36,6 @@ SHORT, LONG = 512, 4096  # tokens
 VOCABULARY = 7500
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
-SEEDS = (0, 1, 2)
 SCORED = 250_000  # characters of each held-out book
 # Rows, how they are made, and what the paper measured for the base size.
 ROWS: dict[str, tuple[str | None, float]] = {
@@ -152,12 +150,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Trains, measures and writes."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("place", type=Path, help="where runs are kept")
-    parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    given = parser.parse_args()
-    given.place.mkdir(parents=True, exist_ok=True)
+    given = read_arguments(main.__doc__)
     texts = unwrap(books(given.books), given.place / "books")
     initial, source = given.place / "initial", given.place / SHORT_NAME
     if not (initial / "config.json").exists():

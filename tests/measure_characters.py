@@ -9,7 +9,6 @@ Every run has a folder in PLACE; those that are done are not done again, and one
 `finetune/characters.json` and, as tables, into `finetune/README.md`.
 """
 
-import argparse
 import itertools
 import json
 import resource
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 import yaml
-from measured import kept, run_once, spread
+from measured import kept, read_arguments, run_once, spread
 
 from hf_longformer import HfLongformerForCausalLM
 from hf_longformer.benchmarks.measure import machine
@@ -33,7 +32,6 @@ ROOT = Path(__file__).parents[1] / "finetune"
 RESULTS, README, RECIPE = ROOT / "characters.json", ROOT / "README.md", ROOT / "recipes" / "characters-small.yaml"
 VALIDATION = ("the-adventures-of-sherlock-holmes", "pride-and-prejudice")
 TEST = ("great-expectations", "a-tale-of-two-cities")
-SEEDS = (0, 1, 2)
 INCREASING = [32, 64, 128, 256, 384, 512]  # tokens in all, from the lowest layer to the highest
 # Windows, whether two heads of the upper layers are dilated, and what the paper measured on text8.
 VARIANTS: dict[str, tuple[list[int], bool, float]] = {
@@ -141,12 +139,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Measures and writes."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("place", type=Path, help="where runs are kept")
-    parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    given = parser.parse_args()
-    given.place.mkdir(parents=True, exist_ok=True)
+    given = read_arguments(main.__doc__)
     texts = books(given.books)
     results: dict[str, Any] = {
         **machine(),

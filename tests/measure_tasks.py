@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import kept, run_once, spread
+from measured import SEEDS, kept, run_once, spread
 
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.benchmarks.report import put_parts
@@ -31,7 +31,6 @@ from hf_longformer.finetune.metrics import QuestionAnswering
 ROOT = Path(__file__).parents[1] / "finetune"
 RESULTS, README, RECIPES, PICTURES = ROOT / "results.json", ROOT / "README.md", ROOT / "recipes", ROOT / "pictures"
 LENGTHS = (512, 4096)  # tokens
-SEEDS = (0, 1, 2)
 WORD = re.compile(r"\w+")
 
 

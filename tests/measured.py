@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the measurements of trained models share: runs that are done once, and tables in a README."""
 
+import argparse
 import json
 import shutil
 import statistics
@@ -9,6 +10,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+SEEDS = (0, 1, 2)
+
+
+def read_arguments(description: str | None) -> argparse.Namespace:
+    """The command line of a measurement on books: where runs are kept, the books, and seeds."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("place", type=Path, help="where runs are kept")
+    parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    given = parser.parse_args()
+    given.place.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def run_once(script: Any, recipe: Path, folder: Path, **options: Any) -> dict[str, Any]:
