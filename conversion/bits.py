@@ -74,10 +74,8 @@ def bits_of_text(model: Any, tokenizer: Any, text: str, max_length: int, seed: i
     chosen = torch.rand(len(ids), generator=generator) < MASKED_SHARE
     if not chosen.any():
         chosen[len(ids) // 2] = True
-    kind, anything = (
-        torch.rand(len(ids), generator=generator),
-        torch.randint(len(tokenizer), ids.shape, generator=generator),
-    )
+    kind = torch.rand(len(ids), generator=generator)
+    anything = torch.randint(len(tokenizer), ids.shape, generator=generator)
     shown = torch.where(kind < BEHIND_MASK, tokenizer.mask_token_id, torch.where(kind < 1 - SEEN, anything, ids))
     shown = torch.where(chosen, shown, ids)
     first, last = torch.tensor([tokenizer.cls_token_id]), torch.tensor([tokenizer.sep_token_id])
