@@ -55,7 +55,7 @@ def _attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attends block by block, to the window and to the global keys, and merges the two."""
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    roles, pattern, scaling = _unpack(arguments)
+    roles, pattern, scaling, thrown_away = _unpack(query, arguments)
     output, statistics = _empty_rows(query, value)
     global_keys = _gather_global(roles, key, value)
     for rows, columns, mask in _blocks(query, pattern, roles):
@@ -66,7 +66,6 @@ def _attend(
             other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
             part = _merge(part, other, (mask == 0).any(dim=-1))
         output[rows], statistics[rows] = part
-    thrown_away = roles.hidden
     if thrown_away is not None:
         output.masked_fill_(thrown_away[:, None, :, None], 0.0)
         statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
@@ -86,7 +85,7 @@ def _attend_backward(
 
     In the precision of the statistics: the kernel's backward pass is slower in bfloat16 than in float32.
     """
-    roles, pattern, scaling = _unpack(arguments)
+    roles, pattern, scaling, _ = _unpack(query, arguments)
     dtype = query.dtype
     tensors = (query, key, value, output, grad_output)
     query, key, value, output, grad_output = (x.to(statistics.dtype) for x in tensors)
@@ -115,11 +114,11 @@ def _attend_backward(
 def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Attends block by block, to the window and the global keys beside it, with weights dropped."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    roles, pattern, scaling = _unpack([*masks, attention_window, dilations, is_causal, scaling])
+    roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
     output, _ = _empty_rows(query, value)
     drop = _Dropout(int(seed), dropout)
     global_values = _gather_global(roles, value)
-    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling):
+    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
         output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
     return output
 
@@ -134,11 +133,11 @@ def _attend_with_dropout_backward(
 ) -> tuple[torch.Tensor, ...]:
     """Walks the same blocks, computes their weights again, and adds up the gradients."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    roles, pattern, scaling = _unpack([*masks, attention_window, dilations, is_causal, scaling])
+    roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
     drop = _Dropout(int(seed), dropout)
     global_keys = _gather_global(roles, key, value)
     grads, global_grads = _zero_gradients(query, key, value, global_keys)
-    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling):
+    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
         keys = _with_global(key, global_keys[:1], rows, columns)
         values = _with_global(value, global_keys[1:], rows, columns)
         grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
@@ -156,10 +155,18 @@ def _attend_with_dropout_backward(
     return _with_gradients_of_global(roles, grads, global_grads)
 
 
-def _unpack(arguments: Sequence[Any]) -> tuple[TokenRoles, WindowPattern, float]:
-    """What the operators are told besides the projections, which can only be tensors and numbers."""
+def _unpack(
+    query: torch.Tensor, arguments: Sequence[Any]
+) -> tuple[TokenRoles, WindowPattern, float, torch.Tensor | None]:
+    """What the operators are told besides the projections, which can only be tensors and numbers: the roles of keys,
+    the pattern, the scaling, and `(batch, S)` which rows are thrown away.
+    """
     *masks, attention_window, dilations, is_causal, scaling = arguments
-    return TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal), scaling
+    roles, pattern = TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal)
+    thrown_away = roles.hidden
+    if query.shape[2] <= pattern.one_sided_window + 1 and not is_causal and pattern.reach == pattern.one_sided_window:
+        roles = TokenRoles(roles.key_padding_mask)  # every window holds all keys, the global ones among them
+    return roles, pattern, scaling, thrown_away
 
 
 def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,10 +216,15 @@ class _Dropout:
 
 
 def _weights_of_blocks(
-    query: torch.Tensor, key: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, scaling: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    scaling: float,
+    thrown_away: torch.Tensor | None,
 ) -> Iterator[tuple[Index, Index, torch.Tensor]]:
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
-    thrown_away, global_keys = roles.hidden, _gather_global(roles, key)
+    global_keys = _gather_global(roles, key)
     for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
         scores = (query[rows] * scaling) @ _with_global(key, global_keys, rows, columns).mT
         scores = scores.to(_statistics_dtype(query))

@@ -4,6 +4,7 @@
 implementations. `eager` is the definition, `sdpa` the fastest exact path of PyTorch for the device.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -185,9 +186,29 @@ def sdpa_attention(
     dropout: float,
     output_attentions: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The blocked path. Global projections are computed only where they are used."""
+    """The fastest path. Global projections are computed only where they are used."""
+    projections = [module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value)]
+    if not roles.texts:
+        return _attend(module, hidden_states, projections, roles, dropout, output_attentions)
+    states_of_texts = hidden_states.split(roles.lengths, dim=1)
+    projections_of_texts = zip(*(p.split(roles.lengths, dim=2) for p in projections), strict=True)
+    outputs = [
+        _attend(module, states, of_text, text, dropout, False)[0].transpose(1, 2)
+        for states, of_text, text in zip(states_of_texts, projections_of_texts, roles.texts, strict=True)
+    ]
+    return torch.cat(outputs, dim=1).transpose(1, 2), None, None
+
+
+def _attend(
+    module: HfLongformerSelfAttention,
+    hidden_states: torch.Tensor,
+    projections: Sequence[torch.Tensor],
+    roles: TokenRoles,
+    dropout: float,
+    output_attentions: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
-    query, key, value = (module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value))
+    query, key, value = projections
     weights = None
     if output_attentions:
         weights = local_weights(query, key, dropout=dropout, **settings)

@@ -40,9 +40,12 @@ from .inputs_hf_longformer import (
     token_shape,
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
+from .unpadding_hf_longformer import is_worth_unpadding, unpad
 from .window_pattern import TokenRoles
 
 logger = logging.get_logger(__name__)
+
+OF_ALL_LAYERS = ("output_attentions", "output_hidden_states")
 
 
 @dataclass
@@ -261,13 +264,19 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids)
             roles = token_roles(attention_mask, global_attention_mask, numbers)
         _check_global(self.config, roles, past_key_values)
-        hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        inputs, pad_again = [input_ids, token_type_ids, position_ids, inputs_embeds], None
+        needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
+        if is_worth_unpadding(self, roles, needs_all_layers):
+            roles, pad_again, inputs = unpad(roles, *inputs)
+        hidden_states = self.embeddings(*inputs)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
         if self.has_causal_layers:
             settings |= {"past_key_values": past_key_values, "position_ids": position_ids}
         for layer in self.encoder.layer:
             hidden_states = layer(hidden_states, roles, **settings)
         hidden_states = self.encoder.LayerNorm(hidden_states)
+        if pad_again is not None:
+            hidden_states = pad_again(hidden_states)
         if past_key_values is not None:
             real = torch.ones_like(position_ids) if roles.key_padding_mask is None else roles.key_padding_mask
             past_key_values.remember(roles.hidden, real)
@@ -458,7 +467,7 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerQuestionAnsweringOutput:
         """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
-        positions outside the text are ignored.
+        positions outside the text are ignored. The loss knows real tokens only, so that padding does not change it.
         """
         outputs = self.longformer(
             *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
@@ -468,10 +477,23 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **loss_keywords(kwargs))
+            spans = [(start_logits, start_positions), (end_logits, end_positions)]
+            (starts, first), (ends, last) = (_among_real_tokens(*each, attention_mask) for each in spans)
+            loss = self.loss_function(starts, ends, first, last, **loss_keywords(kwargs))
         return HfLongformerQuestionAnsweringOutput(
             loss=loss, start_logits=start_logits, end_logits=end_logits, **what_was_recorded(outputs)
         )
+
+
+def _among_real_tokens(
+    logits: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits `(batch, S)` that expect nothing of padding, and positions `(batch,)` that are S if they lie outside."""
+    length, positions = logits.shape[1], positions.flatten()
+    real = torch.ones_like(logits, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    is_outside = (positions < 0) | (positions >= length)
+    is_outside = is_outside | ~real.gather(1, positions.clamp(0, length - 1)[:, None])[:, 0]
+    return logits.masked_fill(~real, torch.finfo(logits.dtype).min), positions.masked_fill(is_outside, length)
 
 
 class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):

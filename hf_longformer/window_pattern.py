@@ -160,6 +160,9 @@ class TokenRoles:
             filled up with other positions. None if no token is global.
         global_valid: `(batch, G)`, bool, which entries of `global_index` count.
         is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
+        texts: The roles of every text, if the texts of the batch stand one after the other in one row; then nothing of
+            the above is given.
+        lengths: Their numbers of tokens.
         cache: Masks that implementations derive from the above, so that layers of one pattern share them.
     """
 
@@ -168,6 +171,8 @@ class TokenRoles:
     global_index: torch.Tensor | None = None
     global_valid: torch.Tensor | None = None
     is_counted: bool = True
+    texts: tuple["TokenRoles", ...] = ()
+    lengths: tuple[int, ...] = ()
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -214,4 +219,5 @@ class TokenRoles:
         """The roles on another device; lets libraries that spread layers over devices move them."""
         tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
         padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
-        return TokenRoles(padding, is_global, index, valid, self.is_counted)
+        texts = tuple(text.to(*args, **kwargs) for text in self.texts)
+        return TokenRoles(padding, is_global, index, valid, self.is_counted, texts, self.lengths)

@@ -54,10 +54,13 @@ def make_inputs(batch: int, length: int, number_global: int = 0) -> dict[str, to
 
 
 def output_and_gradients(model: nn.Module, run: Callable[..., Any], inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The first output and, under their names, the gradients of all parameters that have one."""
+    """The first output, of real tokens if it has any, and under their names the gradients of all parameters that have
+    one.
+    """
     model.zero_grad()
     torch.manual_seed(5)
-    output = run(**inputs)[0]
+    output, real = run(**inputs)[0], inputs["attention_mask"].bool()
+    output = output[real] if output.shape[:2] == real.shape else output
     output.square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {"output": output.detach()} | gradients

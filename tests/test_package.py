@@ -52,8 +52,10 @@ ALLOWED = {
         "configuration_hf_longformer",
         "inputs_hf_longformer",
         "layers_hf_longformer",
+        "unpadding_hf_longformer",
         "window_pattern",
     },
+    "unpadding_hf_longformer": {"window_pattern"},
     "drawing": {"window_pattern"},
 }
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
