@@ -43,6 +43,7 @@ bench: $(VENV)/installed ## Measure against peers, an hour and a half; ANEW=--an
 	$(BENCH) operator --lengths 8192,16384 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 4096 --dilations 2 --peers hf-longformer,dense $(BOTH)
+	$(BENCH) causal --lengths 2048,8192 --passes 2 $(BOTH)
 	$(BENCH) padding --lengths 4096
 	$(BENCH) memory --lengths 512,4096 $(BOTH)
 	$(BENCH) memory --size small --lengths 512,2048 $(BOTH)

@@ -101,13 +101,35 @@ def check_stock(ours: Peer, stock: Peer, size: str) -> None:
         ParityError: If the outputs differ.
     """
     config = ours.model.config
-    input_ids = random_ids(size, 1, min(parity_length(config.attention_windows[0]), config.max_length_tokens))
-    outputs = [peer.hidden_states(peer.inputs(input_ids.to(peer.model.device))) for peer in (ours, stock)]
+    length = min(parity_length(config.attention_windows[0]), config.max_length_tokens)
+    _check_same(ours, stock, random_ids(size, 1, length), "stock Longformer computes")
+
+
+@torch.no_grad()
+def check_dense(ours: Peer, dense: Peer, size: str) -> None:
+    """Compares our causal model with a dense one that has the same weights, where windows cover the text.
+
+    Raises:
+        ParityError: If the outputs differ.
+    """
+    config = ours.model.config
+    length = min(parity_length(config.attention_windows[0]), config.max_length_tokens)
+    was = config.attention_window, config.attention_dilation
+    config.attention_window, config.attention_dilation = 2 * length, 1
+    try:
+        _check_same(ours, dense, random_ids(size, 1, length), "a dense model computes")
+    finally:
+        config.attention_window, config.attention_dilation = was
+
+
+def _check_same(ours: Peer, other: Peer, input_ids: torch.Tensor, what: str) -> None:
+    input_ids = input_ids.to(ours.model.device)
+    outputs = [peer.hidden_states(peer.inputs(input_ids)) for peer in (ours, other)]
     difference = float((outputs[0] - outputs[1]).abs().max())
     if not difference <= STOCK_TOLERANCE:
         raise ParityError(
-            f"the encoder must compute what stock Longformer computes to {STOCK_TOLERANCE}, got a difference of "
-            f"{difference:.2g}: no speed is shown"
+            f"the model must compute what {what} to {STOCK_TOLERANCE}, got a difference of {difference:.2g}: no speed "
+            "is shown"
         )
 
 

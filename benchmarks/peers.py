@@ -14,6 +14,8 @@ from transformers import (
     AutoModel,
     BigBirdConfig,
     BigBirdModel,
+    GPT2Config,
+    GPT2Model,
     LongformerModel,
     ModernBertConfig,
     ModernBertModel,
@@ -31,6 +33,7 @@ OPERATOR = ("hf-longformer", "dense", "eager")
 INFERENCE = ("hf-longformer", "stock", "roberta", "chunks", "bigbird", "modernbert")
 TRAINING = ("hf-longformer", "checkpointing", *INFERENCE[1:])
 PADDING = ("padded", "unpadded")
+CAUSAL = ("causal", "gpt2")
 TITLES = {
     "hf-longformer": "hf-longformer",
     "checkpointing": "hf-longformer, checkpointing",
@@ -43,6 +46,8 @@ TITLES = {
     "eager": "the definition (eager)",
     "padded": "hf-longformer, padded",
     "unpadded": "hf-longformer, one by one",
+    "causal": "hf-longformer, causal",
+    "gpt2": "GPT-2, dense",
     "bert": "dense BERT",
     "inference": "inference",
     "training": "training",
@@ -149,6 +154,59 @@ def make_peers(
     return {name: peers[name] for name in (*TRAINING, *PADDING) if name in names}
 
 
+def make_causal_peers(size: str, longest: int, attention_window: int, attention_dilation: int = 1) -> dict[str, Peer]:
+    """A dense causal model and ours with its weights, neither with dropout of attention weights.
+
+    Args:
+        size: One of `SIZES`.
+        longest: Tokens that they can read.
+        attention_window: Of ours; a token sees the half before it.
+        attention_dilation: Of ours.
+    """
+    torch.manual_seed(0)
+    sizes = dict(SIZES[size])
+    common: dict[str, Any] = {"vocab_size": _vocabulary(size), "max_position_embeddings": longest, "use_cache": False}
+    common |= {"bos_token_id": 0, "eos_token_id": 2}
+    ours = HfLongformerConfig(
+        **sizes | common,
+        type_vocab_size=1,
+        pad_token_id=None,
+        is_decoder=True,
+        norm_style="pre",
+        hidden_act="gelu_new",
+        layer_norm_eps=1e-5,
+        attention_probs_dropout_prob=0.0,
+        attention_window=attention_window,
+        attention_dilation=attention_dilation,
+    )
+    dense = GPT2Config(n_inner=sizes.pop("intermediate_size"), **sizes, **common, attn_pdrop=0.0)
+    model, gpt2 = HfLongformerModel(ours, add_pooling_layer=False), GPT2Model(dense)
+    model.load_state_dict(model.state_dict() | _weights_of_gpt2(gpt2.state_dict(), sizes["num_hidden_layers"]))
+    torch.nn.init.zeros_(model.embeddings.token_type_embeddings.weight)
+    return {"causal": Peer(model), "gpt2": Peer(gpt2)}
+
+
+def _weights_of_gpt2(state: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """Under our names; its linear layers are stored the other way round, query, key and value in one."""
+    ours = {"embeddings.word_embeddings.weight": state["wte.weight"]}
+    ours["embeddings.position_embeddings.weight"] = state["wpe.weight"]
+    names = {
+        "attn.c_attn": ["attention.self.query", "attention.self.key", "attention.self.value"],
+        "attn.c_proj": ["attention.output.dense"],
+        "mlp.c_fc": ["intermediate.dense"],
+        "mlp.c_proj": ["output.dense"],
+        "ln_1": ["attention.output.LayerNorm"],
+        "ln_2": ["output.LayerNorm"],
+    }
+    for kind in ("weight", "bias"):
+        ours[f"encoder.LayerNorm.{kind}"] = state[f"ln_f.{kind}"]
+        for layer in range(layers):
+            for theirs, wanted in names.items():
+                parts = state[f"h.{layer}.{theirs}.{kind}"].transpose(0, -1).chunk(len(wanted))
+                ours |= {f"encoder.layer.{layer}.{n}.{kind}": part for n, part in zip(wanted, parts, strict=True)}
+    return ours
+
+
 def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:
     """Writes a BERT encoder whose positions are repeated up to `max_length`, with its own dense attention.
 
@@ -176,20 +234,23 @@ def random_ids(size: str, batch: int, length: int) -> torch.Tensor:
 def floor_flops(suite: str, size: str, length: int, batch: int, window: int, dilation: int = 1) -> int:
     """Floating-point operations that exact attention in this window cannot do without, and the rest of the encoder.
 
-    Multiplications and additions of the matrix products, nothing recomputed, one global token per text whose row is
-    reassociated. A backward pass has twice the products of linear layers and, in attention, 2.5 times.
+    Multiplications and additions of the matrix products, nothing recomputed, one global token per text, unless it is
+    causal, whose row is reassociated. A backward pass has twice the products of linear layers and, in attention, 2.5
+    times.
     """
     hidden, layers = SIZES[size]["hidden_size"], SIZES[size]["num_hidden_layers"]
-    w, pairs = window // 2, 0
+    w, pairs, is_causal = window // 2, 0, suite.startswith("causal")
     for phase in range(min(dilation, length)):
         n = len(range(phase, length, dilation))
-        pairs += n * (2 * w + 1) - w * (w + 1) if n > w else n * n
+        both_sides = n * (2 * w + 1) - w * (w + 1) if n > w else n * n
+        pairs += (both_sides + n) // 2 if is_causal else both_sides
     attention = batch * 4 * hidden * pairs
     if suite.startswith("operator"):
         return round(attention * (3.5 if suite.endswith("backward") else 1))
     linear = batch * length * (8 * hidden**2 + 4 * hidden * SIZES[size]["intermediate_size"])
-    linear += batch * 4 * length * hidden * SIZES[size]["num_attention_heads"]  # the global row
-    return round(layers * (3 * linear + 3.5 * attention if suite == "training" else linear + attention))
+    if not is_causal:
+        linear += batch * 4 * length * hidden * SIZES[size]["num_attention_heads"]  # the global row
+    return round(layers * (3 * linear + 3.5 * attention if suite.endswith("training") else linear + attention))
 
 
 def gemm_shapes(size: str, batch: int, length: int) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ import torch
 
 from hf_longformer.conversion import InputError
 
-from .peers import INFERENCE, OPERATOR, PADDING, SIZES, TRAINING
+from .peers import CAUSAL, INFERENCE, OPERATOR, PADDING, SIZES, TRAINING
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What the C library is told (glibc), by environment variables: nothing; to keep freed pages for later; or to return
@@ -28,10 +28,11 @@ SUITES: dict[str, tuple[str, ...]] = {
     "operator forward and backward": OPERATOR,
     "inference": INFERENCE,
     "training": TRAINING,
+    "causal training": CAUSAL,
     "padding": PADDING,
     "memory": MEMORY,
 }
-CHOICES = ("operator", "inference", "training", "padding", "memory", "all")
+CHOICES = ("operator", "inference", "training", "causal", "padding", "memory", "all")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def make_cells(
     if not windows or any(window < 2 or window % 2 for window in windows):
         raise InputError(f"--windows must be even numbers from 2 on, got {_listed(windows)}")
     suites = [suite for suite in SUITES if what == suite.split()[0] or (what == "all" and suite != "memory")]
-    if "float16" in dtypes and {"training", "memory"} & set(suites):
+    if "float16" in dtypes and {"training", "causal training", "memory"} & set(suites):
         raise InputError("training is measured in float32 and bfloat16, got --dtype float16")
     if device not in ("cpu", "cuda"):
         raise InputError(f"--device must be cpu or cuda, got {device}")

@@ -106,6 +106,13 @@ def _ratios() -> Iterator[Ratio]:
         title = f"{suite}, 4,096 tokens, float32"
         yield Ratio(f"{title}: window 128 over 512", suite, (ours, {"attention_window": 128}), (ours, {}))
         yield Ratio(f"{title}: dilation 2 over 1", suite, (ours, {"attention_dilation": 2}), (ours, {}))
+    for dtype in ("float32", "bfloat16"):
+        same = {"length": 8192}
+        title = f"causal training step, 8,192 tokens, {dtype}: dense GPT-2 over ours"
+        yield Ratio(title, "causal training", ("gpt2", same), ("causal", same), dtype)
+    title = "causal training, float32, peak memory per token: 8,192 over 2,048 tokens"
+    sides = ("causal", {"length": 8192}), ("causal", {"length": 2048})
+    yield Ratio(title, "causal training", *sides, field="peak_megabytes", per_token=True)
     title = "inference, float32, texts padded to 4 times their mean length over the same one by one"
     yield Ratio(title, "padding", ("padded", {}), ("unpadded", {}))
 
@@ -114,7 +121,7 @@ def losses(results: Mapping[str, Any]) -> str:
     """Everything that was faster than this package, with how many times."""
     lines = []
     for entry in sorted(results["cells"], key=lambda entry: [str(entry[name]) for name in TABLE] + [entry["length"]]):
-        ours = entry["peers"].get("hf-longformer", {}).get("seconds")
+        ours = next((entry["peers"][name].get("seconds") for name in OURS if name in entry["peers"]), None)
         faster = [
             f"{TITLES[name]} {ours / result['seconds']:.2f}×"
             for name, result in entry["peers"].items()
@@ -208,7 +215,8 @@ def _between(part: str, found: re.Match[str]) -> str:
     return f"{found[1]}{part}\n{found[2]}"
 
 
-SECTIONS = ("inference", "training", "operator", "padding", "memory")
+SECTIONS = ("inference", "training", "operator", "causal", "padding", "memory")
+OURS = ("hf-longformer", "causal")
 READMES = (FOLDER / "README.md", FOLDER.parent / "README.md")
 
 

@@ -20,8 +20,8 @@ from hf_longformer import longformer_attention
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
 from .memory import Setting, estimate, parameter_counts
-from .parity import ParityError, check_operator, check_ours, check_stock
-from .peers import SIZES, Peer, floor_flops, gemm_shapes, make_peers, our_config, random_ids
+from .parity import ParityError, check_dense, check_operator, check_ours, check_stock
+from .peers import SIZES, Peer, floor_flops, gemm_shapes, make_causal_peers, make_peers, our_config, random_ids
 from .plan import DTYPES, Cell, choose_peers
 
 GEMM_TOKENS = 4096  # the yardstick's, whatever the length
@@ -72,6 +72,8 @@ def measure_cells(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]:
     """The encoders of a group of cells, after ours was compared with stock and with the definition."""
+    if cell.suite == "causal training":
+        return _proven_causal_peers(cell, names, longest)
     torch.manual_seed(0)
     needed = {*names, "hf-longformer"} | ({"stock"} if cell.attention_dilation == 1 else set())
     peers = make_peers(needed, cell.size, longest, cell.attention_window, cell.attention_dilation)
@@ -85,6 +87,18 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
         for peer in peers.values():
             torch.nn.Module.to(peer.model, dtype)
     check_ours(ours, cell.size, partial(_cast, cell) if is_training else nullcontext, gradients=is_training)
+    return {name: peers[name] for name in names}
+
+
+def _proven_causal_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]:
+    """Ours and a dense model with its weights, after ours was compared with the definition, and where the window covers
+    the text with the dense one.
+    """
+    peers = make_causal_peers(cell.size, longest, cell.attention_window, cell.attention_dilation)
+    for peer in peers.values():
+        torch.nn.Module.to(peer.model, cell.device).eval()
+    check_dense(peers["causal"], peers["gpt2"], cell.size)
+    check_ours(peers["causal"], cell.size, partial(_cast, cell), gradients=True)
     return {name: peers[name] for name in names}
 
 

@@ -18,8 +18,17 @@ from hf_longformer import HfLongformerModel, attention_hf_longformer, cli
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
-from hf_longformer.benchmarks.parity import ParityError, check_operator, check_ours, check_stock
-from hf_longformer.benchmarks.peers import INFERENCE, TITLES, TRAINING, floor_flops, make_peers, our_config, random_ids
+from hf_longformer.benchmarks.parity import ParityError, check_dense, check_operator, check_ours, check_stock
+from hf_longformer.benchmarks.peers import (
+    INFERENCE,
+    TITLES,
+    TRAINING,
+    floor_flops,
+    make_causal_peers,
+    make_peers,
+    our_config,
+    random_ids,
+)
 from hf_longformer.benchmarks.plan import SUITES, Cell, choose_peers, make_cells
 from hf_longformer.benchmarks.report import READMES, RESULTS, draw, fill, losses, ratios, table
 from hf_longformer.benchmarks.worker import measure_cells
@@ -118,7 +127,7 @@ class TestPlan:
     def test_make_cells_combines(self) -> None:
         choices = {"size": "tiny", "windows": [32, 64], "dilations": [1, 2], "dtypes": ["float32", "bfloat16"]}
         cells = make_cells("all", lengths=[64, 8], batch=1, allocators=["default"], device="cpu", **choices)
-        assert len(cells) == 5 * 2 * 2 * 2 * 2 == len(set(cells))
+        assert len(cells) == 6 * 2 * 2 * 2 * 2 == len(set(cells))
         assert "memory" not in {cell.suite for cell in cells}
         assert [cell.length for cell in cells[:4]] == [8, 64, 8, 64]
         assert cells[0].group == cells[1].group != cells[2].group
@@ -153,6 +162,17 @@ class TestPeers:
                 bigbird.hidden_states(bigbird.inputs(random_ids("tiny", 1, length)))
             assert bigbird.model.attention_type == kind
 
+    def test_the_causal_ones_have_one_size_and_the_same_weights(self) -> None:
+        peers = make_causal_peers("tiny", 100, 32)
+        sizes = [
+            sum(p.numel() for n, p in peer.model.named_parameters() if "global" not in n) for peer in peers.values()
+        ]
+        assert sizes[0] - sizes[1] == 32  # one row of token types, which is 0
+        for peer in peers.values():
+            peer.model.eval()
+        check_dense(*peers.values(), "tiny")
+        assert peers["causal"].model.config.attention_window == 32
+
     @pytest.mark.parametrize(("length", "window", "dilation"), [(50, 8, 1), (50, 8, 3), (5, 32, 1), (64, 128, 2)])
     def test_floor_flops_counts_the_window(self, length: int, window: int, dilation: int) -> None:
         row = torch.arange(length)
@@ -162,6 +182,9 @@ class TestPeers:
         assert flops == 2 * pairs * 4 * 32
         linear = 2 * length * (8 * 32**2 + 4 * 32 * 64) + 2 * 4 * length * 32 * 2
         assert floor_flops("inference", "tiny", length, 2, window, dilation) == 2 * (linear + flops)
+        causal = 2 * 4 * 32 * (pairs + length) // 2
+        linear -= 2 * 4 * length * 32 * 2
+        assert floor_flops("causal training", "tiny", length, 2, window, dilation) == 2 * (3 * linear + 3.5 * causal)
 
 
 class TestParity:
@@ -195,6 +218,15 @@ class TestParity:
         with pytest.raises(ParityError, match="the gradients of the encoder"):
             check_ours(ours, "tiny", gradients=True)
 
+    def test_is_red_when_the_dense_model_differs(self) -> None:
+        peers = make_causal_peers("tiny", 100, 32)
+        for peer in peers.values():
+            peer.model.eval()
+        with torch.no_grad():
+            peers["gpt2"].model.h[1].mlp.c_fc.weight[0, 0] += 0.5
+        with pytest.raises(ParityError, match=r"what a dense model computes .*no speed is shown"):
+            check_dense(*peers.values(), "tiny")
+
     def test_is_red_when_stock_differs(self) -> None:
         peers = make_peers(["hf-longformer", "stock"], "tiny", 800, 32)
         with torch.no_grad():
@@ -205,7 +237,7 @@ class TestParity:
             check_stock(peers["hf-longformer"], peers["stock"], "tiny")
 
     @pytest.mark.usefixtures("wrong_attention")
-    @pytest.mark.parametrize("suite", ["operator forward", "inference", "training", "padding"])
+    @pytest.mark.parametrize("suite", ["operator forward", "inference", "training", "causal training", "padding"])
     def test_measure_cells_measures_nothing_then(self, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hf_longformer.benchmarks.worker.alternate", lambda *_: pytest.fail("measured"))
         with pytest.raises((ParityError, RuntimeError), match=r"no speed is shown|the outputs differ"):
