@@ -93,6 +93,8 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
         )
     if config.embedding_size not in (None, config.hidden_size):
         reasons.append(f"its embeddings are as wide as its layers, got embedding_size={config.embedding_size}")
+    if config.global_projections == "shared":
+        reasons.append("its global tokens have projections of their own, got global_projections='shared'")
     head = str((config.architectures or [""])[0])
     if config.classifier_activation != "tanh" and head.endswith(("ForSequenceClassification", "ForMultipleChoice")):
         reasons.append(f"its heads have a tanh, got classifier_activation={config.classifier_activation!r}")

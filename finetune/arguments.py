@@ -35,6 +35,13 @@ class ModelArguments:
     )
     hidden_dropout_prob: float | None = field(default=None, metadata={"help": "If not the checkpoint's own."})
     attention_probs_dropout_prob: float | None = field(default=None, metadata={"help": "If not the checkpoint's own."})
+    global_attention: str | None = field(
+        default=None,
+        metadata={"help": "auto, cls, question or none: which tokens are global, if not as in config.json."},
+    )
+    global_projections: str | None = field(
+        default=None, metadata={"help": "shared: global tokens take the local projections, their own are left out."}
+    )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub repository."})
     local_files_only: bool = field(default=False, metadata={"help": "Stay off the network."})
 
@@ -42,6 +49,7 @@ class ModelArguments:
     def changed(self) -> dict[str, Any]:
         """Fields of the checkpoint's configuration that were given."""
         names = ("attention_window", "hidden_dropout_prob", "attention_probs_dropout_prob")
+        names += ("global_attention", "global_projections")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

@@ -195,7 +195,9 @@ def bits(prediction: Any) -> dict[str, float]:
 
 
 def sync_projections(model: Any) -> None:
-    """Copies the local projections onto the global ones, and records it in the configuration."""
+    """Copies the local projections onto the global ones, if there are any, and records it in the configuration."""
+    if model.config.global_projections == "shared":
+        return
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, local in local_names(parameters).items():

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -298,7 +299,7 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
         model, report = model_class.from_pretrained(
             name, **given, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a head of another size
+    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:  # RuntimeError: a head of another size
         raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
     broken = [key for key, *_ in report["mismatched_keys"] if not key.startswith("classifier")]
     if broken:

@@ -117,10 +117,20 @@ class HfLongformerSelfAttention(nn.Module):
         self.query = nn.Linear(size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size)
-        if config.position_embedding_type == "absolute":  # others have no global tokens
+        # Other positions have no global tokens.
+        self.has_global_projections = config.position_embedding_type == "absolute"
+        self.has_global_projections &= config.global_projections != "shared"
+        if self.has_global_projections:
             self.query_global = nn.Linear(size, size)
             self.key_global = nn.Linear(size, size)
             self.value_global = nn.Linear(size, size)
+
+    @property
+    def global_projections(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Of query, key and value in the rows of global tokens: their own, or the local ones if those are shared."""
+        if self.has_global_projections:
+            return self.query_global, self.key_global, self.value_global
+        return self.query, self.key, self.value
 
     @property
     def pattern(self) -> WindowPattern:
@@ -164,8 +174,7 @@ def eager_attention(
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The definition, on dense weights."""
     local = [module.split_heads(project(hidden_states)) for project in (module.query, module.key, module.value)]
-    global_projections = (module.query_global, module.key_global, module.value_global)
-    of_global = [module.split_heads(project(hidden_states)) for project in global_projections]
+    of_global = [module.split_heads(project(hidden_states)) for project in module.global_projections]
     masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
     output, weights = attention_reference(*local, *of_global, pattern=module.pattern, dropout=dropout, **masks)
     if not output_attentions:
@@ -233,17 +242,17 @@ def add_global_rows(
     if roles.has_global:
         global_states = roles.gather_global(hidden_states[:, None])[:, 0]
         seen_states = hidden_states
-    elif module.training and torch.is_grad_enabled():
+    elif module.has_global_projections and module.training and torch.is_grad_enabled():
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
         return output, None
-    query = module.split_heads(module.query_global(global_states))
+    project_query, *projections = module.global_projections
+    query = module.split_heads(project_query(global_states))
     if roles.has_global and not output_attentions and _can_reassociate(module, roles):
-        projections = ((p.weight, p.bias) for p in (module.key_global, module.value_global))
+        projections = [(p.weight, p.bias) for p in projections]
         rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
         return put_global_rows(output, rows, roles), None
-    key = module.split_heads(module.key_global(seen_states))
-    value = module.split_heads(module.value_global(seen_states))
+    key, value = (module.split_heads(project(seen_states)) for project in projections)
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
@@ -271,7 +280,7 @@ def _is_compiled() -> bool:
 
 def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:
     """Whether that is cheaper, and the projections are what they seem: not adapted, quantised or elsewhere."""
-    projections = (module.key_global, module.value_global)
+    projections = module.global_projections[1:]
     plain = all(type(p) is nn.Linear and p.bias is not None and not p.weight.is_meta for p in projections)
     return plain and roles.is_counted and roles.num_global < module.head_dim
 

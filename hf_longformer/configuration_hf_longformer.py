@@ -61,8 +61,9 @@ class HfLongformerConfig(PreTrainedConfig):
         classifier_activation (`str`, defaults to `"tanh"`):
             What follows the dense layer on the first token, in the head for classification and in the pooler.
         global_projections (`str`, *optional*):
-            A record, which changes nothing, of where the global projections come from: `"copied"` from the local ones
-            by the conversion, `"synced"` with them after training, or `"trained"`.
+            `"shared"`: there are none, and global tokens take the local ones (table 10 of the paper). Otherwise a
+            record, which changes nothing, of where they come from: `"copied"` from the local ones by the conversion,
+            `"synced"` with them after training, or `"trained"`.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
         hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
         pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
@@ -97,7 +98,7 @@ class HfLongformerConfig(PreTrainedConfig):
     embedding_size: int | None = None
     classifier_dropout: float | int | None = None
     classifier_activation: str = "tanh"
-    global_projections: Literal["copied", "synced", "trained"] | None = None
+    global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     initializer_range: float = 0.02

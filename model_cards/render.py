@@ -27,6 +27,7 @@ GLOBAL_PROJECTIONS = {
     "copied": "copied from the local ones, not trained",
     "synced": "synced: copied from the local ones after training",
     "trained": "trained: other than the local ones",
+    "shared": "none: global tokens take the local ones",
 }
 
 

@@ -267,11 +267,12 @@ def test_export_names_every_reason(command, tmp_path: Path) -> None:
     config = HfLongformerConfig(
         vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8,
         attention_window=[4, 6], attention_dilation=[1, 2], is_decoder=True, global_attention="cls",
+        global_projections="shared",
     )  # fmt: skip
     HfLongformerForMaskedLM(config).save_pretrained(tmp_path / "ours")
     done = command("export", tmp_path / "ours", tmp_path / "stock")
     assert done.code == 2
-    for word in ("dilation", "causal", "global_attention", "multiple"):
+    for word in ("dilation", "causal", "global_attention", "multiple", "projections"):
         assert word in done.sentence, word
     assert not (tmp_path / "stock").exists()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import tiny_config, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from sources import HEADS, edit_json, make_source
 
@@ -168,3 +169,13 @@ def test_interpolated_conversion_is_checked_on_the_sources_positions(tmp_path: P
     with pytest.raises(GateError, match="position rows repeat"):
         verify(tmp_path / "source", tmp_path / "ours")
     assert "stretched" in (tmp_path / "ours" / "README.md").read_text()
+
+
+def test_shared_projections_stay_shared(tmp_path: Path) -> None:
+    config = tiny_config(global_projections="shared", attention_window=16)
+    hf_longformer.HfLongformerForMaskedLM(config).save_pretrained(tmp_path / "source")
+    tiny_tokenizer().save_pretrained(tmp_path / "source")
+    report = convert(tmp_path / "source", tmp_path / "longer", max_length=260)
+    assert report["global_projections"] == "shared"
+    assert all(check["passed"] for check in report["checks"])
+    assert not [name for name in load_file(tmp_path / "longer" / "model.safetensors") if "_global." in name]

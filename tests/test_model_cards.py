@@ -72,6 +72,7 @@ def test_render_card_shows_bits_per_character(tmp_path: Path) -> None:
         ("copied", "copied from the local ones, not trained"),
         ("synced", "after training"),
         ("trained", "trained: other"),
+        ("shared", "none: global tokens take the local ones"),
     ],
 )
 def test_render_card_says_where_global_projections_come_from(state: str, words: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tokens the models make global when nobody says so, and who has the last word."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +133,42 @@ def test_a_row_of_padding_has_no_global_token():
     inputs = {"input_ids": ids, "attention_mask": ids.ne(1).long()}
     assert seen_as_global(make("ForSequenceClassification"), **inputs) == [FIRST, NOTHING]
     assert torch.isfinite(HfLongformerForQuestionAnswering(tiny_config())(**inputs).start_logits).all()
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_shared_projections_are_the_local_ones(implementation: str, with_weights: bool):
+    """As a model whose own global projections are copies, whose gradients belong to both."""
+    twin = make("ForQuestionAnswering", attn_implementation=implementation)
+    shared = make("ForQuestionAnswering", attn_implementation=implementation, global_projections="shared")
+    state = twin.state_dict()
+    state |= {name: state[name.replace("_global", "")] for name in state if "_global" in name}
+    twin.load_state_dict(state)
+    shared.load_state_dict({name: weight for name, weight in state.items() if "_global" not in name})
+    for length in (1, 4, 9):  # reassociated or not
+        gradients = []
+        for model in (twin, shared):
+            marked = torch.zeros_like(IDS)
+            marked[:, :length] = 1
+            outputs = model(IDS, global_attention_mask=marked, output_attentions=with_weights)
+            model.zero_grad()
+            (outputs.start_logits.sin().sum() + outputs.end_logits.cos().sum()).backward()
+            gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+            if with_weights:
+                assert len(outputs.global_attentions) == 2
+        for name in list(gradients[0]):
+            if "_global" in name:
+                gradients[0][name.replace("_global", "")] += gradients[0].pop(name)
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-12)
+
+
+def test_shared_projections_are_saved_and_loaded(tmp_path: Path):
+    model = make("ForQuestionAnswering", global_projections="shared").train()
+    model(IDS, global_attention_mask=torch.zeros_like(IDS)).start_logits.sum().backward()  # nobody is left out
+    assert all(p.grad is not None for name, p in model.named_parameters() if "encoder" in name)
+    model.save_pretrained(tmp_path)
+    again, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert again.config.global_projections == "shared"
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    torch.testing.assert_close(again.double().eval()(IDS).start_logits, model.eval()(IDS).start_logits)

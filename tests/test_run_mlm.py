@@ -72,6 +72,13 @@ def test_training_lowers_the_bits(folder: Path) -> None:
     assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "synced"
 
 
+def test_shared_projections_have_nothing_to_sync(folder: Path) -> None:
+    run_mlm.main(arguments(folder, max_steps=1, global_projections="shared", global_attention="none"))
+    config = HfLongformerConfig.from_pretrained(folder / "run")
+    assert (config.global_projections, config.global_attention) == ("shared", "none")
+    assert not [name for name in load_file(folder / "run" / "model.safetensors") if "_global." in name]
+
+
 def test_training_positions_changes_nothing_else(folder: Path) -> None:
     run_mlm.main(arguments(folder, train="positions", max_steps=3))
     before, after = (load_file(folder / name / "model.safetensors") for name in ("model", "run"))
@@ -187,6 +194,7 @@ def test_damaged_recipe(text: str, message: str, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"max_seq_length": 261}, "between 3 and the model's 260 tokens, got 261"),
+        ({"global_projections": "own"}, "cannot be loaded: .*global_projections"),
         ({"train_files": "nowhere.txt"}, "must be files with something in them, got nowhere.txt"),
     ],
 )
