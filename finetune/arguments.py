@@ -48,8 +48,8 @@ class ModelArguments:
     @property
     def changed(self) -> dict[str, Any]:
         """Fields of the checkpoint's configuration that were given."""
-        names = ("attention_window", "hidden_dropout_prob", "attention_probs_dropout_prob")
-        names += ("global_attention", "global_projections")
+        names = ["attention_window", "hidden_dropout_prob", "attention_probs_dropout_prob"]
+        names += ["global_attention", "global_projections"]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

@@ -246,13 +246,13 @@ def add_global_rows(
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
         return output, None
-    project_query, *projections = module.global_projections
+    project_query, *others = module.global_projections
     query = module.split_heads(project_query(global_states))
     if roles.has_global and not output_attentions and _can_reassociate(module, roles):
-        projections = [(p.weight, p.bias) for p in projections]
+        projections: Any = [(p.weight, p.bias) for p in others]
         rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
         return put_global_rows(output, rows, roles), None
-    key, value = (module.split_heads(project(seen_states)) for project in projections)
+    key, value = (module.split_heads(project(seen_states)) for project in others)
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
