@@ -122,9 +122,9 @@ def estimate(
     layers = config.num_hidden_layers
     layer = sum(saved_by_layer(config, setting, has_global).values())
     copies = weight_copies(config, setting, has_global)
-    edges = tokens * (2 * d * FULL + d * FULL)  # embeddings: input of the layer norm, dropout mask; last hidden states
-    # A gradient of the feed-forward's wide states, one of the residual connection.
-    gradients_at_work = tokens * (config.intermediate_size * size + d * FULL) + _blocks(config, setting, FULL)
+    edges = tokens * 2 * d * FULL  # input of the embeddings' layer norm, last hidden states
+    # The feed-forward's wide states, activated again, and their gradient; a gradient of the residual connection.
+    gradients_at_work = tokens * (2 * config.intermediate_size * size + d * FULL) + _blocks(config, setting, FULL)
     if setting.checkpointing:
         inputs = layers * tokens * d * FULL
         forward_ends = edges + inputs + layers * copies + working
@@ -151,30 +151,28 @@ def estimate(
 def saved_by_layer(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> dict[str, int]:
     """Bytes that autograd saves in one layer, by what they are; copies of weights are apart (`weight_copies`)."""
     d, f, size = config.hidden_size, config.intermediate_size, setting.bytes_per_number
-    is_mixed = size != FULL
     per_token = {
-        # One tensor in float32; autocast makes a copy for every one of the three.
-        "input of query, key and value": 3 * d * size if is_mixed else d * FULL,
+        "input of query, key and value": d * size,
         "query, key, value and output of the attention": 4 * d * size,
         "its log-sum-exp": 0 if config.attention_probs_dropout_prob else config.num_attention_heads * FULL,
         "output with the rows of global tokens": d * size if has_global else 0,
-        # What their rows see: in float32 the input above; mixed, itself and a copy for each of two products.
-        "input of global tokens": d * FULL + 2 * d * size if has_global and is_mixed else 0,
         "weights of global tokens": 3 * config.num_attention_heads * FULL if has_global else 0,
-        "dropout masks": 2 * d * size if config.hidden_dropout_prob else 0,  # as numbers, not bits, on a CPU
         "inputs of layer norms, mean and deviation": 2 * (d * FULL + 2 * FULL),
         "input of the feed-forward": d * size,
-        "feed-forward before and after the activation": 2 * f * size,
+        # Activated again when it is needed, except in a checkpoint's second pass, where it is needed at once.
+        "feed-forward before the activation": (2 if setting.checkpointing else 1) * f * size,
     }
     return {name: setting.tokens * count for name, count in per_token.items()}
 
 
 def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> int:
-    """Bytes of a layer's weights in bfloat16, which autocast makes and the backward pass reads; none in float32."""
-    if setting.bytes_per_number == FULL:
-        return 0
-    d = config.hidden_size
-    return setting.bytes_per_number * ((7 if has_global else 4) * d * d + 2 * d * config.intermediate_size)
+    """Bytes of copies of a layer's weights that the backward pass reads: those of global keys and values, head by head,
+    and in bfloat16 the ones that autocast makes.
+    """
+    d, size = config.hidden_size, setting.bytes_per_number
+    by_head = 2 * d * d if has_global else 0
+    cast = (7 if has_global else 4) * d * d + 2 * d * config.intermediate_size if size != FULL else 0
+    return size * (by_head + cast)
 
 
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from .dropout_cpu import Draw, draw_seed
 from .window_pattern import TokenRoles, WindowPattern
 
 BLOCK, BLOCK_WITH_DROPOUT = 256, 128  # rows at a time; each the fastest of 64, 128, 256, 512
@@ -46,7 +47,7 @@ def local_rows(
     form = 0 if torch.compiler.is_compiling() else 1
     if dropout == 0.0:
         return _LOCAL_ROWS[form](query, key, value, *masks, *numbers)[0]
-    seed = torch.randint(2**62, (), device="cpu")
+    seed = draw_seed()
     return _LOCAL_ROWS_WITH_DROPOUT[form](query, key, value, *masks, seed, *numbers, dropout)
 
 
@@ -116,7 +117,7 @@ def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Te
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
     roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
     output, _ = _empty_rows(query, value)
-    drop = _Dropout(int(seed), dropout)
+    drop = Draw(int(seed), dropout)
     global_values = _gather_global(roles, value)
     for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
         output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
@@ -134,7 +135,7 @@ def _attend_with_dropout_backward(
     """Walks the same blocks, computes their weights again, and adds up the gradients."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
     roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
-    drop = _Dropout(int(seed), dropout)
+    drop = Draw(int(seed), dropout)
     global_keys = _gather_global(roles, key, value)
     grads, global_grads = _zero_gradients(query, key, value, global_keys)
     for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
@@ -142,9 +143,8 @@ def _attend_with_dropout_backward(
         values = _with_global(value, global_keys[1:], rows, columns)
         grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
         value_grad = kept.mT @ grad
-        weight_grad = (grad @ values.mT).masked_fill_(kept == 0, 0.0)
-        weight_grad -= (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True)
-        score_grad = weight_grad.mul_(weights)
+        score_grad = (grad @ values.mT).mul_(kept)
+        score_grad.addcmul_(weights, (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True), value=-1.0)
         grads[0][rows] = score_grad @ keys * scaling
         key_grad = score_grad.mT @ query[rows] * scaling
         split = key_grad.shape[2] - roles.num_global
@@ -200,21 +200,6 @@ def _with_gradients_of_global(
     return tuple(grad.to(grads[0].dtype) for grad in grads)
 
 
-class _Dropout:
-    """Sets weights to 0, the same ones for the same seed and order of calls. What is kept is yet to be scaled."""
-
-    def __init__(self, seed: int, probability: float) -> None:
-        # 16 random bits per weight; the probability is rounded to them, and the scale is exact for what is drawn.
-        kept = max(1, round((1 - probability) * 2**16))
-        self.threshold, self.scale = kept - 2**15, 2**16 / kept
-        self.generator = torch.Generator("cpu").manual_seed(seed)
-
-    def __call__(self, weights: torch.Tensor) -> torch.Tensor:
-        bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64, device="cpu")
-        bits.random_(-(2**63), None, generator=self.generator)
-        return weights.mul_(bits.view(torch.int16)[: weights.numel()].view(weights.shape) < self.threshold)
-
-
 def _weights_of_blocks(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -227,13 +212,12 @@ def _weights_of_blocks(
     global_keys = _gather_global(roles, key)
     for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
         scores = (query[rows] * scaling) @ _with_global(key, global_keys, rows, columns).mT
-        scores = scores.to(_statistics_dtype(query))
         split = scores.shape[-1] - roles.num_global
         if mask is not None:
             scores[..., :split] += mask
         if roles.num_global:
             scores[..., split:] += _global_mask(roles, pattern, rows[2], query.dtype)
-        weights = torch.softmax(scores, dim=-1).to(query.dtype)
+        weights = torch.softmax(scores, dim=-1)  # in float32 at least, whatever the dtype
         if thrown_away is not None and thrown_away[:, rows[2]].any():
             weights.masked_fill_(thrown_away[:, None, rows[2], None], 0.0)  # some see nothing
         yield rows, columns, weights

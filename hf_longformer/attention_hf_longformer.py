@@ -155,6 +155,7 @@ class HfLongformerSelfAttention(nn.Module):
             The output `(batch, S, hidden_size)` and, if asked for, the weights of local rows
             `(batch, heads, S, G + attention_window + 1)` and of global rows `(batch, heads, S, G)`.
         """
+        hidden_states = cast_once(hidden_states)
         attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
         output, weights, weights_of_global = attend(self, hidden_states, roles, dropout, output_attentions)
@@ -163,6 +164,14 @@ class HfLongformerSelfAttention(nn.Module):
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """`(batch, S, hidden_size)` to `(batch, heads, S, head_dim)`."""
         return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def cast_once(hidden_states: torch.Tensor) -> torch.Tensor:
+    """What `torch.autocast` would do for every projection, each with a copy to keep for the backward pass."""
+    device = hidden_states.device.type
+    if hidden_states.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return hidden_states.to(torch.get_autocast_dtype(device))
+    return hidden_states
 
 
 def eager_attention(

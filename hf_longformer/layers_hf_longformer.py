@@ -2,17 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings and layers, under the names of stock checkpoints."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import apply_chunking_to_forward
+from transformers.utils import is_tracing
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention
 from .configuration_hf_longformer import HfLongformerConfig
+from .dropout_cpu import Dropout
 from .window_pattern import TokenRoles
 
 
@@ -26,7 +31,7 @@ class HfLongformerEmbeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
         norm_first = config.norm_style == "pre"
         self.LayerNorm = nn.Identity() if norm_first else nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.position_embeddings: nn.Embedding | None = None  # if the layers know positions
         if config.position_embedding_type == "absolute":
             self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
@@ -61,7 +66,7 @@ class HfLongformerSelfOutput(nn.Module):
         super().__init__()
         self.dense = nn.Linear(input_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm_first = config.norm_style == "pre"
 
     def read(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -117,7 +122,44 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.output(self.intermediate(self.output.read(hidden_states)), hidden_states)
+        read = self.output.read(hidden_states)
+        if not self.training or is_tracing(read) or not can_activate_again(self.intermediate):
+            return self.output(self.intermediate(read), hidden_states)
+        wide = self.intermediate.dense(read)
+        with activated_again(wide, self.intermediate.activation) as activated:
+            return self.output(activated, hidden_states)
+
+
+def can_activate_again(module: HfLongformerIntermediate) -> bool:
+    """Whether there is a backward pass, nobody waits for the module to be called, and nobody else, such as a
+    checkpoint, looks after what is kept.
+    """
+    hooks: Any = torch._C._autograd
+    return (
+        torch.is_grad_enabled()
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and hooks._saved_tensors_hooks_is_enabled()
+        and hooks._top_saved_tensors_default_hooks(True) is None
+    )
+
+
+@contextmanager
+def activated_again(wide: torch.Tensor, activation: nn.Module) -> Iterator[torch.Tensor]:
+    """Inside, what the backward pass needs of `activation(wide)` is not kept but worked out again when it comes: the
+    widest tensor of a layer is kept once and not twice.
+    """
+    activated, origin = activation(wide), wide.detach()
+    identity = activated.data_ptr(), activated.numel()
+
+    def pack(saved: torch.Tensor) -> Any:
+        is_activated = (saved.data_ptr(), saved.numel()) == identity
+        return (saved.shape, saved.stride()) if is_activated else saved
+
+    def unpack(saved: Any) -> torch.Tensor:
+        return saved if isinstance(saved, torch.Tensor) else activation(origin).as_strided(*saved)
+
+    with saved_tensors_hooks(pack, unpack):
+        yield activated
 
 
 class HfLongformerEncoder(nn.Module):

@@ -6,15 +6,16 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 
-from hf_longformer import HfLongformerModel, attention_hf_longformer, cli
+from hf_longformer import HfLongformerModel, attention_hf_longformer, cli, layers_hf_longformer
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
@@ -335,18 +336,21 @@ class TestRun:
 class TestMemory:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     @pytest.mark.parametrize("dropout", [0.1, 0.0])
-    def test_saved_by_layer_lists_what_autograd_saves(self, dtype: str, dropout: float) -> None:
+    def test_saved_by_layer_lists_what_autograd_saves(
+        self, dtype: str, dropout: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         setting, saved = Setting(300, 2, dtype), []
         for layers in (1, 3):
             config = our_config("tiny", 300, 32)
             config.num_hidden_layers = layers
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-            saved.append(self.saved(config, setting))
+            with monkeypatch.context() as patch:
+                saved.append(self.saved(config, setting, patch))
         listed = sum(saved_by_layer(config, setting).values()) + weight_copies(config, setting)
         assert (saved[1] - saved[0]) / 2 == pytest.approx(listed, rel=0.02)
 
     @staticmethod
-    def saved(config: object, setting: Setting) -> int:
+    def saved(config: object, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> int:
         """Bytes of everything that autograd saves in a forward pass and that is no weight."""
         model = HfLongformerModel(config).train()
         weights, storages = {weight.untyped_storage().data_ptr() for weight in model.parameters()}, {}
@@ -357,10 +361,16 @@ class TestMemory:
                 storages[storage.data_ptr()] = storage
             return tensor
 
+        def hooks(pack: Callable, unpack: Callable) -> saved_tensors_hooks:
+            """Those of a layer, counted too."""
+            return saved_tensors_hooks(lambda x: keep(y) if isinstance(y := pack(x), torch.Tensor) else y, unpack)
+
+        monkeypatch.setattr(layers_hf_longformer, "saved_tensors_hooks", hooks)
+        monkeypatch.setattr(layers_hf_longformer, "can_activate_again", lambda _: True)
         ids = random_ids("tiny", setting.batch, setting.length)
         is_global = torch.nn.functional.one_hot(torch.tensor([0, 0]), setting.length)
         with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=setting.dtype == "bfloat16"),
         ):
             kept = model(ids, global_attention_mask=is_global)
@@ -385,7 +395,7 @@ class TestMemory:
         }
         grown = [peaks[length, False]["activations"] for length in (2048, 4096)]
         assert 1.9 < grown[1] / grown[0] < 2.0
-        assert peaks[4096, True]["peak"] < 0.6 * peaks[4096, False]["peak"]
+        assert peaks[4096, True]["peak"] < 0.65 * peaks[4096, False]["peak"]
         for parts in peaks.values():
             assert parts["peak"] == sum(value for name, value in parts.items() if name not in ("peak", "kept"))
             assert parts["kept"] > 0

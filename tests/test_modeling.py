@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the models promise beside parity with stock: windows that can be changed, any length, any padding, any dtype."""
 
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from helpers import random_ids, randomise, tiny_config
 from torch import nn
 
 import hf_longformer
-from hf_longformer import HfLongformerForSequenceClassification, attention_hf_longformer
+from hf_longformer import HfLongformerForSequenceClassification, attention_hf_longformer, layers_hf_longformer
 
 IMPLEMENTATIONS = ("eager", "sdpa")
 HEADS = {
@@ -343,3 +345,48 @@ def test_dropout_is_for_training_only():
     assert torch.equal(model(ids).logits, model(ids).logits)
     model.train()
     assert not torch.allclose(model(ids).logits, model(ids).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_what_is_activated_again_gives_the_same_gradients(activation: str, monkeypatch: pytest.MonkeyPatch):
+    model, ids = make("ForMaskedLM", hidden_act=activation).train(), make_ids("ForMaskedLM")
+    gradients = []
+    for again in (True, False):
+        if not again:
+            monkeypatch.setattr(layers_hf_longformer, "can_activate_again", lambda _: False)
+        loss = model(ids, labels=ids).loss
+        gradients.append(
+            torch.autograd.grad(loss, list(model.longformer.encoder.layer.parameters()), allow_unused=True)
+        )
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_widest_tensor_is_kept_once():
+    model, ids = make(num_hidden_layers=1).train(), make_ids("Model")
+    wide = []
+    model.encoder.layer[0].intermediate.activation.register_forward_hook(
+        lambda *args: wide.append(weakref.ref(args[2]))
+    )
+    states = model(ids).last_hidden_state
+    gc.collect()
+    assert wide[0]() is None
+    states.sum().backward()
+    assert len(wide) == 2  # activated again, once
+
+
+def test_checkpoints_are_not_disturbed():
+    """Under a checkpoint, and under hooks of others, everything that is kept goes through their hands."""
+    model, ids = make(intermediate_size=53).train(), make_ids("Model")
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        model(ids)
+    assert sum(shape.numel() == 2 * 37 * 53 for shape in kept) == 2 * 2  # before and after the activation
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model.zero_grad()
+        model(ids).last_hidden_state.sin().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.encoder.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)

@@ -24,7 +24,9 @@ ALLOWED = {
     "window_pattern": set(),
     "configuration_hf_longformer": set(),
     "tokenization_hf_longformer": set(),
+    "dropout_cpu": set(),
     **{name: {"window_pattern"} for name in ATTENTIONS},
+    "attention_cpu": {"dropout_cpu", "window_pattern"},
     "attention_hf_longformer": ATTENTIONS | {"window_pattern"},
     "cache_hf_longformer": {"configuration_hf_longformer", "window_pattern"},
     "attention_decoder_hf_longformer": ATTENTIONS
@@ -33,6 +35,7 @@ ALLOWED = {
         "attention_decoder_hf_longformer",
         "attention_hf_longformer",
         "configuration_hf_longformer",
+        "dropout_cpu",
         "window_pattern",
     },
     "inputs_hf_longformer": {

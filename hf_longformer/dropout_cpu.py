@@ -1,0 +1,66 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Dropout on a CPU that keeps a seed for the backward pass, and no mask."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import is_tracing
+
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
+
+def draw_seed() -> torch.Tensor:
+    """From PyTorch's own generator: it follows `torch.manual_seed`, and checkpoints repeat it."""
+    return torch.randint(2**62, (), device="cpu")
+
+
+class Draw:
+    """Sets numbers to 0, the same ones for the same seed and order of calls. What is kept is yet to be scaled.
+
+    15 random bits per number, to which the probability is rounded; the scale is exact for what is drawn. The bits of a
+    number are erased by those of an integer, 0 or -1: ten times as fast as a mask of bool.
+
+    Args:
+        seed: A whole number.
+        probability: That of 0, below 1.
+    """
+
+    def __init__(self, seed: int, probability: float) -> None:
+        self.kept = max(1, round((1 - probability) * 2**15))
+        self.scale = 2**15 / self.kept
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Changes the tensor itself, of any floating-point type and shape."""
+        if self.kept == 2**15:
+            return tensor
+        bits = torch.empty(-(-tensor.numel() // 4), dtype=torch.int64, device="cpu")
+        bits.random_(generator=self.generator).bitwise_and_(0x7FFF_7FFF_7FFF_7FFF)
+        drawn = bits.view(torch.int16)[: tensor.numel()].view(tensor.shape)
+        integer = INTEGERS[tensor.element_size()]
+        tensor.view(integer).bitwise_and_(drawn.sub_(self.kept).bitwise_right_shift_(15).to(integer))
+        return tensor
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, faster in training on a CPU, and without a mask to keep."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        is_seeded = self.training and 0.0 < self.p < 1.0 and hidden_states.device.type == "cpu"
+        if not is_seeded or is_tracing(hidden_states):
+            return super().forward(hidden_states)
+        return _Dropped.apply(hidden_states, draw_seed(), self.p)
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, seed: torch.Tensor, probability: float) -> torch.Tensor:
+        ctx.seed, ctx.probability = seed, probability
+        draw = Draw(int(seed), probability)
+        return draw(tensor * draw.scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _Dropped.apply(grad_output, ctx.seed, ctx.probability), None, None
