@@ -14,10 +14,12 @@ import pytest
 import torch
 import yaml
 from blocks import blocks, run
+from measure_tasks import RESULTS, tables
 from sources import CORPUS, make_source
 from test_run_qa import make_squad
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM
+from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
 from hf_longformer.finetune import run_classification, run_clm, run_mlm, run_multiple_choice, run_qa
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, read_recipe
@@ -68,6 +70,10 @@ def test_every_block_runs(place: Path) -> None:
         card = (place / folder / "README.md").read_text()
         assert "roberta-4096" in card
         assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_tables_are_those_of_the_results() -> None:
+    assert put_parts(TEXT, tables(json.loads(RESULTS.read_text(encoding="utf-8")))) == TEXT
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
