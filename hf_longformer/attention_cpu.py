@@ -25,6 +25,7 @@ from .window_pattern import TokenRoles, WindowPattern
 
 BLOCK, BLOCK_WITH_DROPOUT = 256, 128  # rows at a time; each the fastest of 64, 128, 256, 512
 Index = tuple[slice, slice, slice]
+EVERYTHING: Index = (slice(None), slice(None), slice(None))
 
 # A copy of this file, such as comes with a model from the Hub, registers operators of its own.
 NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
@@ -115,7 +116,8 @@ def _attend_backward(
 def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Attends block by block, to the window and the global keys beside it, with weights dropped."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
+    numbers = [*masks, attention_window, dilations, is_causal, scaling]
+    roles, pattern, scaling, thrown_away = _unpack(query, numbers, BLOCK_WITH_DROPOUT)
     output, _ = _empty_rows(query, value)
     drop = Draw(int(seed), dropout)
     global_values = _gather_global(roles, value)
@@ -134,7 +136,8 @@ def _attend_with_dropout_backward(
 ) -> tuple[torch.Tensor, ...]:
     """Walks the same blocks, computes their weights again, and adds up the gradients."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    roles, pattern, scaling, thrown_away = _unpack(query, [*masks, attention_window, dilations, is_causal, scaling])
+    numbers = [*masks, attention_window, dilations, is_causal, scaling]
+    roles, pattern, scaling, thrown_away = _unpack(query, numbers, BLOCK_WITH_DROPOUT)
     drop = Draw(int(seed), dropout)
     global_keys = _gather_global(roles, key, value)
     grads, global_grads = _zero_gradients(query, key, value, global_keys)
@@ -156,7 +159,7 @@ def _attend_with_dropout_backward(
 
 
 def _unpack(
-    query: torch.Tensor, arguments: Sequence[Any]
+    query: torch.Tensor, arguments: Sequence[Any], block: int = BLOCK
 ) -> tuple[TokenRoles, WindowPattern, float, torch.Tensor | None]:
     """What the operators are told besides the projections, which can only be tensors and numbers: the roles of keys,
     the pattern, the scaling, and `(batch, S)` which rows are thrown away.
@@ -164,9 +167,15 @@ def _unpack(
     *masks, attention_window, dilations, is_causal, scaling = arguments
     roles, pattern = TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal)
     thrown_away = roles.hidden
-    if query.shape[2] <= pattern.one_sided_window + 1 and not is_causal and pattern.reach == pattern.one_sided_window:
-        roles = TokenRoles(roles.key_padding_mask)  # every window holds all keys, the global ones among them
+    if _is_one_block(query.shape[2], pattern, block):
+        roles = TokenRoles(roles.key_padding_mask, roles.is_global)  # no global keys beside the window's
     return roles, pattern, scaling, thrown_away
+
+
+def _is_one_block(length: int, pattern: WindowPattern, block: int) -> bool:
+    """Whether the windows of every block of rows reach all tokens, so that these may as well be one."""
+    w = pattern.one_sided_window
+    return length <= w + block and pattern.reach == w and not pattern.is_causal
 
 
 def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -238,6 +247,9 @@ def _blocks(
     A dilated window is a window without gaps on every d-th token: a view, like everything here.
     """
     length, w = query.shape[2], pattern.one_sided_window
+    if _is_one_block(length, pattern, block):
+        yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, block)
+        return
     hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
     band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
@@ -253,6 +265,23 @@ def _blocks(
                 if hidden is not None:
                     mask = hidden[..., columns] if mask is None else mask + hidden[..., columns]
                 yield (slice(None), heads, rows), (slice(None), heads, columns), mask
+
+
+def _mask_of_one_block(
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, block: int
+) -> torch.Tensor | None:
+    """The additive mask `(batch or 1, 1, S or 1, S)` of window, global keys and padding; None if all see all."""
+    length, w = query.shape[2], pattern.one_sided_window
+    mask = None
+    if length > w + 1:
+        mask = _band(query.dtype, pattern.attention_window, False, w + block)[None, None, :length, w : w + length]
+        if roles.is_global is not None:
+            is_same = bool((roles.is_global == roles.is_global[:1]).all())
+            mask = mask.masked_fill(roles.is_global[: 1 if is_same else None, None, None, :], 0.0)
+    if roles.key_padding_mask is None:
+        return mask
+    hidden = _additive(roles.key_padding_mask, query.dtype)[:, None, None, :]
+    return hidden if mask is None else mask + hidden
 
 
 def _slice(tokens: range) -> slice:
