@@ -151,11 +151,8 @@ def _put(results: dict[str, Any], cell: Cell, result: dict[str, Any]) -> None:
 
 
 def _write(output: Path, results: dict[str, Any]) -> None:
-    """Writes the file whole or not at all."""
-    partial = output.with_name(f".{output.name}.partial")
     try:
-        write_json(partial, results)
-        partial.replace(output)
+        write_json(output, results)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}") from error
 

@@ -82,8 +82,15 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file as people like to read it."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes a JSON file as people like to read it, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a text file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.files import write_json
 
 from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor
-from .training import write_json
 
 PREDICTORS: dict[str, type[Predictor]] = {
     one.task: one for one in (ClassificationPredictor, QuestionAnsweringPredictor)

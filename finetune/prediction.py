@@ -15,11 +15,11 @@ from transformers.utils import cached_file
 from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.errors import first_line
+from hf_longformer.conversion.files import write_json
 
 from . import qa
 from .classification import POOLING, SINGLE, Labels, pool, probabilities
 from .data import ROW
-from .training import write_json
 from .windows import check_length, check_stride, encode
 
 DEFAULTS = "prediction.json"

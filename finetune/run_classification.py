@@ -20,6 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from hf_longformer.finetune.classification import (
     MULTI,
@@ -44,7 +45,6 @@ from hf_longformer.finetune.training import (
     save_results,
     scalars,
     train,
-    write_json,
     write_lines,
 )
 from hf_longformer.finetune.windows import check_length, check_stride

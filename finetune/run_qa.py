@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from hf_longformer import HfLongformerForQuestionAnswering
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from hf_longformer.finetune.data import Table, TableArguments
 from hf_longformer.finetune.prediction import save_defaults
@@ -39,7 +40,6 @@ from hf_longformer.finetune.training import (
     save_results,
     scalars,
     train,
-    write_json,
 )
 from hf_longformer.finetune.windows import check_length, check_stride
 

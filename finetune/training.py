@@ -7,7 +7,6 @@ and curves.
 import enum
 import json
 import math
-import os
 import shlex
 import sys
 import time
@@ -31,6 +30,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSa
 
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.files import write_json, write_text
 from hf_longformer.model_cards import render_trained_card
 
 from .arguments import LongTrainingArguments, ModelArguments
@@ -358,18 +358,6 @@ def scalars(scores: dict[str, Any]) -> dict[str, float]:
 def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
     """Writes JSON lines to a file that is there whole or not at all."""
     write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file that is there whole or not at all."""
-    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(file: Path, content: str) -> None:
-    """Writes a file that is there whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, file)
 
 
 def draw_curves(log: list[dict[str, float]], file: Path, unit: str) -> None:

@@ -20,9 +20,10 @@ from training_runs import log_of, losses
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_classification
 from hf_longformer.finetune.arguments import LongTrainingArguments
-from hf_longformer.finetune.training import EarlyStopping, LengthSampler, TokenBatchSampler, write_json, write_lines
+from hf_longformer.finetune.training import EarlyStopping, LengthSampler, TokenBatchSampler, write_lines
 
 LENGTHS = [(7 * number) % 97 + 3 for number in range(200)]
 
