@@ -168,14 +168,19 @@ def _unpack(
     roles, pattern = TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal)
     thrown_away = roles.hidden
     if _is_one_block(query.shape[2], pattern, block):
-        roles = TokenRoles(roles.key_padding_mask, roles.is_global)  # no global keys beside the window's
+        roles = TokenRoles(roles.key_padding_mask, roles.is_global)  # global keys are shown by the mask
+    elif query.shape[2] <= pattern.one_sided_window + 1 and _is_plain(pattern):
+        roles = TokenRoles(roles.key_padding_mask)  # every window holds all keys, the global ones among them
     return roles, pattern, scaling, thrown_away
 
 
 def _is_one_block(length: int, pattern: WindowPattern, block: int) -> bool:
-    """Whether the windows of every block of rows reach all tokens, so that these may as well be one."""
-    w = pattern.one_sided_window
-    return length <= w + block and pattern.reach == w and not pattern.is_causal
+    """Whether there are two blocks of rows at most, and both see all tokens: they may as well be one."""
+    return length <= block + min(pattern.one_sided_window, block) and _is_plain(pattern)
+
+
+def _is_plain(pattern: WindowPattern) -> bool:
+    return pattern.reach == pattern.one_sided_window and not pattern.is_causal
 
 
 def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -274,7 +279,7 @@ def _mask_of_one_block(
     length, w = query.shape[2], pattern.one_sided_window
     mask = None
     if length > w + 1:
-        mask = _band(query.dtype, pattern.attention_window, False, w + block)[None, None, :length, w : w + length]
+        mask = _band(query.dtype, pattern.attention_window, False, 2 * block)[None, None, :length, w : w + length]
         if roles.is_global is not None:
             is_same = bool((roles.is_global == roles.is_global[:1]).all())
             mask = mask.masked_fill(roles.is_global[: 1 if is_same else None, None, None, :], 0.0)

@@ -30,7 +30,8 @@ FACTORS = {
     "globals_": GLOBALS,
     "padding": PADDINGS,
 }
-PAIRWISE = pairwise_cases(length=[1, 7, 63, 64, 65, 257, BLOCK, 1000, 1021], window=[2, 8, 64, 128, 600], **FACTORS)
+LENGTHS = [1, 7, 63, 64, 65, 257, BLOCK, 300, 2 * BLOCK, 2 * BLOCK + 1, 1000, 1021]
+PAIRWISE = pairwise_cases(length=LENGTHS, window=[2, 8, 64, 128, 600, 2100], **FACTORS)
 PAIRWISE_LOW_PRECISION = pairwise_cases(length=[1, 7, 65, 257, 1021], window=[2, 64, 600], **FACTORS)
 
 
@@ -75,6 +76,17 @@ def test_local_rows_on_cpu_makes_no_tensor_of_length_squared(dilation: int | tup
     tensors = list(torch.randn(7, 1, 3, 2048, 1))
     with LargestTensor() as largest:
         run_with_gradients(run_on_cpu, case, tensors, torch.float32)
+    assert 0 < largest.numel < 2048**2 / 2
+
+
+@pytest.mark.parametrize("globals_", ["none", "one"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_local_rows_on_cpu_in_wide_windows_makes_no_tensor_of_length_squared(dropout: float, globals_: str):
+    case = SingleRow(2048, 4200, 1, False, globals_, "right")
+    tensors = [x.requires_grad_() for x in torch.randn(3, 1, 3, 2048, 2)]
+    with LargestTensor() as largest:
+        output = local_rows(*tensors, pattern=case.pattern, roles=token_roles(case), dropout=dropout)
+        output.sum().backward()
     assert 0 < largest.numel < 2048**2 / 2
 
 
@@ -124,7 +136,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
         assert largest_error(one, best) <= allowed, index
 
 
-DROPOUT_CASES = pairwise_cases(length=[1, 7, 65, 257, 300], window=[2, 8, 64, 600], **FACTORS)
+DROPOUT_CASES = pairwise_cases(length=[1, 7, 65, 256, 257, 300], window=[2, 8, 64, 400, 600], **FACTORS)
 
 
 def dropped_weights(case: Case, query: torch.Tensor, key: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:
