@@ -9,7 +9,7 @@ python finetune/run_token_classification.py --model_name_or_path CHECKPOINT --tr
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import DataCollatorForTokenClassification, set_seed
 
@@ -52,10 +52,6 @@ class TokenClassificationArguments(TableArguments):
             "small window, if left out."
         },
     )
-    global_attention: Literal["none", "cls"] = field(
-        default="none",
-        metadata={"help": "Which tokens are global: none, or the first of every window. Saved with the model."},
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -71,9 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     tables = add_splits(tables, data, evaluate=training.eval_strategy != "no")
     set_seed(training.seed)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    model, tokenizer = load(
-        HfLongformerForTokenClassification, model_arguments, **labels, global_attention=data.global_attention
-    )
+    model, tokenizer = load(HfLongformerForTokenClassification, model_arguments, **labels)
     tokenizer = with_prefix_space(tokenizer)
     length = check_length(data.max_seq_length, model.config.max_length_tokens)
     stride = check_stride(data.stride, length)
@@ -100,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "labels": names,
         "tokens_at_once": length,
         "stride": stride,
-        "global_attention": data.global_attention,
+        "global_attention": model.config.global_attention,
         "rows": {split: len(table.rows) for split, table in tables.items()},
         "windows": {split: len(rows) for split, rows in windows.items()},
         "skipped": {split: number for split, number in skipped.items() if number},

@@ -289,6 +289,8 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
     Raises:
         InputError: If there is no such checkpoint, or it cannot be read.
     """
+    if fixed := [name for name in arguments.changed if name in config and config[name] != arguments.changed[name]]:
+        raise InputError(f"--{fixed[0]} must be {config[fixed[0]]} here, got {arguments.changed[fixed[0]]}")
     where = {"revision": arguments.revision, "local_files_only": arguments.local_files_only}
     where = {name: value for name, value in where.items() if value}
     name = arguments.model_name_or_path
