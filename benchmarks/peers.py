@@ -173,13 +173,14 @@ def make_causal_peers(size: str, longest: int, attention_window: int, attention_
         pad_token_id=None,
         is_decoder=True,
         norm_style="pre",
-        hidden_act="gelu_new",
+        hidden_act="gelu_pytorch_tanh",  # GPT-2's, in one operation
         layer_norm_eps=1e-5,
         attention_probs_dropout_prob=0.0,
         attention_window=attention_window,
         attention_dilation=attention_dilation,
     )
-    dense = GPT2Config(n_inner=sizes.pop("intermediate_size"), **sizes, **common, attn_pdrop=0.0)
+    same = {"n_inner": sizes.pop("intermediate_size"), "activation_function": ours.hidden_act, "attn_pdrop": 0.0}
+    dense = GPT2Config(**sizes, **common, **same)
     model, gpt2 = HfLongformerModel(ours, add_pooling_layer=False), GPT2Model(dense)
     model.load_state_dict(model.state_dict() | _weights_of_gpt2(gpt2.state_dict(), sizes["num_hidden_layers"]))
     torch.nn.init.zeros_(model.embeddings.token_type_embeddings.weight)
