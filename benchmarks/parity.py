@@ -66,9 +66,7 @@ def check_ours(
     Raises:
         ParityError: If an error is beyond the budget.
     """
-    config, device = peer.model.config, peer.model.device
-    length = parity_length(config.attention_windows[0], config.attention_dilations[0])
-    input_ids = random_ids(size, 1, min(length, config.max_length_tokens)).to(device)
+    input_ids = _parity_ids(peer, size)
 
     def run(peer: Peer, implementation: str, cast: Callable[[], AbstractContextManager]) -> list[torch.Tensor]:
         before = peer.model.config._attn_implementation
@@ -100,9 +98,7 @@ def check_stock(ours: Peer, stock: Peer, size: str) -> None:
     Raises:
         ParityError: If the outputs differ.
     """
-    config = ours.model.config
-    length = min(parity_length(config.attention_windows[0]), config.max_length_tokens)
-    _check_same(ours, stock, random_ids(size, 1, length), "stock Longformer computes")
+    _check_same(ours, stock, _parity_ids(ours, size), "stock Longformer computes")
 
 
 @torch.no_grad()
@@ -112,18 +108,23 @@ def check_dense(ours: Peer, dense: Peer, size: str) -> None:
     Raises:
         ParityError: If the outputs differ.
     """
-    config = ours.model.config
-    length = min(parity_length(config.attention_windows[0]), config.max_length_tokens)
+    config, input_ids = ours.model.config, _parity_ids(ours, size)
     was = config.attention_window, config.attention_dilation
-    config.attention_window, config.attention_dilation = 2 * length, 1
+    config.attention_window, config.attention_dilation = 2 * input_ids.shape[1], 1
     try:
-        _check_same(ours, dense, random_ids(size, 1, length), "a dense model computes")
+        _check_same(ours, dense, input_ids, "a dense model computes")
     finally:
         config.attention_window, config.attention_dilation = was
 
 
+def _parity_ids(ours: Peer, size: str) -> torch.Tensor:
+    """A text whose length suits the first layer's window, as far as the model can read."""
+    config = ours.model.config
+    length = parity_length(config.attention_windows[0], config.attention_dilations[0])
+    return random_ids(size, 1, min(length, config.max_length_tokens)).to(ours.model.device)
+
+
 def _check_same(ours: Peer, other: Peer, input_ids: torch.Tensor, what: str) -> None:
-    input_ids = input_ids.to(ours.model.device)
     outputs = [peer.hidden_states(peer.inputs(input_ids)) for peer in (ours, other)]
     difference = float((outputs[0] - outputs[1]).abs().max())
     if not difference <= STOCK_TOLERANCE:

@@ -235,9 +235,9 @@ def random_ids(size: str, batch: int, length: int) -> torch.Tensor:
 def floor_flops(suite: str, size: str, length: int, batch: int, window: int, dilation: int = 1) -> int:
     """Floating-point operations that exact attention in this window cannot do without, and the rest of the encoder.
 
-    Multiplications and additions of the matrix products, nothing recomputed, one global token per text, unless it is
-    causal, whose row is reassociated. A backward pass has twice the products of linear layers and, in attention, 2.5
-    times.
+    Multiplications and additions of the matrix products, nothing recomputed. An encoder has one global token per text,
+    whose row is reassociated, a causal model none. A backward pass has twice the products of linear layers and, in
+    attention, 2.5 times.
     """
     hidden, layers = SIZES[size]["hidden_size"], SIZES[size]["num_hidden_layers"]
     w, pairs, is_causal = window // 2, 0, suite.startswith("causal")
