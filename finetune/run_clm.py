@@ -197,7 +197,7 @@ def _make_model(
     if data.model_name_or_path is not None:
         if fields:
             raise InputError("a recipe has model: or --model_name_or_path, got both")
-        return HfLongformerForCausalLM.from_pretrained(data.model_name_or_path)
+        return HfLongformerForCausalLM.from_pretrained(data.model_name_or_path, dtype="float32")
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id")}
     try:
         config = HfLongformerConfig(

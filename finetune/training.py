@@ -279,7 +279,7 @@ def train(trainer: Trainer, arguments: LongTrainingArguments) -> dict[str, Any]:
 
 
 def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[Any, Any]:
-    """A checkpoint's model and tokenizer.
+    """A checkpoint's model, in float32 however it is stored, and its tokenizer.
 
     Args:
         model_class: The class of the model.
@@ -297,7 +297,7 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **where)
         # A head for other labels is left out, which Transformers reports.
-        given = {**where, **arguments.changed, **config}
+        given = {**where, "dtype": torch.float32, **arguments.changed, **config}
         model, report = model_class.from_pretrained(
             name, **given, ignore_mismatched_sizes=True, output_loading_info=True
         )

@@ -17,13 +17,20 @@ import torch
 from classification_runs import arguments, make_model, make_rows, read_lines, write_rows
 from hypothesis import given, settings, strategies as st
 from training_runs import log_of, losses
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 
+from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_classification
-from hf_longformer.finetune.arguments import LongTrainingArguments
-from hf_longformer.finetune.training import EarlyStopping, LengthSampler, TokenBatchSampler, write_lines
+from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments
+from hf_longformer.finetune.training import EarlyStopping, LengthSampler, TokenBatchSampler, load, write_lines
 
 LENGTHS = [(7 * number) % 97 + 3 for number in range(200)]
 
@@ -195,6 +202,16 @@ def test_what_is_better(task: str, options: dict[str, Any], metric: str, greater
     arguments = make_arguments(tmp_path, **options)
     arguments.choose_best_by(task, True)
     assert (arguments.metric_for_best_model, arguments.greater_is_better) == (metric, greater)
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16"])
+def test_load_of_half_precision(stored: str, tmp_path: Path) -> None:
+    """Weights of half precision would lose small steps, or have no kernels on a CPU."""
+    model = AutoModelForSequenceClassification.from_pretrained(make_model(tmp_path), dtype=stored)
+    model.save_pretrained(tmp_path / "half")
+    PreTrainedTokenizerFast.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "half")
+    model, _ = load(HfLongformerForSequenceClassification, ModelArguments(str(tmp_path / "half")))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_tokens_per_batch_is_checked(tmp_path: Path) -> None:
