@@ -25,12 +25,12 @@ from pathlib import Path
 import torch
 
 from hf_longformer import HfLongformerConfig, HfLongformerModel
+from hf_longformer.attention_cpu import rows_of_block
 from hf_longformer.conversion import InputError
 
 from .peers import SIZES, our_config
 
 FULL = 4  # bytes of what stays in float32
-BLOCK_ROWS = 128  # of the attention with dropout, whose weights are there block by block
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,10 @@ def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool
 
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:
     """Bytes of what the attention works with: the weights of one block of rows, and as much again for each of three."""
-    reach = min(setting.length, config.attention_windows[0] + BLOCK_ROWS)
-    return 4 * setting.batch * config.num_attention_heads * min(setting.length, BLOCK_ROWS) * reach * size
+    window = config.attention_windows[0]
+    rows = rows_of_block(window)
+    reach = min(setting.length, window + rows)
+    return 4 * setting.batch * config.num_attention_heads * min(setting.length, rows) * reach * size
 
 
 def estimate_lines(name: str, setting: Setting, expected: dict[str, dict[str, int]]) -> list[str]:

@@ -23,7 +23,8 @@ from torch.autograd.function import once_differentiable
 from .dropout_cpu import Draw, draw_seed
 from .window_pattern import TokenRoles, WindowPattern
 
-BLOCK, BLOCK_WITH_DROPOUT = 256, 128  # rows at a time; each the fastest of 64, 128, 256, 512
+FEWEST, MOST = 64, 256  # rows of a block
+SHORT, SHORT_WITH_DROPOUT = 256, 128  # rows: two such blocks that see each other's ends are taken as one
 Index = tuple[slice, slice, slice]
 EVERYTHING: Index = (slice(None), slice(None), slice(None))
 
@@ -117,7 +118,7 @@ def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Te
     """Attends block by block, to the window and the global keys beside it, with weights dropped."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
     numbers = [*masks, attention_window, dilations, is_causal, scaling]
-    roles, pattern, scaling, thrown_away = _unpack(query, numbers, BLOCK_WITH_DROPOUT)
+    roles, pattern, scaling, thrown_away = _unpack(query, numbers, SHORT_WITH_DROPOUT)
     output, _ = _empty_rows(query, value)
     drop = Draw(int(seed), dropout)
     global_values = _gather_global(roles, value)
@@ -137,7 +138,7 @@ def _attend_with_dropout_backward(
     """Walks the same blocks, computes their weights again, and adds up the gradients."""
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
     numbers = [*masks, attention_window, dilations, is_causal, scaling]
-    roles, pattern, scaling, thrown_away = _unpack(query, numbers, BLOCK_WITH_DROPOUT)
+    roles, pattern, scaling, thrown_away = _unpack(query, numbers, SHORT_WITH_DROPOUT)
     drop = Draw(int(seed), dropout)
     global_keys = _gather_global(roles, key, value)
     grads, global_grads = _zero_gradients(query, key, value, global_keys)
@@ -159,7 +160,7 @@ def _attend_with_dropout_backward(
 
 
 def _unpack(
-    query: torch.Tensor, arguments: Sequence[Any], block: int = BLOCK
+    query: torch.Tensor, arguments: Sequence[Any], short: int = SHORT
 ) -> tuple[TokenRoles, WindowPattern, float, torch.Tensor | None]:
     """What the operators are told besides the projections, which can only be tensors and numbers: the roles of keys,
     the pattern, the scaling, and `(batch, S)` which rows are thrown away.
@@ -167,16 +168,16 @@ def _unpack(
     *masks, attention_window, dilations, is_causal, scaling = arguments
     roles, pattern = TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal)
     thrown_away = roles.hidden
-    if _is_one_block(query.shape[2], pattern, block):
+    if _is_one_block(query.shape[2], pattern, short):
         roles = TokenRoles(roles.key_padding_mask, roles.is_global)  # global keys are shown by the mask
     elif query.shape[2] <= pattern.one_sided_window + 1 and _is_plain(pattern):
         roles = TokenRoles(roles.key_padding_mask)  # every window holds all keys, the global ones among them
     return roles, pattern, scaling, thrown_away
 
 
-def _is_one_block(length: int, pattern: WindowPattern, block: int) -> bool:
-    """Whether there are two blocks of rows at most, and both see all tokens: they may as well be one."""
-    return length <= block + min(pattern.one_sided_window, block) and _is_plain(pattern)
+def _is_one_block(length: int, pattern: WindowPattern, short: int) -> bool:
+    """Whether a text is so short that one block of all its rows costs less than several with a part of the keys."""
+    return length <= short + min(pattern.one_sided_window, short) and _is_plain(pattern)
 
 
 def _is_plain(pattern: WindowPattern) -> bool:
@@ -224,7 +225,7 @@ def _weights_of_blocks(
 ) -> Iterator[tuple[Index, Index, torch.Tensor]]:
     """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
     global_keys = _gather_global(roles, key)
-    for rows, columns, mask in _blocks(query, pattern, roles, BLOCK_WITH_DROPOUT):
+    for rows, columns, mask in _blocks(query, pattern, roles, SHORT_WITH_DROPOUT):
         scores = (query[rows] * scaling) @ _with_global(key, global_keys, rows, columns).mT
         split = scores.shape[-1] - roles.num_global
         if mask is not None:
@@ -245,16 +246,17 @@ def _with_global(
 
 
 def _blocks(
-    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, block: int = BLOCK
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, short: int = SHORT
 ) -> Iterator[tuple[Index, Index, torch.Tensor | None]]:
     """Blocks of rows, the columns that their windows cover, and the mask between the two.
 
     A dilated window is a window without gaps on every d-th token: a view, like everything here.
     """
     length, w = query.shape[2], pattern.one_sided_window
-    if _is_one_block(length, pattern, block):
-        yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, block)
+    if _is_one_block(length, pattern, short):
+        yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, short)
         return
+    block = rows_of_block(pattern.attention_window)
     hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
     band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
@@ -273,13 +275,13 @@ def _blocks(
 
 
 def _mask_of_one_block(
-    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, block: int
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles, short: int
 ) -> torch.Tensor | None:
     """The additive mask `(batch or 1, 1, S or 1, S)` of window, global keys and padding; None if all see all."""
     length, w = query.shape[2], pattern.one_sided_window
     mask = None
     if length > w + 1:
-        mask = _band(query.dtype, pattern.attention_window, False, 2 * block)[None, None, :length, w : w + length]
+        mask = _band(query.dtype, pattern.attention_window, False, 2 * short)[None, None, :length, w : w + length]
         if roles.is_global is not None:
             is_same = bool((roles.is_global == roles.is_global[:1]).all())
             mask = mask.masked_fill(roles.is_global[: 1 if is_same else None, None, None, :], 0.0)
@@ -287,6 +289,13 @@ def _mask_of_one_block(
         return mask
     hidden = _additive(roles.key_padding_mask, query.dtype)[:, None, None, :]
     return hidden if mask is None else mask + hidden
+
+
+def rows_of_block(attention_window: int) -> int:
+    """Rows that are computed at a time: the more of them, the longer the products, and the more keys that only some of
+    them see. Half of what a row sees on one side is about best for windows of 64 to 2,048 tokens.
+    """
+    return min(max(attention_window // 4 // FEWEST * FEWEST, FEWEST), MOST)
 
 
 def _slice(tokens: range) -> slice:

@@ -22,7 +22,7 @@ from test_attention_blocked import LargestTensor, SingleRow, random_cases
 
 from hf_longformer import attention_blocked
 from hf_longformer.attention_blocked import global_rows, global_rows_of_states, put_global_rows
-from hf_longformer.attention_cpu import BLOCK, local_rows
+from hf_longformer.attention_cpu import FEWEST, SHORT, local_rows
 
 FACTORS = {
     "dilation": [1, 2, 3, (1, 1, 4), (2, 1, 2)],
@@ -30,8 +30,8 @@ FACTORS = {
     "globals_": GLOBALS,
     "padding": PADDINGS,
 }
-LENGTHS = [1, 7, 63, 64, 65, 257, BLOCK, 300, 2 * BLOCK, 2 * BLOCK + 1, 1000, 1021]
-PAIRWISE = pairwise_cases(length=LENGTHS, window=[2, 8, 64, 128, 600, 2100], **FACTORS)
+LENGTHS = [1, 7, FEWEST - 1, FEWEST, FEWEST + 1, SHORT, SHORT + 1, 300, 2 * SHORT, 2 * SHORT + 1, 1000, 1021]
+PAIRWISE = pairwise_cases(length=LENGTHS, window=[2, 8, 64, 128, 500, 600, 2100], **FACTORS)
 PAIRWISE_LOW_PRECISION = pairwise_cases(length=[1, 7, 65, 257, 1021], window=[2, 64, 600], **FACTORS)
 
 
