@@ -4,13 +4,14 @@
 implementations. `eager` is the definition, `sdpa` the fastest exact path of PyTorch for the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_utils import AttentionInterface
-from transformers.utils import is_torchdynamo_exporting, is_tracing
+from transformers.utils import is_torchdynamo_exporting, is_tracing, logging
 
 from .attention_blocked import (
     apply_local_weights,
@@ -22,10 +23,12 @@ from .attention_blocked import (
     put_global_rows,
 )
 from .attention_cpu import local_rows as local_rows_on_cpu
+from .attention_flash import can_attend as can_flash, local_rows as local_rows_by_flash
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .window_pattern import TokenRoles, WindowPattern
 
+logger = logging.get_logger(__name__)
 IMPLEMENTATIONS = ("eager", "sdpa")
 
 
@@ -279,7 +282,62 @@ def fastest_local_rows(
     """
     if query.device.type == "cpu" and (_is_compiled() or not is_tracing(query)):
         return local_rows_on_cpu(query, key, value, dropout=dropout, **settings)
+    is_flash = not is_tracing(query) and can_flash(query, settings["roles"])
+    if is_flash and is_flash_proven(query.device, query.dtype, query.shape[-1]):
+        return local_rows_by_flash(query, key, value, dropout=dropout, **settings)
     return local_rows(query, key, value, dropout=dropout, **settings)
+
+
+@lru_cache(maxsize=64)
+def is_flash_proven(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the flash attention kernel of this device, driver and PyTorch gives what the definition says: tried once.
+    If it does not, a warning says so, and the blocked path is taken.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            _prove_flash(device, dtype, head_dim)
+    except RuntimeError as error:
+        logger.warning(
+            "flash attention is not used on %s with %s and heads of %d: %s. Attention takes the blocked path, which is "
+            "slower.",
+            *(device, dtype, head_dim, error),
+        )
+        return False
+    return True
+
+
+def _prove_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+    """Compares outputs and gradients with the definition, on two small texts.
+
+    Raises:
+        RuntimeError: If the kernel cannot run, or differs by more than rounding.
+    """
+    real, is_global = torch.ones(2, 150, dtype=torch.bool, device=device), torch.zeros(2, 150, device=device).bool()
+    real[0, :20], is_global[:, 70] = False, True
+    masks: dict[str, Any] = {"is_global": is_global, "key_padding_mask": real}
+    roles = TokenRoles.from_masks(real, is_global, 1, is_contiguous=True)
+    generator = torch.Generator(device).manual_seed(0)
+    tensors = [torch.randn(2, 2, 150, head_dim, generator=generator, device=device).to(dtype) for _ in range(4)]
+    keep = (real & ~is_global)[:, None, :, None]
+
+    def run(attend: Callable[..., torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[:3]]
+        rows = attend(*leaves) * keep
+        return torch.stack([rows, *torch.autograd.grad(rows, leaves, tensors[3].to(dtype))]).detach().double()
+
+    for pattern in (WindowPattern(32), WindowPattern(16, 3), WindowPattern(32, is_causal=True)):
+        define = partial(_local_rows_of_definition, pattern=pattern, **masks)
+        exact, rounded = run(define, torch.float32), run(define, dtype)
+        found = run(partial(local_rows_by_flash, pattern=pattern, roles=roles), dtype)
+        error, allowed = (found - exact).abs().max(), 4 * (rounded - exact).abs().max() + 1e-5
+        if not bool(error <= allowed):  # NaN is in no order with anything
+            raise RuntimeError(f"it differs by {error:.2g} from the definition, and {allowed:.2g} could be rounding")
+
+
+def _local_rows_of_definition(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any
+) -> torch.Tensor:
+    return attention_reference(query, key, value, query, key, value, **settings)[0]
 
 
 def _is_compiled() -> bool:
@@ -316,6 +374,8 @@ def mask_facts(
             facts[f"{name}_wrong"] = ((mask != 0) & (mask != 1)).sum()
     if attention_mask is not None:
         facts["padded"] = (attention_mask == 0).sum()
+        real = attention_mask.bool()
+        facts["texts_with_gaps"] = ((real[:, 1:] & ~real[:, :-1]).sum(dim=1) + real[:, 0] > 1).sum()
     if global_attention_mask is not None:
         facts["num_global"] = global_attention_mask.bool().sum(dim=1).max()
         if attention_mask is not None:
@@ -357,7 +417,8 @@ def token_roles(
         )
     key_padding_mask = attention_mask.bool() if facts.get("padded") else None
     is_global = None if global_attention_mask is None else global_attention_mask.bool()
-    return TokenRoles.from_masks(key_padding_mask, is_global, facts.get("num_global", 0))
+    is_contiguous = not facts.get("texts_with_gaps", 0)
+    return TokenRoles.from_masks(key_padding_mask, is_global, facts.get("num_global", 0), is_contiguous=is_contiguous)
 
 
 def traced_roles(

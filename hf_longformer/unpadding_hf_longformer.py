@@ -35,8 +35,7 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, needs_all_layers: bool) ->
         return False
     if real.numel() - int(real.sum()) < MIN_PADDING * len(real):
         return False
-    begins = real[:, 1:] & ~real[:, :-1]
-    return bool((begins.sum(dim=1) + real[:, 0] <= 1).all()) and bool(real.any())
+    return roles.is_contiguous and bool(real.any())
 
 
 def unpad(

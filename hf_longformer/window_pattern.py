@@ -160,6 +160,7 @@ class TokenRoles:
             filled up with other positions. None if no token is global.
         global_valid: `(batch, G)`, bool, which entries of `global_index` count.
         is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
+        is_contiguous: Whether padding is known to stand at the ends of texts only.
         texts: The roles of every text, if the texts of the batch stand one after the other in one row; then nothing of
             the above is given.
         lengths: Their numbers of tokens.
@@ -171,6 +172,7 @@ class TokenRoles:
     global_index: torch.Tensor | None = None
     global_valid: torch.Tensor | None = None
     is_counted: bool = True
+    is_contiguous: bool = False
     texts: tuple["TokenRoles", ...] = ()
     lengths: tuple[int, ...] = ()
     cache: dict = field(default_factory=dict, repr=False)
@@ -182,14 +184,15 @@ class TokenRoles:
         is_global: torch.Tensor | None,
         num_global: int,
         is_counted: bool = True,
+        is_contiguous: bool = False,
     ) -> "TokenRoles":
         """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a row."""
         if is_global is None or (is_counted and num_global == 0):
-            return cls(key_padding_mask)
+            return cls(key_padding_mask, is_contiguous=is_contiguous)
         order = torch.argsort(is_global.to(torch.uint8), dim=1, descending=True, stable=True)
         slots = torch.arange(num_global, device=is_global.device)
         valid = slots[None, :] < is_global.sum(dim=1, keepdim=True)
-        return cls(key_padding_mask, is_global, order[:, :num_global], valid, is_counted)
+        return cls(key_padding_mask, is_global, order[:, :num_global], valid, is_counted, is_contiguous)
 
     @property
     def has_global(self) -> bool:
@@ -220,4 +223,4 @@ class TokenRoles:
         tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
         padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
         texts = tuple(text.to(*args, **kwargs) for text in self.texts)
-        return TokenRoles(padding, is_global, index, valid, self.is_counted, texts, self.lengths)
+        return TokenRoles(padding, is_global, index, valid, self.is_counted, self.is_contiguous, texts, self.lengths)

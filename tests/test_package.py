@@ -18,7 +18,10 @@ SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*
 INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 
 # What a file may import from its siblings. Implementations of the attention never import one another.
-ATTENTIONS = {"attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_layout"}
+ATTENTIONS = {
+    *("attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_flash"),
+    "attention_layout",
+}
 ALLOWED = {
     "version": set(),
     "window_pattern": set(),
