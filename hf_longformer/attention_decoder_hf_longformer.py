@@ -9,7 +9,7 @@ from torch import nn
 
 from .attention_blocked import apply_local_weights, local_weights
 from .attention_causal import causal_rows
-from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, fastest_local_rows
+from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
 from .attention_reference import attention_reference
 from .cache_hf_longformer import RollingCache
 from .window_pattern import TokenRoles
@@ -78,7 +78,14 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         if is_first and self.config._attn_implementation == "eager":
             output = self._reference(query, key, value, roles, dropout)
         elif is_first and self.position_type != "relative":
-            output = fastest_local_rows(query, key, value, pattern=self.pattern, roles=roles, dropout=dropout)
+            attend = chosen_local_rows(self.config._attn_implementation)
+            output = attend(query, key, value, pattern=self.pattern, roles=roles, dropout=dropout)
+        elif self.config._attn_implementation == "flex_attention":
+            raise NotImplementedError(
+                'attn_implementation="flex_attention" reads a text at once, without relative positions, got '
+                f"position_embedding_type={self.position_type!r} and "
+                f'{"a cache that holds tokens" if not is_first else "no cache"}: take "sdpa"'
+            )
         else:
             output = self._rows(query, keys, roles, dropout, past_key_values)
         if self.position_type == "absolute":

@@ -1,7 +1,8 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
 """The attention as users meet it: the bare operator, the module with six projections, and the choice between
-implementations. `eager` is the definition, `sdpa` the fastest exact path of PyTorch for the device.
+implementations. `eager` is the definition, `sdpa` the fastest exact path of PyTorch for the device, `flex_attention` a
+kernel compiled for the pattern, on GPUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +25,13 @@ from .attention_blocked import (
 )
 from .attention_cpu import local_rows as local_rows_on_cpu
 from .attention_flash import can_attend as can_flash, local_rows as local_rows_by_flash
+from .attention_flex import local_rows as local_rows_by_flex
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .window_pattern import TokenRoles, WindowPattern
 
 logger = logging.get_logger(__name__)
-IMPLEMENTATIONS = ("eager", "sdpa")
+IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
 
 
 def longformer_attention(
@@ -62,7 +64,8 @@ def longformer_attention(
             ones if left out.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
-        attn_implementation: `"sdpa"`: O(S · attention_window), or `"eager"`: the definition, O(S²).
+        attn_implementation: `"sdpa"`: O(S · attention_window); `"eager"`: the definition, O(S²); `"flex_attention"`:
+            as `"sdpa"`, by a kernel that is compiled for the pattern, on a GPU and without dropout.
 
     Returns:
         `(batch, heads, S, head_dim)`; rows of padding are 0.
@@ -70,6 +73,7 @@ def longformer_attention(
     Raises:
         ValueError: If shapes do not fit, a mask holds anything but 0 and 1, or a global token is padding. While
             `torch.compile` or `torch.export` traces, only shapes are checked.
+        NotImplementedError: If flex_attention is asked for on a CPU or with dropout.
 
     Source: arXiv 2004.05150, section 3.1.
     """
@@ -97,7 +101,7 @@ def longformer_attention(
         projections = (query, key, value, query_global, key_global, value_global)
         return attention_reference(*projections, pattern=pattern, dropout=dropout, scaling=scaling, **masks)[0]
     settings: dict[str, Any] = {"pattern": pattern, "roles": roles, "dropout": dropout, "scaling": scaling}
-    output = fastest_local_rows(query, key, value, **settings)
+    output = chosen_local_rows(attn_implementation)(query, key, value, **settings)
     query_global = roles.gather_global(query_global) if roles.has_global else query_global[:, :, :0]
     return put_global_rows(output, global_rows(query_global, key_global, value_global, **settings), roles)
 
@@ -207,7 +211,7 @@ def sdpa_attention(
     dropout: float,
     output_attentions: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The fastest path. Global projections are computed only where they are used."""
+    """The fastest path, or FlexAttention. Global projections are computed only where they are used."""
     projections = [module.split_heads(p(hidden_states)) for p in (module.query, module.key, module.value)]
     if not roles.texts:
         return _attend(module, hidden_states, projections, roles, dropout, output_attentions)
@@ -235,7 +239,8 @@ def _attend(
         weights = local_weights(query, key, dropout=dropout, **settings)
         output = apply_local_weights(weights, value, **settings)
     else:
-        output = fastest_local_rows(query, key, value, dropout=dropout, **settings)
+        attend = chosen_local_rows(module.config._attn_implementation)
+        output = attend(query, key, value, dropout=dropout, **settings)
     output, weights_of_global = add_global_rows(module, hidden_states, output, roles, dropout, output_attentions)
     return output, weights, weights_of_global
 
@@ -271,6 +276,11 @@ def add_global_rows(
     else:
         rows = global_rows(query, key, value, dropout=dropout, **settings)
     return put_global_rows(output, rows, roles), weights_of_global
+
+
+def chosen_local_rows(attn_implementation: str | None) -> Callable[..., torch.Tensor]:
+    """What computes the rows that are not global, for every implementation but the definition."""
+    return local_rows_by_flex if attn_implementation == "flex_attention" else fastest_local_rows
 
 
 def fastest_local_rows(
@@ -355,7 +365,7 @@ def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bo
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,
 # and nobody else's attention changes.
 ATTENTION_FUNCTIONS = AttentionInterface()
-ATTENTION_FUNCTIONS["sdpa"] = sdpa_attention
+ATTENTION_FUNCTIONS["sdpa"] = ATTENTION_FUNCTIONS["flex_attention"] = sdpa_attention
 
 
 def mask_facts(

@@ -136,7 +136,7 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["HfLongformerEmbeddings", "HfLongformerLayer"]
     _supports_sdpa = True
     _supports_flash_attn = False
-    _supports_flex_attn = False
+    _supports_flex_attn = True
     _input_embed_layer = "word_embeddings"
     _can_record_outputs = {
         "hidden_states": HfLongformerLayer,

@@ -20,7 +20,7 @@ INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 # What a file may import from its siblings. Implementations of the attention never import one another.
 ATTENTIONS = {
     *("attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_flash"),
-    "attention_layout",
+    *("attention_flex", "attention_layout"),
 }
 ALLOWED = {
     "version": set(),

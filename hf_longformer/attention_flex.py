@@ -1,0 +1,143 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The local rows by PyTorch's FlexAttention, on a GPU: any dtype, padding anywhere, window and global tokens in one
+kernel that is compiled for this pattern when it is first used. An explicit choice.
+
+Which blocks of keys a block of queries visits is worked out from the pattern, never from a dense mask, and once for all
+layers.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from .window_pattern import TokenRoles, WindowPattern
+
+BLOCK = 128  # rows and keys
+NOT_ON = ("cpu",)  # its compiled form has no backward pass there, the other one makes all S × S scores
+
+
+def local_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
+
+    Raises:
+        NotImplementedError: On a CPU, or with dropout.
+    """
+    if query.device.type in NOT_ON:
+        raise NotImplementedError(
+            'attn_implementation="flex_attention" needs a GPU, got tensors on a CPU: "sdpa" is the fastest path there'
+        )
+    if dropout > 0.0:
+        raise NotImplementedError(
+            'attn_implementation="flex_attention" has no dropout, got '
+            f'attention_probs_dropout_prob={dropout}: set it to 0, or take "sdpa"'
+        )
+    block_mask = make_block_mask(query.shape[1], query.shape[2], pattern, roles, query.device)
+    output = _attention()(query, key, value, block_mask=block_mask, scale=scaling)
+    return output if roles.hidden is None else output.masked_fill(roles.hidden[:, None, :, None], 0.0)
+
+
+def _attention() -> Any:
+    """Inside a program that `torch.compile` traces it is a part of that; otherwise it is compiled by itself."""
+    return flex_attention if torch.compiler.is_compiling() else _compiled()
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    return torch.compile(flex_attention)
+
+
+def make_block_mask(
+    num_heads: int, length: int, pattern: WindowPattern, roles: TokenRoles, device: torch.device
+) -> BlockMask:
+    """Which keys every row sees, and which blocks of keys hold any: the same for all layers of one pattern.
+
+    Args:
+        num_heads: Of the attention.
+        length: Number of tokens S.
+        pattern: Window, dilation and direction.
+        roles: Real and global tokens.
+        device: Where the mask is used.
+    """
+    name = ("flex", pattern)
+    if name not in roles.cache:
+        some, every = _visited_blocks(length, pattern, roles, num_heads, device)
+        roles.cache[name] = BlockMask.from_kv_blocks(
+            *_listed(some & ~every),
+            *_listed(every),
+            BLOCK_SIZE=BLOCK,
+            mask_mod=_make_mask_mod(pattern, roles, num_heads, device),
+            seq_lengths=(length, length),
+        )
+    return roles.cache[name]
+
+
+def _make_mask_mod(
+    pattern: WindowPattern, roles: TokenRoles, num_heads: int, device: torch.device
+) -> Callable[..., torch.Tensor]:
+    """Whether a row sees a key, as a function of batch, head, row and key."""
+    dilation = torch.tensor([pattern.dilation_of(head) for head in range(num_heads)], device=device)
+    w, is_causal, is_global = pattern.one_sided_window, pattern.is_causal, roles.is_global
+    shown = None if roles.hidden is None else ~roles.hidden
+
+    def sees(batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        distance = row - key
+        seen = (distance.abs() <= w * dilation[head]) & (distance % dilation[head] == 0)
+        if shown is not None:
+            seen = seen & shown[batch, key]
+        if is_global is not None:
+            seen = seen | is_global[batch, key]
+        return seen & (distance >= 0) if is_causal else seen
+
+    return sees
+
+
+def _visited_blocks(
+    length: int, pattern: WindowPattern, roles: TokenRoles, num_heads: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(1 or batch, 1 or heads, blocks, blocks)`, bool: blocks of keys of which a block of rows may see some, and those
+    of which all its rows see all.
+    """
+    first = torch.arange(0, length, BLOCK, device=device)
+    last = (first + BLOCK - 1).clamp(max=length - 1)
+    dilations = pattern.dilations if len(set(pattern.dilations)) > 1 else pattern.dilations[:1]
+    dilation = torch.tensor(dilations, device=device)[:, None, None]
+    before = after = pattern.one_sided_window * dilation
+    if pattern.is_causal:
+        after = torch.zeros_like(before)
+    some = (last[None, :] >= first[:, None] - before) & (first[None, :] <= last[:, None] + after)
+    every = (first[None, :] >= last[:, None] - before) & (last[None, :] <= first[:, None] + after) & (dilation == 1)
+    every = every & (first + BLOCK <= length)
+    some, every = some[None], every[None]
+    if roles.hidden is not None:
+        some = some & _by_blocks(~roles.hidden).any(dim=-1)[:, None, None]
+    if roles.is_global is not None:
+        of_global = _by_blocks(roles.is_global).any(dim=-1)[:, None, None]
+        some = some | (of_global & (first <= last[:, None]) if pattern.is_causal else of_global)
+    if roles.key_padding_mask is not None:
+        every = every & _by_blocks(roles.key_padding_mask).all(dim=-1)[:, None, None]
+    return some, every
+
+
+def _by_blocks(mask: torch.Tensor) -> torch.Tensor:
+    """`(batch, S)` to `(batch, blocks, BLOCK)`, the last one filled up with False."""
+    missing = -mask.shape[1] % BLOCK
+    return torch.nn.functional.pad(mask, (0, missing)).unflatten(1, (-1, BLOCK))
+
+
+def _listed(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(…, rows, keys)`, bool, as numbers of blocks and their indices, those that count first."""
+    order = torch.argsort(blocks.to(torch.uint8), dim=-1, descending=True, stable=True)
+    return blocks.sum(dim=-1).int(), order.int().contiguous()

@@ -1,0 +1,154 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The path of FlexAttention against the reference. Where there is no GPU, PyTorch's own uncompiled form of the kernel
+gives outputs, and the lists of blocks are compared with the dense mask; gradients wait for a GPU.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import (
+    GLOBALS,
+    PADDINGS,
+    PROJECTIONS,
+    Case,
+    assert_as_exact_as_reference,
+    largest_error,
+    pairwise_cases,
+    random_projections,
+    rows_of_global,
+    run_reference,
+    tiny_config,
+    token_roles,
+)
+from torch.nn.attention.flex_attention import flex_attention
+
+from hf_longformer import HfLongformerForCausalLM, HfLongformerModel, attention_flex, longformer_attention
+from hf_longformer.attention_blocked import global_rows, put_global_rows
+from hf_longformer.attention_flex import BLOCK, local_rows, make_block_mask
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+FACTORS: dict[str, Any] = {
+    "length": [1, 7, 64, 128, 129, 300, 640],
+    "window": [2, 8, 256, 300, 1400],
+    "dilation": [1, 2, 3, (1, 1, 4), (2, 1, 2)],
+    "is_causal": [False, True],
+    "globals_": GLOBALS,
+    "padding": PADDINGS,
+}
+PAIRWISE = pairwise_cases(**FACTORS)
+
+
+def dense_mask(case: Case) -> torch.Tensor:
+    """`(2, 3, S, S)`, bool: what rows that are not thrown away see."""
+    is_global, real = case.masks()
+    mask = case.pattern.dense_mask(case.length, is_global, real, device="cpu")
+    return mask.expand(2, 3, -1, -1)
+
+
+@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+def test_make_block_mask(case: Case) -> None:
+    """The function of positions gives the dense mask; no block that holds something is left out; and of those that are
+    not looked into, everything is seen.
+    """
+    roles = token_roles(case)
+    block_mask = make_block_mask(3, case.length, case.pattern, roles, torch.device("cpu"))
+    index = torch.meshgrid(*map(torch.arange, (2, 3, case.length, case.length)), indexing="ij")
+    found = block_mask.mask_mod(*index)
+    hidden = torch.zeros(2, case.length, dtype=torch.bool) if roles.hidden is None else roles.hidden
+    kept = ~hidden[:, None, :, None].expand_as(found)
+    dense = dense_mask(case)
+    assert torch.equal(found & kept, dense & kept)
+    missing = -case.length % BLOCK
+    blocks = torch.nn.functional.pad(dense & kept, (0, missing, 0, missing))
+    blocks = blocks.unflatten(3, (-1, BLOCK)).unflatten(2, (-1, BLOCK)).transpose(3, 4)
+    thrown = torch.nn.functional.pad(~kept, (0, missing, 0, missing), value=True)
+    thrown = thrown.unflatten(3, (-1, BLOCK)).unflatten(2, (-1, BLOCK)).transpose(3, 4)
+    some, every = (
+        listed(num, order).expand(2, 3, -1, -1)
+        for num, order in (
+            (block_mask.kv_num_blocks, block_mask.kv_indices),
+            (block_mask.full_kv_num_blocks, block_mask.full_kv_indices),
+        )
+    )
+    assert not (some & every).any()
+    assert (some | every)[blocks.any(-1).any(-1)].all()
+    assert (blocks | thrown).all(-1).all(-1)[every].all()
+
+
+def listed(num: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    counts = torch.arange(order.shape[-1]) < num[..., None]
+    return torch.zeros(order.shape, dtype=torch.bool).scatter(-1, order.long(), counts)
+
+
+def test_blocks_outside_the_window_are_not_visited() -> None:
+    case = Case(64 * BLOCK, 2 * BLOCK)
+    block_mask = make_block_mask(3, case.length, case.pattern, token_roles(case), torch.device("cpu"))
+    assert int((block_mask.kv_num_blocks + block_mask.full_kv_num_blocks).max()) == 3
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention as PyTorch has it for debugging, on a CPU too, but without gradients there."""
+    monkeypatch.setattr(attention_flex, "_attention", lambda: flex_attention)
+    monkeypatch.setattr(attention_flex, "NOT_ON", ())
+
+
+def run_flex(case: Case, *projections: torch.Tensor) -> torch.Tensor:
+    query, key, value, query_global, key_global, value_global = projections
+    settings: dict[str, Any] = {"pattern": case.pattern, "roles": token_roles(case).to(query.device)}
+    output = local_rows(query, key, value, **settings)
+    rows = rows_of_global(query_global, settings["roles"])
+    return put_global_rows(output, global_rows(rows, key_global, value_global, **settings), settings["roles"])
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+def test_local_rows(case: Case, uncompiled: None) -> None:
+    tensors = random_projections(case)[: len(PROJECTIONS)]
+    with torch.no_grad():
+        exact = run_reference(case, *tensors)
+        assert largest_error(run_flex(case, *tensors), exact) < 1e-13
+        found = run_flex(case, *(tensor.float() for tensor in tensors))
+        rounded = run_reference(case, *(tensor.float() for tensor in tensors))
+    assert largest_error(found, exact) <= 2 * largest_error(rounded, exact) + 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_model(uncompiled: None) -> None:
+    torch.manual_seed(0)
+    model = HfLongformerModel(tiny_config()).eval()
+    ids = torch.randint(5, 99, (2, 50))
+    inputs = {"input_ids": ids, "global_attention_mask": torch.nn.functional.one_hot(torch.tensor([0, 3]), 50)}
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state
+        model.set_attn_implementation("flex_attention")
+        found = model(**inputs).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = torch.randn(3, 1, 2, 9, 4)
+    with pytest.raises(NotImplementedError, match="needs a GPU, got tensors on a CPU"):
+        longformer_attention(*tensors, attention_window=4, attn_implementation="flex_attention")
+    monkeypatch.setattr(attention_flex, "NOT_ON", ())
+    with pytest.raises(NotImplementedError, match=r"no dropout, got attention_probs_dropout_prob=0\.1"):
+        longformer_attention(*tensors, attention_window=4, dropout=0.1, attn_implementation="flex_attention")
+    config = tiny_config(is_decoder=True, position_embedding_type="relative")
+    model = HfLongformerForCausalLM(config).eval()
+    model.set_attn_implementation("flex_attention")
+    with pytest.raises(NotImplementedError, match="without relative positions"):
+        model(torch.randint(5, 99, (1, 20)), use_cache=False)
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+def test_local_rows_on_a_gpu(case: Case) -> None:
+    """Head dimensions of the cases are 4: filled up with zeros to 16, which changes neither scores nor outputs."""
+
+    def attend(case: Case, *projections: torch.Tensor) -> torch.Tensor:
+        query, *others = [torch.nn.functional.pad(x, (0, 12)).cuda() for x in projections]
+        return run_flex(case, 2 * query, *others[:2], 2 * others[2], *others[3:])[..., :4].cpu()
+
+    assert_as_exact_as_reference(attend, case, [torch.float32])
