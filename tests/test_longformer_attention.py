@@ -148,7 +148,7 @@ def test_dropout_and_scaling_reach_the_implementation(implementation: str):
 Q = torch.zeros(2, 3, 5, 4)
 ONES, MARKED = torch.ones(2, 5), torch.tensor([[1, 0, 0, 0, 0]] * 2)
 REFUSALS = {
-    "implementation": ({"attn_implementation": "flash"}, r"one of \('eager', 'sdpa'\), got 'flash'"),
+    "implementation": ({"attn_implementation": "flash"}, r"one of \('eager', 'sdpa', 'flex_attention'\), got 'flash'"),
     "odd window": ({"attention_window": 3}, "even number of at least 2 .*got 3"),
     "zero window": ({"attention_window": 0}, "even number of at least 2 .*got 0"),
     "dilation": ({"attention_dilation": 0}, "attention_dilation must be at least 1 .*got 0"),

@@ -127,7 +127,6 @@ def test_set_attn_implementation_on_a_loaded_model(monkeypatch: pytest.MonkeyPat
     ("name", "sentence"),
     [
         ("flash_attention_2", "does not support Flash Attention 2"),
-        ("flex_attention", "does not support .*flex_attention"),
         ("nonsense", "nonsense"),
     ],
 )
