@@ -30,8 +30,9 @@ from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_mlm
 
 ROOT = Path(__file__).parents[1]
-RECIPES, CARDS, README = ROOT / "finetune" / "recipes", ROOT / "model_cards", ROOT / "README.md"
-RESULTS, SHORT_NAME, LONG_NAME = CARDS / "results.json", "roberta-tiny-en", "longformer-tiny-en-4096"
+RECIPES, CARDS, RESULTS = ROOT / "finetune" / "recipes", ROOT / "model_cards", ROOT / "model_cards" / "results.json"
+SHORT_NAME, LONG_NAME = "roberta-tiny-en", "longformer-tiny-en-4096"
+READMES = (ROOT / "README.md", CARDS / SHORT_NAME / "README.md", CARDS / LONG_NAME / "README.md")
 SHORT, LONG = 512, 4096  # tokens
 VOCABULARY = 7500
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -46,6 +47,8 @@ ROWS: dict[str, tuple[str | None, float]] = {
     "+ longer training": ("tiny-long.yaml", 1.705),
     "only positions trained": ("tiny-positions.yaml", 1.850),
 }
+PRETRAINING = ("tiny-pretraining-128.yaml", "tiny-pretraining-512.yaml")
+PUBLISHED = "+ longer training"
 LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 
 
@@ -71,7 +74,25 @@ def make_initial(folder: Path, files: list[str]) -> None:
     fields: dict[str, Any] = {**SIZES, "vocab_size": len(tokenizer), "type_vocab_size": 1, "layer_norm_eps": 1e-5}
     fields |= {"max_position_embeddings": SHORT + 2, "attention_window": 2 * SHORT, "global_attention": "none"}
     dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # too small to overfit
-    HfLongformerForMaskedLM(HfLongformerConfig(**fields, **dropouts)).save_pretrained(folder)
+    model = HfLongformerForMaskedLM(HfLongformerConfig(**fields, **dropouts))
+    _help_to_begin(model)
+    model.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _help_to_begin(model: HfLongformerForMaskedLM) -> None:
+    """Positions start as sines, which tell neighbours from others, and attention starts less even than its usual
+    initial weights make it at this size: otherwise it takes a thousand steps and more to learn to look at neighbours.
+    """
+    positions = model.longformer.embeddings.position_embeddings.weight
+    size = positions.shape[1]
+    angles = torch.arange(SHORT)[:, None] * 10_000 ** (-torch.arange(0, size, 2) / size)
+    positions[-SHORT:] = (
+        2**0.5 * model.config.initializer_range * torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
+    )
+    for layer in model.longformer.encoder.layer:
+        for projection in (layer.attention.self.query, layer.attention.self.key):
+            projection.weight *= 3.0
 
 
 def as_roberta(trained: Path, folder: Path) -> None:
@@ -148,6 +169,48 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int]) -> str:
+    """What a card says of a training in phases."""
+    steps = []
+    for run, length in zip(runs, lengths, strict=True):
+        given, number = run["hyperparameters"], run["training"]["steps"]
+        tokens = length * given["per_device_train_batch_size"]
+        rate = f"learning rate {given['learning_rate']:g}, {given['lr_scheduler_type'].replace('_', ' ')}"
+        steps.append(f"{number:,} of {tokens:,} tokens, in pieces of {length:,}; {rate}")
+    hours = sum(run["training"]["seconds"] for run in runs) / 3600
+    books = {name: ", ".join(title.replace("-", " ") for title in titles) for name, titles in results["books"].items()}
+    rows = {
+        "trained on": books["train_files"],
+        "never trained on": f"{books['test_files']}; {books['validation_files']}",
+        "steps": "; then ".join(steps),
+        "time": f"{hours:.1f} hours of one thread of {results['processor']}, bfloat16",
+        "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        "date": runs[-1].get("date", results["date"]),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def parts(results: dict[str, Any]) -> dict[str, str]:
+    """What stands in the cards and the README files, by name."""
+    continued = next(row for row in results["rows"] if row["row"] == PUBLISHED and row["seed"] == 0)
+    return {
+        "facts": facts(results, results["pretraining"], [128, SHORT]),
+        "training": facts(results, [continued], [LONG]),
+        "table 5": table(results),
+    }
+
+
+def publish(place: Path) -> None:
+    """Writes both models as float16 beside their cards."""
+    models: dict[str, tuple[Path, Any]] = {
+        SHORT_NAME: (place / SHORT_NAME, RobertaForMaskedLM),
+        LONG_NAME: (place / f"{Path(str(ROWS[PUBLISHED][0])).stem}-0", HfLongformerForMaskedLM),
+    }
+    for name, (trained, model_class) in models.items():
+        model_class.from_pretrained(trained, dtype=torch.float16).save_pretrained(CARDS / name)
+        AutoTokenizer.from_pretrained(trained).save_pretrained(CARDS / name)
+
+
 def main() -> None:
     """Trains, measures and writes."""
     given = read_arguments(main.__doc__)
@@ -156,14 +219,20 @@ def main() -> None:
     if not (initial / "config.json").exists():
         shutil.rmtree(initial, ignore_errors=True)
         make_initial(initial, texts["train_files"])
-    training = {"model_name_or_path": initial, "train_files": texts["train_files"]}
-    pretraining = run_once(run_mlm, RECIPES / "tiny-pretraining.yaml", given.place / "pretrained", **training)
+    pretraining, trained = [], initial
+    for recipe in PRETRAINING:
+        options = {"model_name_or_path": trained, "train_files": texts["train_files"]}
+        trained = given.place / recipe.removesuffix(".yaml")
+        pretraining.append(kept(run_once(run_mlm, RECIPES / recipe, trained, **options)))
     if not (source / "config.json").exists():
-        as_roberta(given.place / "pretrained", source)
+        as_roberta(trained, source)
     results = {**machine(), "books": {split: [Path(file).stem for file in names] for split, names in texts.items()}}
-    results |= {"pretraining": kept(pretraining), "rows": measure(given.place, source, texts, given.seeds)}
+    results |= {"pretraining": pretraining, "rows": measure(given.place, source, texts, given.seeds)}
+    publish(given.place)
     write_json(RESULTS, results)
-    README.write_text(put_parts(README.read_text(encoding="utf-8"), {"table 5": table(results)}), encoding="utf-8")
+    made = parts(json.loads(RESULTS.read_text(encoding="utf-8")))
+    for file in READMES:
+        file.write_text(put_parts(file.read_text(encoding="utf-8"), made), encoding="utf-8")
 
 
 if __name__ == "__main__":

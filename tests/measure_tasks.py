@@ -34,15 +34,21 @@ LENGTHS = (512, 4096)  # tokens
 WORD = re.compile(r"\w+")
 
 
-def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[str, Any]]:
-    """A row per length and seed of movie reviews."""
-    file, rows = place / "reviews.jsonl", []
+def write_reviews(place: Path, archive: Path) -> Path:
+    """Movie reviews as JSON lines, in a folder."""
+    file = place / "reviews.jsonl"
     if not file.exists():
         with zipfile.ZipFile(archive) as opened:
             names = sorted(name for name in opened.namelist() if name.endswith(".txt") and name.count("/") == 2)
             texts = [(opened.read(name).decode("utf-8", errors="replace"), name.split("/")[1]) for name in names]
         lines = [json.dumps({"text": text, "label": label}) for text, label in texts]
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    """A row per length and seed of movie reviews."""
+    file, rows = write_reviews(place, archive), []
     for seed in seeds:
         for length in LENGTHS:
             folder = place / f"reviews-{length}-{seed}"
@@ -133,7 +139,7 @@ def main() -> None:
     write_json(RESULTS, results)
     README.write_text(put_parts(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
     PICTURES.mkdir(exist_ok=True)
-    for picture in given.place.glob("*/*.png"):
+    for picture in given.place.glob(f"*-{SEEDS[0]}/*.png"):
         shutil.copy(picture, PICTURES / f"{picture.parent.name}-{picture.name}")
 
 
