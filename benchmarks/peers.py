@@ -173,12 +173,12 @@ def make_causal_peers(size: str, longest: int, attention_window: int, attention_
         pad_token_id=None,
         is_decoder=True,
         norm_style="pre",
-        hidden_act="gelu_pytorch_tanh",  # GPT-2's, in one operation
         layer_norm_eps=1e-5,
         attention_probs_dropout_prob=0.0,
         attention_window=attention_window,
         attention_dilation=attention_dilation,
     )
+    # On a CPU the approximation by tanh that is GPT-2's own costs more than the exact GELU.
     same = {"n_inner": sizes.pop("intermediate_size"), "activation_function": ours.hidden_act, "attn_pdrop": 0.0}
     dense = GPT2Config(**sizes, **common, **same)
     model, gpt2 = HfLongformerModel(ours, add_pooling_layer=False), GPT2Model(dense)
@@ -209,18 +209,19 @@ def _weights_of_gpt2(state: dict[str, torch.Tensor], layers: int) -> dict[str, t
 
 
 def make_dense_peer(source: str | Path, folder: Path, max_length: int) -> None:
-    """Writes a BERT encoder whose positions are repeated up to `max_length`, with its own dense attention.
+    """Writes a BERT or RoBERTa encoder whose positions are repeated up to `max_length`, with its own dense attention.
 
     Args:
-        source: A folder with a BERT encoder.
+        source: A folder with such an encoder.
         folder: The folder to write.
         max_length: Tokens.
     """
     model = AutoModel.from_pretrained(source, local_files_only=True)
-    config = AutoConfig.from_pretrained(source, local_files_only=True, max_position_embeddings=max_length)
+    first = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+    config = AutoConfig.from_pretrained(source, local_files_only=True, max_position_embeddings=first + max_length)
     state = model.state_dict()
     name = "embeddings.position_embeddings.weight"
-    state[name] = extend_positions(state[name], 0, 0, max_length)
+    state[name] = extend_positions(state[name], first, first, max_length)
     longer = AutoModel.from_config(config, dtype=model.dtype)
     longer.load_state_dict(state)
     longer.save_pretrained(folder)
