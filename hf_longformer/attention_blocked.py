@@ -190,10 +190,11 @@ def global_rows_of_states(
     else:
         scores = query_of_states @ hidden_states.mT
     scores = scores.unflatten(1, (heads, num_global))
-    scores = scores + (query_global * key_bias).sum(dim=-1, keepdim=True) * scaling
+    if torch.is_grad_enabled():  # the same for all keys, so that softmax takes it out again: for a gradient of zero
+        scores = scores + (query_global * key_bias).sum(dim=-1, keepdim=True) * scaling
     weights = torch.dropout(_softmax(scores, _global_row_mask(roles, pattern)), dropout, train=dropout > 0.0)
     mixed = (weights.flatten(1, 2) @ hidden_states).unflatten(1, (heads, num_global))
-    return mixed @ value_weight.mT + value_bias * weights.sum(dim=-1, keepdim=True)
+    return mixed @ value_weight.mT + (value_bias if dropout == 0.0 else value_bias * weights.sum(dim=-1, keepdim=True))
 
 
 def global_weights(
@@ -219,6 +220,13 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles)
     if not roles.has_global:
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
+    if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
+        length, tokens = output.shape[2], output.transpose(1, 2).flatten(0, 1)
+        first = torch.arange(0, len(tokens), length, device=rows.device)
+        index = (roles.global_index + first[:, None]).flatten()
+        rows = rows.transpose(1, 2).flatten(0, 1)
+        tokens = tokens.index_add(0, index, rows) if torch.is_grad_enabled() else tokens.index_add_(0, index, rows)
+        return tokens.unflatten(0, (-1, length)).transpose(1, 2)
     index = roles.global_index[:, None, :, None].expand_as(rows)
     add = output.scatter_add if torch.is_grad_enabled() else output.scatter_add_
     return add(2, index, rows)
