@@ -115,13 +115,16 @@ class Masker:
     Args:
         tokenizer: Of the model.
         probability: Share of tokens to predict.
+        global_masks: So many of them, in every text, are global: they look at the whole text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, probability: float = 0.15) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, probability: float = 0.15, global_masks: int = 0) -> None:
         self.masks = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability)
+        self.global_masks = global_masks
 
     def __call__(self, batch: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-        """The batch with `labels`: -100 but for what is to be predicted, which is at least one token.
+        """The batch with `labels`: -100 but for what is to be predicted, which is at least one token, and with
+        `global_attention_mask`, if there are global masks.
 
         Args:
             batch: As `PieceCollator` makes it.
@@ -130,16 +133,23 @@ class Masker:
         batch = dict(batch)
         special, real = batch.pop("special_tokens_mask").cpu().bool(), batch["attention_mask"].cpu().bool()
         device, masked = batch["input_ids"].device, batch["input_ids"].cpu().clone()
-        labels = torch.full_like(masked, -100)
+        labels, is_global = torch.full_like(masked, -100), torch.zeros_like(masked)
         with torch.random.fork_rng(devices=[]):
             for row, here in enumerate(real):
                 ids = masked[row, here]
                 torch.manual_seed(seed * STEPS + int(ids.sum()))
                 part, predicted = self.masks.torch_mask_tokens(ids[None].clone(), special[row, here][None])
                 masked[row, here], labels[row, here] = part[0], predicted[0]
+                if self.global_masks:
+                    chosen = (labels[row] != -100).nonzero()[:, 0]
+                    is_global[row, chosen[torch.randperm(len(chosen))[: self.global_masks]]] = 1
         if (labels == -100).all():
             labels[0, 1] = batch["input_ids"][0, 1]
-        return {**batch, "input_ids": masked.to(device), "labels": labels.to(device)}
+        batch |= {"input_ids": masked.to(device), "labels": labels.to(device)}
+        if self.global_masks:
+            others = batch.get("global_attention_mask", torch.zeros_like(batch["labels"]))
+            batch["global_attention_mask"] = others | is_global.to(device)
+        return batch
 
 
 class MaskedLMTrainer(LongTrainer):

@@ -53,6 +53,9 @@ class DataArguments:
     global_every: int | None = field(
         default=None, metadata={"help": "Every k-th token is global; none is if left out, as in the paper."}
     )
+    global_masks: int = field(
+        default=0, metadata={"help": "So many masked tokens of every text are global: they look at the whole text."}
+    )
     sync_global: bool = field(
         default=True, metadata={"help": "Copy the local projections onto the global ones when the model is saved."}
     )
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         eval_dataset=evaluated,
         processing_class=tokenizer,
         compute_metrics=bits,
-        masker=Masker(tokenizer, data.mlm_probability),
+        masker=Masker(tokenizer, data.mlm_probability, data.global_masks),
     )
     results: dict[str, Any] = {"task": "mlm", "train": data.train, "tokens_at_once": length}
     results["training"] = train(trainer, training)
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             per_character = measured["eval_bits_per_token"] * tokens / characters
             kept = {one: measured[f"eval_{one}"] for one in ("bits_per_token", "perplexity", "masked_tokens")}
             results[name] = {"bits_per_character": per_character, **kept, "characters": characters}
-    if data.sync_global and data.global_every is None:
+    if data.sync_global and data.global_every is None and not data.global_masks:
         sync_projections(model)
     trainer.save_model()
     save_results(Path(training.output_dir), results, trainer, "nats per masked token")

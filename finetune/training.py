@@ -31,6 +31,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSa
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.conversion.files import write_json, write_text
+from hf_longformer.conversion.weights import local_names
 from hf_longformer.model_cards import render_trained_card
 
 from .arguments import LongTrainingArguments, ModelArguments
@@ -270,6 +271,9 @@ def train(trainer: Trainer, arguments: LongTrainingArguments) -> dict[str, Any]:
     trainer.add_callback(StopOnBadLoss())
     if arguments.early_stopping_patience is not None:
         trainer.add_callback(EarlyStopping(arguments.early_stopping_patience))
+    parameters = dict(trainer.model.named_parameters())
+    if any(parameters[name].requires_grad for name in local_names(parameters)):
+        trainer.model.config.global_projections = "trained"
     trainer.train(resume_from_checkpoint=checkpoint)
     return {
         "seconds": clock.seconds,

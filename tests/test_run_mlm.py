@@ -134,7 +134,7 @@ def test_evaluation_does_not_depend_on_the_batch(folder: Path) -> None:
 def test_streaming_and_global_tokens(folder: Path) -> None:
     results = run_mlm.main(arguments(folder, streaming=True, global_every=16, documents="paragraph", max_steps=3))
     assert math.isfinite(results["after"]["bits_per_character"])
-    assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "copied"  # trained, not synced
+    assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "trained"  # not synced
 
 
 def test_recipe_and_command_line(folder: Path) -> None:
@@ -292,6 +292,30 @@ def test_global_tokens_of_a_batch() -> None:
     row["special_tokens_mask"] = [1, *[0] * 8, 1]
     batch = PieceCollator(tokenizer, global_every=4)([row])
     assert batch["global_attention_mask"][0].tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+
+
+def test_global_masks_are_masked_tokens() -> None:
+    tokenizer = tiny_tokenizer()
+    rows = [{"input_ids": [tokenizer.cls_token_id, *range(6, 6 + n), tokenizer.sep_token_id]} for n in (60, 40, 3)]
+    rows = [{**row, "special_tokens_mask": [1, *[0] * (len(row["input_ids"]) - 2), 1]} for row in rows]
+    batch = Masker(tokenizer, 0.3, global_masks=4)(PieceCollator(tokenizer)(rows), 0)
+    is_global, predicted = batch["global_attention_mask"].bool(), batch["labels"] != -100
+    assert not (is_global & ~predicted).any()
+    assert is_global.sum(dim=1).tolist() == predicted.sum(dim=1).clamp(max=4).tolist()
+    assert torch.equal(batch["labels"], Masker(tokenizer, 0.3)(PieceCollator(tokenizer)(rows), 0)["labels"][:])
+    both = Masker(tokenizer, 0.3, global_masks=4)(PieceCollator(tokenizer, global_every=16)(rows), 0)
+    assert (both["global_attention_mask"].bool() >= is_global).all()
+    assert both["global_attention_mask"][:, 0].all()
+
+
+def test_global_masks_train_the_global_projections(folder: Path) -> None:
+    results = run_mlm.main(arguments(folder, global_masks=2, max_steps=3))
+    assert math.isfinite(results["after"]["bits_per_character"])
+    assert HfLongformerConfig.from_pretrained(folder / "run").global_projections == "trained"
+    weights = load_file(folder / "run" / "model.safetensors")
+    names = [name for name in weights if "_global.weight" in name]
+    assert names
+    assert not any(torch.equal(weights[name], weights[name.replace("_global.", ".")]) for name in names)
 
 
 def test_documents_of_files(tmp_path: Path) -> None:
