@@ -217,13 +217,13 @@ def global_weights(
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
     """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there."""
-    if not roles.has_global:
+    if roles.global_index is None:
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
         length, tokens = output.shape[2], output.transpose(1, 2).flatten(0, 1)
         first = torch.arange(0, len(tokens), length, device=rows.device)
-        index = (roles.global_index + first[:, None]).flatten()
+        index = (first[:, None] + roles.global_index).flatten()
         rows = rows.transpose(1, 2).flatten(0, 1)
         tokens = tokens.index_add(0, index, rows) if torch.is_grad_enabled() else tokens.index_add_(0, index, rows)
         return tokens.unflatten(0, (-1, length)).transpose(1, 2)
