@@ -178,7 +178,7 @@ def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:
     """Bytes of what the attention works with: the weights of one block of rows, and as much again for each of three."""
     window = config.attention_windows[0]
-    rows = min(max(window // 4, FEWEST_ROWS), MOST_ROWS)
+    rows = min(max(window // 4 // FEWEST_ROWS * FEWEST_ROWS, FEWEST_ROWS), MOST_ROWS)
     reach = min(setting.length, window + rows)
     return 4 * setting.batch * config.num_attention_heads * min(setting.length, rows) * reach * size
 
