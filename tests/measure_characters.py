@@ -6,7 +6,8 @@
 
 Runs with increasing, fixed and decreasing windows, without and with dilation on two heads, differ in nothing else.
 Every run has a folder in PLACE; those that are done are not done again, and one that was killed goes on. Results go to
-`finetune/characters.json` and, as tables, into `finetune/README.md`.
+`finetune/characters.json` and, as tables, into `finetune/README.md`. What stands there already is kept, unless `--anew`
+is said.
 """
 
 import itertools
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 import yaml
-from measured import kept, read_arguments, run_once, spread
+from measured import kept, read_arguments, read_known, run_once, spread
 
 from hf_longformer import HfLongformerForCausalLM
 from hf_longformer.benchmarks.measure import machine
@@ -64,15 +65,20 @@ def books(folder: Path) -> dict[str, list[str]]:
     return {"train_files": sorted(others), **held_out}
 
 
-def measure_variants(place: Path, texts: dict[str, list[str]], seeds: list[int]) -> list[dict[str, Any]]:
-    """A row per variant and seed."""
-    rows = []
+def measure_variants(
+    place: Path, texts: dict[str, list[str]], seeds: list[int], known: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row per variant and seed; known ones as they are."""
+    rows = {(row["variant"], row["seed"]): row for row in known}
     for seed in seeds:
         for name, (windows, dilated, _) in VARIANTS.items():
+            if (name, seed) in rows:
+                continue
             recipe = make_recipe(place, windows, dilated)
             found = run_once(run_clm, recipe, place / f"{recipe.stem}-{seed}", seed=seed, eval_length=1024, **texts)
-            rows.append({"variant": name, "attention_window": windows, "dilated": dilated, "seed": seed, **kept(found)})
-    return rows
+            row = {"variant": name, "attention_window": windows, "dilated": dilated, "seed": seed, **kept(found)}
+            rows[name, seed] = row
+    return list(rows.values())
 
 
 @torch.inference_mode()
@@ -140,17 +146,20 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     """Measures and writes."""
     given = read_arguments(main.__doc__)
-    texts = books(given.books)
+    texts, known = books(given.books), read_known(RESULTS, given.anew)
     results: dict[str, Any] = {
         **machine(),
         "books": {name: [Path(file).stem for file in texts[name]] for name in texts},
     }
-    small = given.place / "small"
-    results["small"] = kept(run_once(run_clm, RECIPE, small, **texts))
-    results["variants"] = measure_variants(given.place, texts, given.seeds)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # one that has trained nothing
-        results["long"] = pool.submit(read_long, small, texts["test_files"]).result()
-    results["generated"] = generate(small)
+    small, of_small = given.place / "small", ("small", "long", "generated")
+    results["variants"] = measure_variants(given.place, texts, given.seeds, known.get("variants", []))
+    if all(name in known for name in of_small):
+        results |= {name: known[name] for name in of_small}
+    else:
+        results["small"] = kept(run_once(run_clm, RECIPE, small, **texts))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # one that has trained nothing
+            results["long"] = pool.submit(read_long, small, texts["test_files"]).result()
+        results["generated"] = generate(small)
     write_json(RESULTS, results)
     README.write_text(
         put_parts(README.read_text(encoding="utf-8"), tables(json.loads(RESULTS.read_text()))), encoding="utf-8"

@@ -20,9 +20,15 @@ def read_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("place", type=Path, help="where runs are kept")
     parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--anew", action="store_true", help="measure again what the file of results has")
     given = parser.parse_args()
     given.place.mkdir(parents=True, exist_ok=True)
     return given
+
+
+def read_known(file: Path, anew: bool) -> dict[str, Any]:
+    """What was measured before, on whichever machine, and is not to be measured again."""
+    return {} if anew or not file.exists() else json.loads(file.read_text(encoding="utf-8"))
 
 
 def run_once(script: Any, recipe: Path, folder: Path, **options: Any) -> dict[str, Any]:
@@ -41,7 +47,8 @@ def run_once(script: Any, recipe: Path, folder: Path, **options: Any) -> dict[st
 
 def kept(found: Mapping[str, Any]) -> dict[str, Any]:
     """What of a run's results is worth keeping for good."""
-    names = ("scores", "training", "command", "hyperparameters", "rows", "questions", "windows", "threads", "date")
+    names = ("scores", "training", "command", "hyperparameters", "rows", "questions", "windows")
+    names += ("processor", "threads", "date")
     return {
         name: _without_folders(found[name]) if name == "command" else found[name] for name in names if name in found
     }
