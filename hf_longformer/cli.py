@@ -346,15 +346,18 @@ def draw(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="The folder for the converted model and the picture.")] = Path(
+    source: Annotated[
+        str, typer.Option(help="tiny, a small RoBERTa that is here already, or minilm, a real encoder.")
+    ] = "tiny",
+    output: Annotated[Path, typer.Option(help="The folder for the converted models and the pictures.")] = Path(
         "demo-output"
     ),
 ) -> None:
-    """Convert a real encoder, read a long document with it, and compare: a minute on two CPU cores."""
+    """Convert an encoder, read long documents with it, and compare: a minute or two on two CPU cores."""
     from .benchmarks.demo import run_demo
 
     _quiet()
-    run_demo(output, typer.echo)
+    run_demo(source, output, typer.echo)
 
 
 @app.command()

