@@ -45,7 +45,12 @@ def test_auto_classes_load_what_was_saved(name: str, tmp_path: Path):
     assert type(loaded) is HEADS[name]
     assert not any(report.values()), report
     assert type(AutoConfig.from_pretrained(tmp_path)) is HfLongformerConfig
-    assert torch.equal(first_output(loaded.eval()(ids_for(model))), first_output(model(ids_for(model))))
+    saved, read = model.state_dict(), loaded.state_dict()
+    assert saved.keys() == read.keys()
+    assert all(torch.equal(tensor, read[key]) for key, tensor in saved.items())
+    # Not bit by bit: some kernels for AVX2 add up in another order where weights lie at another address.
+    outputs = (first_output(one.double().eval()(ids_for(model))) for one in (loaded, model))
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     assert type(auto_class.from_config(model.config)) is HEADS[name]
 
 
