@@ -189,12 +189,10 @@ def table(results: dict[str, Any]) -> str:
                 deviation = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
                 cells.append(f"{statistics.mean(scores):.3f}{deviation}" if scores else "")
         lines.append(f"| {name} | {' | '.join(cells)} | {'' if paper is None else f'{paper:.3f}'} |")
+    lines += ["", "Steps and learning rates of the trained rows were chosen after a look at these two books."]
     if any(len(_scores(results, name, LONG, "bits_per_token")) == 1 for name in ROWS):
         copied = _scores(results, "copied positions", LONG, "bits_per_character")[0]
-        lines += [
-            "",
-            f"Rows without ± are of seed 0 alone, of which copied positions have {copied:.3f} at 4,096 tokens.",
-        ]
+        lines[-1] += f" Rows without ± are of seed 0, of which copied positions have {copied:.3f} at 4,096 tokens."
     return "\n".join(lines)
 
 
