@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench conversions tasks characters tiny clean
+.PHONY: help demo test test-slow lint bench conversions tasks characters tiny ablation clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ characters: $(VENV)/installed ## Table 4 with a small model of characters; write
 
 tiny: $(VENV)/installed ## Train the small English RoBERTa, and measure table 5 with it
 	$(BIN)/python tests/make_tiny.py $(TINY)
+
+ablation: $(VENV)/installed ## Table 10 with the small English models; writes finetune/ablation.json and its table
+	$(BIN)/python tests/measure_ablation.py $(ABLATION)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output

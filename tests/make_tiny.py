@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure_characters import books
-from measured import kept, read_arguments, read_known, run_once
+from measure_characters import BOOKS_HELP, books
+from measured import Run, kept, read_arguments, read_known, run_all, run_once
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
@@ -42,14 +42,14 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SIZES = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
 DROPOUTS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # too small to overfit
 SCORED = 250_000  # characters of each held-out book
-# Rows, how they are made, and what the paper measured for the base size.
-ROWS: dict[str, tuple[str | None, float | None]] = {
-    "source": (None, 1.846),
-    "random positions": (None, 10.299),
-    "copied positions": (None, 1.957),
-    "+ short training": ("tiny-short.yaml", 1.753),
-    "+ longer training": ("tiny-long.yaml", 1.705),
-    "only positions trained": ("tiny-positions.yaml", 1.850),
+# Rows: where added positions come from, the recipe of a training, and what the paper measured for the base size.
+ROWS: dict[str, tuple[str | None, str | None, float]] = {
+    "source": (None, None, 1.846),
+    "random positions": ("random", None, 10.299),
+    "copied positions": ("copy", None, 1.957),
+    "+ short training": ("copy", "tiny-short.yaml", 1.753),
+    "+ longer training": ("copy", "tiny-long.yaml", 1.705),
+    "only positions trained": ("copy", "tiny-positions.yaml", 1.850),
 }
 PRETRAINING = ("tiny-pretraining-128.yaml", "tiny-pretraining-512.yaml")
 PUBLISHED = "+ longer training"
@@ -133,7 +133,7 @@ def pretrain(place: Path, files: list[str]) -> list[dict[str, Any]]:
     for recipe in PRETRAINING:
         options = {"model_name_or_path": trained, "train_files": files}
         trained = place / recipe.removesuffix(".yaml")
-        found.append(kept(run_once(run_mlm, RECIPES / recipe, trained, **options)))
+        found.append(kept(run_once(Run(run_mlm.__name__, RECIPES / recipe, trained, options))))
     if not (source / "config.json").exists():
         as_roberta(trained, source)
     shutil.copytree(source, CARDS / SHORT_NAME, dirs_exist_ok=True)
@@ -141,31 +141,41 @@ def pretrain(place: Path, files: list[str]) -> list[dict[str, Any]]:
 
 
 def measure(
-    place: Path, texts: dict[str, list[str]], seeds: list[int], known: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Rows of table 5, each with a seed and bits at the source's length and at 4,096 tokens; known ones as they are."""
-    source = CARDS / SHORT_NAME
+    place: Path, texts: dict[str, list[str]], seeds: list[int], processes: int, results: dict[str, Any]
+) -> None:
+    """Rows of table 5, each with a seed and bits at the source's length and at 4,096 tokens, one by one into the file
+    of results; those that are there stay as they are.
+    """
     scored = "\n\n".join(Path(file).read_text(encoding="utf-8")[:SCORED] for file in texts["test_files"])
-    rows = {(row["row"], row["seed"]): row for row in known}
-    for seed in seeds:
-        for name, (recipe, _) in ROWS.items():
-            if (name, seed) in rows:
-                continue
-            folder, found = source, {}
-            if name != "source":
-                init = "random" if name.startswith("random") else "copy"
-                folder = place / f"{init}-{seed if init == 'random' else 0}"
-                if not folder.exists():
-                    options: dict[str, Any] = {"max_length": LONG, "attention_window": SHORT, "dtype": "float32"}
-                    convert(source, folder, position_init=init, seed=seed, **options)
-            if recipe is not None:
-                options = {"model_name_or_path": folder, "train_files": texts["train_files"], "seed": seed}
-                folder = place / f"{Path(recipe).stem}-{seed}"
-                found = kept(run_once(run_mlm, RECIPES / recipe, folder, **options))
-            rows[name, seed] = {"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)}
-            if (name, seed) == (PUBLISHED, seeds[0]):
-                publish(folder)
-    return list(rows.values())
+    known = {(row["row"], row["seed"]) for row in results["rows"]}
+    wanted = [(name, seed) for seed in seeds for name in ROWS if (name, seed) not in known]
+
+    def keep(name: str, seed: int, folder: Path, **found: Any) -> None:
+        results["rows"].append({"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)})
+        write_json(RESULTS, results)
+
+    trained: dict[tuple[str, int], Run] = {}
+    for name, seed in wanted:
+        init, recipe, _ = ROWS[name]
+        folder = converted(place, init, seed) if init else CARDS / SHORT_NAME
+        if recipe is None:
+            keep(name, seed, folder)
+        else:
+            given = {"model_name_or_path": folder, "train_files": texts["train_files"], "seed": seed}
+            trained[name, seed] = Run(run_mlm.__name__, RECIPES / recipe, place / f"{Path(recipe).stem}-{seed}", given)
+    for ((name, seed), run), found in zip(trained.items(), run_all(trained.values(), processes), strict=True):
+        keep(name, seed, run.folder, **kept(found))
+        if (name, seed) == (PUBLISHED, 0):
+            publish(run.folder)
+
+
+def converted(place: Path, init: str, seed: int) -> Path:
+    """The source for 4,096 tokens; copied positions have no seed."""
+    folder = place / f"{init}-{seed if init == 'random' else 0}"
+    if not folder.exists():
+        options: dict[str, Any] = {"max_length": LONG, "attention_window": SHORT, "dtype": "float32"}
+        convert(CARDS / SHORT_NAME, folder, position_init=init, seed=seed, **options)
+    return folder
 
 
 def bits(folder: Path, text: str, seed: int) -> dict[str, dict[str, Any]]:
@@ -181,34 +191,38 @@ def table(results: dict[str, Any]) -> str:
     """Mean and standard deviation over seeds, beside the paper's."""
     heads = ("bits per character, 512 tokens", "4,096 tokens", "bits per masked token, 512", "4,096", "paper, base")
     lines = ["| | " + " | ".join(heads) + " |", "|---|---|---|---|---|---|"]
-    for name, (_, paper) in ROWS.items():
+    for name, (_, _, paper) in ROWS.items():
         cells = []
         for what in ("bits_per_character", "bits_per_token"):
             for length in (SHORT, LONG):
                 scores = _scores(results, name, length, what)
                 deviation = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
                 cells.append(f"{statistics.mean(scores):.3f}{deviation}" if scores else "")
-        lines.append(f"| {name} | {' | '.join(cells)} | {'' if paper is None else f'{paper:.3f}'} |")
-    lines += ["", "Steps and learning rates of the trained rows were chosen after a look at these two books."]
-    if any(len(_scores(results, name, LONG, "bits_per_token")) == 1 for name in ROWS):
-        copied = _scores(results, "copied positions", LONG, "bits_per_character")[0]
-        lines[-1] += f" Rows without ± are of seed 0, of which copied positions have {copied:.3f} at 4,096 tokens."
+        lines.append(f"| {name} | {' | '.join(cells)} | {paper:.3f} |")
     return "\n".join(lines)
 
 
 def before_and_after(results: dict[str, Any]) -> str:
-    """Held-out bits per character at 4,096 tokens, converted and trained further."""
-    lines = ["| trained | steps | bits per character, before | after | standard deviation | minutes |"]
-    lines.append("|---|---|---|---|---|---|")
+    """Held-out bits per character at 4,096 tokens, converted and trained further; of each seed the same masks, and the
+    standard deviation of the differences.
+    """
+    heads = (
+        "trained",
+        "steps",
+        "bits per character, before",
+        "after",
+        "difference, mean ± standard deviation",
+        "minutes",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
+    before = _scores(results, "copied positions", LONG, "bits_per_character")
     for name, trained in (("only positions trained", "positions"), ("+ longer training", "all")):
-        scores = _scores(results, name, LONG, "bits_per_character")
-        seeds = [row["seed"] for row in results["rows"] if row["row"] == name]  # of the same masks, before and after
-        copied = {row["seed"]: row for row in results["rows"] if row["row"] == "copied positions"}
-        before = statistics.mean(copied[seed]["bits"][str(LONG)]["bits_per_character"] for seed in seeds)
+        after = _scores(results, name, LONG, "bits_per_character")
+        differences = [one - other for one, other in zip(after, before, strict=True)]
         runs = [row["training"] for row in results["rows"] if row["row"] == name]
         minutes = statistics.mean(run["seconds"] for run in runs) / 60
-        deviation = f"{statistics.stdev(scores):.3f}" if len(scores) > 1 else "one seed"
-        cells = f"{before:.4f} | {statistics.mean(scores):.4f} | {deviation} | {minutes:.0f}"
+        cells = f"{statistics.mean(before):.4f} | {statistics.mean(after):.4f} | {statistics.mean(differences):+.4f}"
+        cells += f" ± {statistics.stdev(differences):.4f} | {minutes:.0f}"
         lines.append(f"| `{trained}` | {runs[0]['steps']} | {cells} |")
     return "\n".join(lines)
 
@@ -231,7 +245,8 @@ def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int
     books = {name: ", ".join(title.replace("-", " ") for title in titles) for name, titles in results["books"].items()}
     rows = {
         "trained on": books["train_files"],
-        "never trained on": f"{books['test_files']}; {books['validation_files']}",
+        "measured on": books["test_files"],
+        "hyperparameters chosen on": books["validation_files"],
         "steps": "; then ".join(steps),
         "time": f"{hours:.2f} hours on {runs[-1]['threads']} threads of {runs[-1]['processor']}, {dtype}",
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
@@ -259,13 +274,13 @@ def publish(trained: Path) -> None:
 
 def main() -> None:
     """Trains, measures and writes."""
-    given = read_arguments(main.__doc__)
+    given = read_arguments(main.__doc__, "--books", BOOKS_HELP)
     known = read_known(RESULTS, given.anew)
     texts = unwrap(books(given.books), given.place / "books")
     results = {**machine(), "books": {split: [Path(file).stem for file in names] for split, names in texts.items()}}
     results["pretraining"] = known.get("pretraining") or pretrain(given.place, texts["train_files"])
-    results["rows"] = measure(given.place, texts, given.seeds, known.get("rows", []))
-    write_json(RESULTS, results)
+    results["rows"] = known["rows"] if known.get("books") == results["books"] else []
+    measure(given.place, texts, given.seeds, given.processes, results)
     made = parts(json.loads(RESULTS.read_text(encoding="utf-8")))
     for file in READMES:
         file.write_text(put_parts(file.read_text(encoding="utf-8"), made), encoding="utf-8")

@@ -4,11 +4,11 @@
 
     python tests/measure_ablation.py PLACE --reviews ZIP
 
-PLACE has the models of `tests/make_tiny.py`. Every run has a folder there; those that are done are not done again, and
-one that was killed goes on. Results go to `finetune/ablation.json` and, as a table, into `finetune/README.md`.
+PLACE has the models of `tests/make_tiny.py`. Every run has a folder there; one that was killed goes on. Results go to
+`finetune/ablation.json`, run by run, and, as a table, into `finetune/README.md`. What stands there already is kept,
+unless `--anew` is said.
 """
 
-import argparse
 import json
 import math
 import re
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from measure_tasks import write_reviews
-from measured import SEEDS, kept, run_once, spread
+from measured import Run, kept, read_arguments, read_known, run_all, spread
 
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.benchmarks.report import put_parts
@@ -40,43 +40,46 @@ ROWS: dict[str, tuple[str, dict[str, Any], float | None]] = {
 }
 
 
-def measure(place: Path, reviews: Path, seeds: list[int]) -> list[dict[str, Any]]:
-    """A line per row and seed."""
-    found = []
-    for seed in seeds:
-        for name, (model, options, _) in ROWS.items():
-            given = {"model_name_or_path": place / model, "train_file": reviews, "seed": seed, **options}
-            done = run_once(run_classification, RECIPE, place / f"{re.sub(NO_WORD, '-', name)}-{seed}", **given)
-            found.append({"row": name, "seed": seed, **kept(done)})
-    return found
+def measure(place: Path, reviews: Path, seeds: list[int], processes: int, results: dict[str, Any]) -> None:
+    """A line per row and seed, one by one into the file of results; those that are there stay as they are."""
+    known = {(row["row"], row["seed"]) for row in results["rows"]}
+    wanted = [(name, seed) for seed in seeds for name in ROWS if (name, seed) not in known]
+    runs = []
+    for name, seed in wanted:
+        model, options, _ = ROWS[name]
+        given = {"model_name_or_path": place / model, "train_file": reviews, "seed": seed, **options}
+        folder = place / f"{re.sub(NO_WORD, '-', name)}-{seed}"
+        runs.append(Run(run_classification.__name__, RECIPE, folder, given))
+    for (name, seed), done in zip(wanted, run_all(runs, processes), strict=True):
+        results["rows"].append({"row": name, "seed": seed, **kept(done)})
+        write_json(RESULTS, results)
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
-    """The README's table: accuracy in percent, and the mean of the differences to the first row, seed by seed."""
+    """The README's table: accuracy in percent, and the differences to the first row, seed by seed: mean and its
+    standard error.
+    """
     heads = ("test accuracy, mean of seeds", "standard deviation", "every seed", "beside the first row")
     lines = [f"| | {' | '.join(heads)} | paper, WikiHop |", "|---|---|---|---|---|---|"]
-    scores = {
-        name: [100 * row["scores"]["test"]["accuracy"] for row in results["rows"] if row["row"] == name]
-        for name in ROWS
-    }
+    scores: dict[str, dict[int, float]] = {name: {} for name in ROWS}
+    for row in results["rows"]:
+        scores[row["row"]][row["seed"]] = 100 * row["scores"]["test"]["accuracy"]
     first = next(iter(scores.values()))
     for name, (_, _, paper) in ROWS.items():
-        differences = [one - other for one, other in zip(scores[name], first, strict=True)]
-        error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+        differences = [score - first[seed] for seed, score in scores[name].items()]
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
         beside = "" if scores[name] is first else f"{statistics.mean(differences):+.1f} ± {error:.1f}"
-        lines.append(f"| {name} | {spread(scores[name])} | {beside} | {'' if paper is None else paper} |")
+        cells = f"{spread(scores[name].values())} | {beside} | {'' if paper is None else paper}"
+        lines.append(f"| {name} | {cells} |")
     return {"table 10": "\n".join(lines)}
 
 
 def main() -> None:
     """Measures and writes."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("place", type=Path, help="where tests/make_tiny.py has its models")
-    parser.add_argument("--reviews", type=Path, required=True, help="movie_reviews.zip of NLTK's data")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    given = parser.parse_args()
-    rows = measure(given.place, write_reviews(given.place, given.reviews), given.seeds)
-    write_json(RESULTS, {**machine(), "rows": rows})
+    given = read_arguments(main.__doc__, "--reviews", "movie_reviews.zip of NLTK's data")
+    results = {**machine(), "rows": read_known(RESULTS, given.anew).get("rows", [])}
+    reviews = write_reviews(given.place, given.reviews)
+    measure(given.place, reviews, given.seeds, given.processes, results)
     made = tables(json.loads(RESULTS.read_text(encoding="utf-8")))
     README.write_text(put_parts(README.read_text(encoding="utf-8"), made), encoding="utf-8")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import SEEDS, kept, run_once, spread
+from measured import SEEDS, Run, kept, run_once, spread
 
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.benchmarks.report import put_parts
@@ -52,8 +52,9 @@ def measure_reviews(place: Path, archive: Path, seeds: list[int]) -> list[dict[s
     for seed in seeds:
         for length in LENGTHS:
             folder = place / f"reviews-{length}-{seed}"
-            options = {"train_file": file, "model_name_or_path": place / "encoder", "max_seq_length": length}
-            found = run_once(run_classification, RECIPES / "movie-reviews.yaml", folder, seed=seed, **options)
+            options = {"train_file": file, "model_name_or_path": place / "encoder"}
+            options |= {"max_seq_length": length, "seed": seed}
+            found = run_once(Run(run_classification.__name__, RECIPES / "movie-reviews.yaml", folder, options))
             rows.append({"length": length, "seed": seed, **kept(found)})
     return rows
 
@@ -68,13 +69,13 @@ def measure_squad(place: Path, long: Path, paragraphs: Path, seeds: list[int]) -
     for seed in seeds:
         reader = place / f"paragraphs-{seed}"
         options = {"train_file": short, "model_name_or_path": place / "encoder", "seed": seed}
-        first = run_once(run_qa, RECIPES / "squad-paragraphs.yaml", reader, **options)
+        first = run_once(Run(run_qa.__name__, RECIPES / "squad-paragraphs.yaml", reader, options))
         for length in LENGTHS:
             folder = place / f"squad-{length}-{seed}"
             options = {"train_file": long / "train.json", "test_file": long / "validation.json", "seed": seed}
             options |= {"model_name_or_path": reader, "max_seq_length": length}
             options |= {"documents_beyond": "truncate"} if length < max(LENGTHS) else {}
-            found = run_once(run_qa, RECIPES / "squad-long.yaml", folder, **options)
+            found = run_once(Run(run_qa.__name__, RECIPES / "squad-long.yaml", folder, options))
             rows.append({"length": length, "seed": seed, "paragraphs": first["scores"], **kept(found)})
     return rows
 

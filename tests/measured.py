@@ -7,20 +7,37 @@ import json
 import shutil
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import torch
 
 SEEDS = (0, 1, 2)
 
 
-def read_arguments(description: str | None) -> argparse.Namespace:
-    """The command line of a measurement on books: where runs are kept, the books, and seeds."""
+@dataclass(frozen=True)
+class Run:
+    """A training: the name of the script's module, its recipe, where its results go, and what else it is given."""
+
+    script: str
+    recipe: Path
+    folder: Path
+    options: dict[str, Any]
+
+
+def read_arguments(description: str | None, data: str, help_for_data: str) -> argparse.Namespace:
+    """The command line of a measurement: where runs are kept, its data, seeds, and how many trainings run at a time."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("place", type=Path, help="where runs are kept")
-    parser.add_argument("--books", type=Path, required=True, help="a folder with novels, one .txt file each")
+    parser.add_argument(data, type=Path, required=True, help=help_for_data)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--anew", action="store_true", help="measure again what the file of results has")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time, which share the cores")
     given = parser.parse_args()
     given.place.mkdir(parents=True, exist_ok=True)
     return given
@@ -31,16 +48,26 @@ def read_known(file: Path, anew: bool) -> dict[str, Any]:
     return {} if anew or not file.exists() else json.loads(file.read_text(encoding="utf-8"))
 
 
-def run_once(script: Any, recipe: Path, folder: Path, **options: Any) -> dict[str, Any]:
+def run_all(runs: Iterable[Run], processes: int) -> Iterator[dict[str, Any]]:
+    """What runs measured, in their order. Two that have one thread each take less time than one after the other with
+    two threads, if models are small.
+    """
+    threads = max(1, torch.get_num_threads() // processes)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,), max_tasks_per_child=1) as pool:
+        yield from pool.map(run_once, runs)
+
+
+def run_once(run: Run) -> dict[str, Any]:
     """What a run measured; it is not repeated if it is done, and goes on if it was killed."""
-    done = folder / "results.json"
+    done = run.folder / "results.json"
     if not done.exists():
-        words = [str(recipe), "--output_dir", str(folder), "--report_to", "none"]
-        for name, value in options.items():
+        words = [str(run.recipe), "--output_dir", str(run.folder), "--report_to", "none"]
+        for name, value in run.options.items():
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-        sys.argv[1:] = words  # what results.json keeps as the command
-        script.main(words)
-        for checkpoint in folder.glob("**/checkpoint-*"):
+        sys.argv = [f"{run.script.rpartition('.')[2]}.py", *words]  # what results.json keeps as the command
+        import_module(run.script).main(words)
+        for checkpoint in run.folder.glob("**/checkpoint-*"):
             shutil.rmtree(checkpoint)
     return json.loads(done.read_text(encoding="utf-8"))
 

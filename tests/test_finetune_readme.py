@@ -7,14 +7,16 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import make_tiny
+import measure_tasks
 import pytest
 import torch
 import yaml
 from blocks import blocks, run
-from measure_tasks import RESULTS, tables
 from sources import CORPUS, make_source
 from test_run_qa import make_squad
 
@@ -72,8 +74,16 @@ def test_every_block_runs(place: Path) -> None:
         assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_tables_are_those_of_the_results() -> None:
-    assert put_parts(TEXT, tables(json.loads(RESULTS.read_text(encoding="utf-8")))) == TEXT
+@pytest.mark.parametrize(
+    ("file", "tables"),
+    [
+        (measure_tasks.RESULTS, measure_tasks.tables),
+        (make_tiny.RESULTS, make_tiny.parts),
+    ],
+    ids=["tasks", "tiny"],
+)
+def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
+    assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
