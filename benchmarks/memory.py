@@ -6,8 +6,9 @@ Written with T tokens (batch · length), d = hidden_size, f = intermediate_size,
 bfloat16). Not in it: Python and its libraries (some 500 MB), and the logits of a language model.
 
 **Inference** holds the weights and, at its peak, in the feed-forward of a layer, T · e · (2 d + 2 f): input of the
-layer, output of the attention, and what the feed-forward has before and after its activation; or, if that is more, in
-the attention T · e · 7 d.
+layer, output of the attention, and what the feed-forward has before and after its activation; if T · e · f is above 24
+MiB, these are there for 12 MiB at a time, and T · e · d of outputs beside them. Or, if that is more, in the attention
+T · e · 6 d.
 
 **Training** in mixed precision keeps weights, gradients and AdamW's two moments in float32, 16 bytes per weight. What
 autograd saves is listed by `saved_by_layer`, term by term. The peak is the larger of two: where the backward pass
@@ -30,6 +31,7 @@ from hf_longformer.conversion import InputError
 from .peers import SIZES, our_config
 
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of the attention with dropout, whose weights are there block by block
+PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, if there are more than twice as many
 FULL = 4  # bytes of what stays in float32
 
 
@@ -115,9 +117,11 @@ def estimate(
         `activations` at the peak; and `kept`, what the default allocator adds to that peak.
     """
     tokens, size, d = setting.tokens, setting.bytes_per_number, config.hidden_size
-    phases = tokens * size * (2 * d + 2 * config.intermediate_size), tokens * size * 7 * d  # feed-forward, attention
-    working = max(phases) + _blocks(config, setting, size)
-    inference = {"weights": total * size, "activations": working}
+    wide, states = tokens * size * config.intermediate_size, tokens * size * d
+    feed_forward = 3 * states + 2 * PART if wide > 2 * PART else 2 * states + 2 * wide
+    phases = feed_forward, 6 * states  # of the latter in the attention
+    blocks = _blocks(config, setting, size)
+    inference = {"weights": total * size, "activations": max(phases) + blocks}
 
     layers = config.num_hidden_layers
     layer = sum(saved_by_layer(config, setting, has_global).values())
@@ -127,7 +131,7 @@ def estimate(
     gradients_at_work = tokens * (2 * config.intermediate_size * size + d * FULL) + _blocks(config, setting, FULL)
     if setting.checkpointing:
         inputs = layers * tokens * d * FULL
-        forward_ends = edges + inputs + layers * copies + working
+        forward_ends = edges + inputs + layers * copies + max(2 * states + 2 * wide, 6 * states) + blocks
         begins = edges + inputs + layer + copies + gradients_at_work
     else:
         forward_ends = 0

@@ -20,6 +20,8 @@ from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
 from .window_pattern import TokenRoles
 
+PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, where nothing is kept for a backward pass
+
 
 class HfLongformerEmbeddings(nn.Module):
     """Word, position and token type embeddings, summed and normalised, and widened if they are narrower than layers."""
@@ -114,12 +116,29 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         self.intermediate = HfLongformerIntermediate(config)
         self.output = HfLongformerSelfOutput(config, config.intermediate_size)
         self.chunk_size_feed_forward = config.chunk_size_feed_forward
+        self.intermediate_size = config.intermediate_size
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False, **kept: Any
     ) -> torch.Tensor:
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
-        return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+        at_once = self._tokens_at_once(hidden_states)
+        if at_once is None:
+            return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+        parts = hidden_states.flatten(0, 1).split(at_once)
+        return torch.cat([self.feed_forward(part) for part in parts]).view_as(hidden_states)
+
+    def _tokens_at_once(self, hidden_states: torch.Tensor) -> int | None:
+        """How many tokens the feed-forward takes at a time in inference on a CPU, if there are more than twice as many,
+        nobody waits for what its modules compute, and nobody said how it is to be split.
+        """
+        if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
+            return None
+        modules = (*self.intermediate.modules(), *self.output.modules())
+        if self.chunk_size_feed_forward or any(one._forward_hooks or one._forward_pre_hooks for one in modules):
+            return None
+        at_once = max(1, PART // (self.intermediate_size * hidden_states.element_size()))
+        return at_once if hidden_states[..., 0].numel() > 2 * at_once else None
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         read = self.output.read(hidden_states)

@@ -374,6 +374,34 @@ def test_the_widest_tensor_is_kept_once():
     assert len(wide) == 2  # activated again, once
 
 
+@pytest.mark.parametrize("at_once", [1, 4, 36])
+@pytest.mark.parametrize("options", [{}, {"norm_style": "pre", "is_decoder": True}], ids=["encoder", "causal"])
+def test_feed_forward_of_many_tokens_goes_in_parts(
+    options: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
+):
+    """In inference, and unless a hook waits for what the whole text gives."""
+    model, ids, sizes = make(**options), make_ids("Model"), []
+    whole = layers_hf_longformer.HfLongformerLayer.feed_forward
+
+    def count(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+        sizes.append(states[..., 0].numel())
+        return whole(layer, states)
+
+    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "feed_forward", count)
+    monkeypatch.setattr(layers_hf_longformer, "PART", at_once * model.config.intermediate_size * 8)
+    expected = model(ids).last_hidden_state.detach()  # gradients are wanted
+    assert set(sizes) == {ids.numel()}
+    sizes.clear()
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).last_hidden_state, expected)
+        assert max(sizes) == at_once
+        sizes.clear()
+        for layer in model.encoder.layer:
+            layer.intermediate.activation.register_forward_hook(lambda *_: None)
+        torch.testing.assert_close(model(ids).last_hidden_state, expected)
+    assert set(sizes) == {ids.numel()}
+
+
 def test_checkpoints_are_not_disturbed():
     """Under a checkpoint, and under hooks of others, everything that is kept goes through their hands."""
     model, ids = make(intermediate_size=53).train(), make_ids("Model")
