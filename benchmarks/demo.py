@@ -10,26 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-    default_data_collator,
-    set_seed,
-)
+from transformers import AutoTokenizer, PreTrainedModel
 
 from hf_longformer.conversion import InputError
 from hf_longformer.model_cards import embedded_model
 
 from .demo_minilm import run_minilm
+from .demo_names import name_words, story_paragraphs, train_on_masks
 from .demo_parts import MAX_LENGTH, SOURCE_LENGTH, compare_with_peers, convert_and_show, draw_and_say_goodbye
 
 NAME = "roberta-tiny-en"
-# A story that names its lighthouse keeper at the beginning only, and asks for his name at the end.
-STORY = Path(__file__).with_name("lighthouse.txt")
 NAMES = ("Peter", "George", "Henry", "Richard", "Joseph", "William", "James", "Martin", "Green", "King")
 STEPS, BATCH = 40, 4
 
@@ -77,7 +67,7 @@ def _run_tiny(output: Path, echo: Callable[[str], Any]) -> None:
 
 def _story(name: str, mask: str, generator: random.Random | None = None) -> str:
     """The story with a name and masks; with a generator, what stands between them in another order."""
-    first, *middle, last = STORY.read_text(encoding="utf-8").strip().split("\n\n")
+    first, *middle, last = story_paragraphs()
     if generator is not None:
         generator.shuffle(middle)
     return "\n\n".join([first, *middle, last]).format(name=name, mask=mask)
@@ -106,29 +96,15 @@ def _fill_masks(checkpoint: Path, output: Path, tokenizer: Any, echo: Callable[[
 
 def _train_on_names(checkpoint: Path, folder: Path, tokenizer: Any, length: int) -> PreTrainedModel:
     """A model that has seen stories with capitalised words that are none of the names."""
-    set_seed(0)
     generator = random.Random(0)  # noqa: S311 - stories are no secrets
-    vocabulary = sorted(tokenizer.get_vocab())
-    words = [word[1:] for word in vocabulary if len(word) > 4 and word[0] == "Ġ" and word[1:].istitle()]
-    words = [word for word in words if word.isalpha() and word not in NAMES]
+    words = [word for word in name_words(tokenizer) if word not in NAMES]
     generator.shuffle(words)
     rows = []
     for word in words[: STEPS * BATCH]:
         row = _inputs(tokenizer, word, length, generator)
         is_mask = row["global_attention_mask"] == 1
         rows.append({**row, "labels": torch.where(is_mask, tokenizer.convert_tokens_to_ids(f"Ġ{word}"), -100)})
-    settings: dict[str, Any] = {"max_steps": STEPS, "per_device_train_batch_size": BATCH, "learning_rate": 1e-3}
-    settings |= {"warmup_steps": 0.25, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-    arguments = TrainingArguments(str(folder), logging_strategy="no", **settings)
-    model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32)
-    trainer = Trainer(model, arguments, train_dataset=rows, data_collator=_collate)
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return model.eval()
-
-
-def _collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
-    return {**default_data_collator(rows), "labelled_only": True}  # logits of masks only
+    return train_on_masks(checkpoint, folder, rows, 0, steps=STEPS)
 
 
 def _inputs(tokenizer: Any, name: str, length: int, generator: random.Random | None = None) -> dict[str, torch.Tensor]:

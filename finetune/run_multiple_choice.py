@@ -31,7 +31,15 @@ from hf_longformer.finetune.choice import (
 from hf_longformer.finetune.classification import SINGLE, Loss
 from hf_longformer.finetune.data import Table, TableArguments, add_splits, find_leaks, read_tables
 from hf_longformer.finetune.tokens import with_prefix_space
-from hf_longformer.finetune.training import checkpoint_activations, load, save_results, scalars, train, write_lines
+from hf_longformer.finetune.training import (
+    checkpoint_activations,
+    load,
+    parting,
+    save_results,
+    scalars,
+    train,
+    write_lines,
+)
 from hf_longformer.finetune.windows import check_length
 
 
@@ -58,6 +66,7 @@ class ChoiceArguments(TableArguments):
     )
 
 
+@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments(

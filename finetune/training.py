@@ -10,7 +10,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,21 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
     if broken:
         raise InputError(f"the weights of {name} must have the shapes of its config.json, got others for {broken[0]}")
     return model, tokenizer
+
+
+def parting(main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A script whose processes, if there are several, part in order at its end. Left to the end of the interpreter that
+    fails now and then, after everything was written.
+    """
+
+    @wraps(main)
+    def run(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+        results = main(arguments)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        return results
+
+    return run
 
 
 def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import accelerate
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from torch import distributed
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 
@@ -46,3 +47,4 @@ if __name__ == "__main__":
     accelerate.Accelerator.get_state_dict = gather_and_wait
     run_qa.QuestionAnsweringTrainer = Trainer
     run_qa.main(sys.argv[1:])
+    assert not distributed.is_initialized()

@@ -163,7 +163,7 @@ def measure(
         else:
             given = {"model_name_or_path": folder, "train_files": texts["train_files"], "seed": seed}
             trained[name, seed] = Run(run_mlm.__name__, RECIPES / recipe, place / f"{Path(recipe).stem}-{seed}", given)
-    for ((name, seed), run), found in zip(trained.items(), run_all(trained.values(), processes), strict=True):
+    for ((name, seed), run), found in zip(trained.items(), run_all([*trained.values()], processes), strict=True):
         keep(name, seed, run.folder, **kept(found))
         if (name, seed) == (PUBLISHED, 0):
             publish(run.folder)

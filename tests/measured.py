@@ -7,7 +7,7 @@ import json
 import shutil
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 SEEDS = (0, 1, 2)
 
@@ -48,14 +49,19 @@ def read_known(file: Path, anew: bool) -> dict[str, Any]:
     return {} if anew or not file.exists() else json.loads(file.read_text(encoding="utf-8"))
 
 
-def run_all(runs: Iterable[Run], processes: int) -> Iterator[dict[str, Any]]:
-    """What runs measured, in their order. Two that have one thread each take less time than one after the other with
-    two threads, if models are small.
+def in_processes(function: Callable[[Any], Any], items: Sequence[Any], processes: int) -> Iterator[Any]:
+    """What a function gives for items, in their order, each in a process of its own. Two that have one thread each take
+    less time than one after the other with two threads, if models are small.
     """
     threads = max(1, torch.get_num_threads() // processes)
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,), max_tasks_per_child=1) as pool:
-        yield from pool.map(run_once, runs)
+        yield from tqdm(pool.map(function, items), total=len(items))
+
+
+def run_all(runs: Sequence[Run], processes: int) -> Iterator[dict[str, Any]]:
+    """What runs measured, in their order."""
+    return in_processes(run_once, runs, processes)
 
 
 def run_once(run: Run) -> dict[str, Any]:

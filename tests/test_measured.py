@@ -2,11 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tests/measured.py`: trainings that are done once, several at a time, and results that are kept row by row."""
 
+import json
+import random
 from pathlib import Path
+from typing import Any
 
 import measure_ablation
 import pytest
+import torch
 from measured import Run, kept, read_known, run_all, run_once, spread
+from transformers import AutoTokenizer
+
+from hf_longformer.model_cards import embedded_model
 
 SCRIPT = """
 import json, os, sys
@@ -54,24 +61,49 @@ def test_run_all_shares_the_cores(place: Path) -> None:
 def test_known_rows_are_not_measured_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names, asked = list(measure_ablation.ROWS), []
 
-    def done(wanted: list[Run], processes: int) -> list[dict]:
-        asked.extend(run.folder.name for run in wanted)
-        return [{"scores": {"test": {"accuracy": 0.5}}, "rubbish": 1} for _ in wanted]
+    def done(function: Any, wanted: list[measure_ablation.Job], processes: int) -> list[dict[str, Any]]:
+        asked.extend((job.row, job.seed) for job in wanted)
+        return [{"row": job.row, "seed": job.seed, "accuracy": {"among_names": 0.5}} for job in wanted]
 
-    monkeypatch.setattr(measure_ablation, "run_all", done)
+    monkeypatch.setattr(measure_ablation, "in_processes", done)
     monkeypatch.setattr(measure_ablation, "RESULTS", place / "results.json")
-    first = {"row": names[0], "seed": 0, "scores": {"test": {"accuracy": 0.75}}}
+    first = {"row": names[0], "seed": 0, "accuracy": {"among_names": 0.75}}
     results = {"rows": [first]}
-    measure_ablation.measure(place, place / "reviews.jsonl", [0, 1], 1, results)
-    assert len(asked) == len(set(asked)) == 2 * len(names) - 1
+    measure_ablation.measure(place, place, [0, 1], 1, results)
+    assert set(asked) == {(name, seed) for name in names for seed in (0, 1)} - {(names[0], 0)}
     written = read_known(place / "results.json", anew=False)
     assert written == results
     assert written["rows"][0] == first
-    assert written["rows"][1] == {"row": names[1], "seed": 0, "scores": {"test": {"accuracy": 0.5}}}
     assert read_known(place / "results.json", anew=True) == {}
     table = measure_ablation.tables(written)["table 10"].splitlines()
     assert table[2] == f"| {names[0]} | 62.5 | 17.7 | 75.0, 50.0 |  | 73.8 |"
     assert table[3] == f"| {names[1]} | 50.0 | 0.0 | 50.0, 50.0 | -12.5 ± 12.5 | 73.1 |"
+
+
+def test_texts_of_the_ablation(tmp_path: Path) -> None:
+    """They name a man in one place, ask for him at the end, and show of both what is read."""
+    words = " ".join(f"word{number} and other words" for number in range(700))
+    content = {"data": [{"paragraphs": [{"context": words}, {"context": "too short"}]}]}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    tokenizer = AutoTokenizer.from_pretrained(embedded_model("roberta-tiny-en"))
+    texts = measure_ablation.Texts(tokenizer, tmp_path / "train.json", random.Random(0))
+    assert len(texts.articles) == 1
+    name, mask = tokenizer.convert_tokens_to_ids("ĠMartin"), tokenizer.mask_token_id
+    places = []
+    for tokens, is_global in ((2048, True), (512, True), (2048, False)) * 10:
+        row = texts.row("Martin", tokens, is_global)
+        ids = row["input_ids"]
+        assert {tensor.shape for tensor in row.values()} == {(tokens,)}
+        assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        assert torch.equal(row["labels"], torch.where(ids == mask, name, -100))
+        assert int((ids == mask).sum()) == 3
+        assert torch.equal(row["global_attention_mask"] == 1, (ids == mask) & is_global)
+        named = (ids == name).nonzero()[:, 0].tolist()
+        if tokens == 2048:
+            assert len(named) == 4
+            places.append(named[0])
+    assert min(places) < 600
+    assert max(places) > 1400
 
 
 def test_spread() -> None:
