@@ -14,7 +14,6 @@ import math
 import random
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,16 +108,14 @@ def run(job: Job) -> dict[str, Any]:
     generator = random.Random(job.seed)
     texts = Texts(tokenizer, job.articles / "train.json", generator)
     rows = [texts.row(generator.choice(trained), tokens, is_global) for _ in range(STEPS * BATCH)]
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         model = train_on_masks(checkpoint, Path(work), rows, job.seed, steps=STEPS, **options)
-    seconds = time.perf_counter() - start
     texts = Texts(tokenizer, job.articles / "validation.json", random.Random(0))
     ids = torch.tensor([tokenizer.convert_tokens_to_ids(f"Ġ{name}") for name in asked])
     right = [_is_right(model, texts.row(name, tokens, is_global), ids) for name in asked]
     accuracy = {"among_names": statistics.mean(one for one, _ in right)}
     accuracy["among_all"] = statistics.mean(other for _, other in right)
-    return {"row": job.row, "seed": job.seed, "accuracy": accuracy, "seconds": seconds}
+    return {"row": job.row, "seed": job.seed, "accuracy": accuracy}
 
 
 @torch.inference_mode()

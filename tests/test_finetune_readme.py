@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import make_tiny
+import measure_ablation
 import measure_tasks
 import pytest
 import torch
@@ -79,8 +80,9 @@ def test_every_block_runs(place: Path) -> None:
     [
         (measure_tasks.RESULTS, measure_tasks.tables),
         (make_tiny.RESULTS, make_tiny.parts),
+        (measure_ablation.RESULTS, measure_ablation.tables),
     ],
-    ids=["tasks", "tiny"],
+    ids=["tasks", "tiny", "ablation"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
