@@ -4,6 +4,7 @@
 and curves.
 """
 
+import atexit
 import enum
 import json
 import math
@@ -315,18 +316,22 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
 
 
 def parting(main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A script whose processes, if there are several, part in order at its end. Left to the end of the interpreter that
-    fails now and then, after everything was written.
+    """A script whose processes, if there are several, part in order behind its end. Left to the interpreter that fails
+    now and then, after everything was written.
     """
 
     @wraps(main)
     def run(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         results = main(arguments)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        atexit.register(_part)  # not now: there may be another run in these processes
         return results
 
     return run
+
+
+def _part() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: str) -> None:

@@ -164,6 +164,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(sharded: bool, folder: 
     command += arguments(folder, "two", **common)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("parted: True") == (2 if sharded else 0)  # the script with shards says so
     two = read(folder / "two" / "results.json")
     assert two["processes"] == 2
     assert losses(folder / "two") == pytest.approx(losses(folder / "one"), rel=1e-4)
