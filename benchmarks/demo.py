@@ -16,7 +16,7 @@ from hf_longformer.conversion import InputError
 from hf_longformer.model_cards import embedded_model
 
 from .demo_minilm import run_minilm
-from .demo_names import name_words, story_paragraphs, train_on_masks
+from .demo_names import logits_of_last_mask, name_words, row_of_text, story_paragraphs, train_on_masks
 from .demo_parts import MAX_LENGTH, SOURCE_LENGTH, compare_with_peers, convert_and_show, draw_and_say_goodbye
 
 NAME = "roberta-tiny-en"
@@ -99,27 +99,18 @@ def _train_on_names(checkpoint: Path, folder: Path, tokenizer: Any, length: int)
     generator = random.Random(0)  # noqa: S311 - stories are no secrets
     words = [word for word in name_words(tokenizer) if word not in NAMES]
     generator.shuffle(words)
-    rows = []
-    for word in words[: STEPS * BATCH]:
-        row = _inputs(tokenizer, word, length, generator)
-        is_mask = row["global_attention_mask"] == 1
-        rows.append({**row, "labels": torch.where(is_mask, tokenizer.convert_tokens_to_ids(f"Ġ{word}"), -100)})
+    rows = [_row(tokenizer, word, length, generator) for word in words[: STEPS * BATCH]]
     return train_on_masks(checkpoint, folder, rows, 0, steps=STEPS)
 
 
-def _inputs(tokenizer: Any, name: str, length: int, generator: random.Random | None = None) -> dict[str, torch.Tensor]:
-    """`(S,)` each: the last tokens of a story; masks are global, they look at everything."""
+def _row(tokenizer: Any, name: str, length: int, generator: random.Random | None = None) -> dict[str, torch.Tensor]:
     ids = tokenizer(_story(name, tokenizer.mask_token, generator), return_tensors="pt")["input_ids"][0]
-    ids = torch.cat([ids[:1], ids[1:][1 - length :]])
-    return {"input_ids": ids, "global_attention_mask": (ids == tokenizer.mask_token_id).long()}
+    return row_of_text(tokenizer, ids, name, length)
 
 
-@torch.inference_mode()
 def _guess(model: PreTrainedModel, tokenizer: Any, name: str, length: int) -> str:
     """The most likely of the names at the last mask."""
-    inputs = _inputs(tokenizer, name, length)
-    last = int(inputs["global_attention_mask"].nonzero()[-1])
-    logits = model(**{key: tensor[None] for key, tensor in inputs.items()}).logits[0, last]
+    logits = logits_of_last_mask(model, _row(tokenizer, name, length))
     return max(NAMES, key=lambda one: float(logits[tokenizer.convert_tokens_to_ids(f"Ġ{one}")]))
 
 
@@ -130,7 +121,7 @@ def _draw_attention(model: PreTrainedModel, tokenizer: Any, file: Path) -> None:
     from matplotlib.figure import Figure
 
     name = NAMES[-1]
-    inputs = {key: tensor[None] for key, tensor in _inputs(tokenizer, name, MAX_LENGTH).items()}
+    inputs = {key: tensor[None] for key, tensor in _row(tokenizer, name, MAX_LENGTH).items() if key != "labels"}
     layers = model(**inputs, output_attentions=True).global_attentions  # (1, heads, S, masks) each
     ids = inputs["input_ids"][0]
     named = (ids == tokenizer.convert_tokens_to_ids(f"Ġ{name}")).nonzero()[:, 0].tolist()

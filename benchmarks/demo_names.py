@@ -30,6 +30,25 @@ def name_words(tokenizer: Any) -> list[str]:
     return [word for word in words if word.istitle() and word.isalpha()]
 
 
+def row_of_text(
+    tokenizer: Any, ids: torch.Tensor, name: str, tokens: int, *, is_global: bool = True
+) -> dict[str, torch.Tensor]:
+    """What a model reads of a text `(S,)`: its last tokens, `(tokens,)` each, masks to be filled with a name,
+    and global unless told otherwise.
+    """
+    ids = torch.cat([ids[:1], ids[1:][1 - tokens :]])
+    is_mask = ids == tokenizer.mask_token_id
+    labels = torch.where(is_mask, tokenizer.convert_tokens_to_ids(f"Ġ{name}"), -100)
+    return {"input_ids": ids, "global_attention_mask": (is_mask & is_global).long(), "labels": labels}
+
+
+@torch.inference_mode()
+def logits_of_last_mask(model: PreTrainedModel, row: dict[str, torch.Tensor]) -> torch.Tensor:
+    """`(vocab_size,)`."""
+    last = int((row["labels"] >= 0).nonzero()[-1])
+    return model(**{key: tensor[None] for key, tensor in row.items() if key != "labels"}).logits[0, last]
+
+
 def train_on_masks(
     checkpoint: Path, folder: Path, rows: list[dict[str, torch.Tensor]], seed: int, *, steps: int, **options: Any
 ) -> PreTrainedModel:

@@ -118,8 +118,8 @@ def estimate(
     """
     tokens, size, d = setting.tokens, setting.bytes_per_number, config.hidden_size
     wide, states = tokens * size * config.intermediate_size, tokens * size * d
-    feed_forward = 3 * states + 2 * PART if wide > 2 * PART else 2 * states + 2 * wide
-    phases = feed_forward, 6 * states  # of the latter in the attention
+    whole, attention = 2 * states + 2 * wide, 6 * states
+    phases = 3 * states + 2 * PART if wide > 2 * PART else whole, attention
     blocks = _blocks(config, setting, size)
     inference = {"weights": total * size, "activations": max(phases) + blocks}
 
@@ -131,7 +131,7 @@ def estimate(
     gradients_at_work = tokens * (2 * config.intermediate_size * size + d * FULL) + _blocks(config, setting, FULL)
     if setting.checkpointing:
         inputs = layers * tokens * d * FULL
-        forward_ends = edges + inputs + layers * copies + max(2 * states + 2 * wide, 6 * states) + blocks
+        forward_ends = edges + inputs + layers * copies + max(whole, attention) + blocks
         begins = edges + inputs + layer + copies + gradients_at_work
     else:
         forward_ends = 0

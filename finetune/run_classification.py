@@ -42,7 +42,6 @@ from hf_longformer.finetune.training import (
     checkpoint_activations,
     facts,
     load,
-    parting,
     save_results,
     scalars,
     train,
@@ -88,7 +87,6 @@ class ClassificationArguments(TableArguments):
         return [self.text_column] if self.text_pair_column is None else [self.text_column, self.text_pair_column]
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments(

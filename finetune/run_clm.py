@@ -19,7 +19,7 @@ from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_toke
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
-from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, parting, save_results, train
+from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, save_results, train
 
 BYTES = "bytes"
 OF_MODEL = ("attention_window", "attention_dilation")
@@ -58,7 +58,6 @@ class CausalArguments:
     )
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     data, training, recipe = parse_arguments(

@@ -25,7 +25,7 @@ from hf_longformer.finetune.mlm import (
     sync_projections,
     tokens_and_characters,
 )
-from hf_longformer.finetune.training import checkpoint_activations, load, parting, save_results, train
+from hf_longformer.finetune.training import checkpoint_activations, load, save_results, train
 from hf_longformer.finetune.windows import check_length
 
 
@@ -61,7 +61,6 @@ class DataArguments:
     )
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments((ModelArguments, DataArguments, LongTrainingArguments), arguments)

@@ -34,7 +34,6 @@ from hf_longformer.finetune.tokens import with_prefix_space
 from hf_longformer.finetune.training import (
     checkpoint_activations,
     load,
-    parting,
     save_results,
     scalars,
     train,
@@ -66,7 +65,6 @@ class ChoiceArguments(TableArguments):
     )
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments(

@@ -37,7 +37,6 @@ from hf_longformer.finetune.qa_data import hold_out, read_questions
 from hf_longformer.finetune.training import (
     checkpoint_activations,
     load,
-    parting,
     save_results,
     scalars,
     train,
@@ -77,7 +76,6 @@ class QuestionAnsweringArguments(TableArguments):
     max_train_samples: int | None = field(default=None, metadata={"help": "Questions to train on, drawn at random."})
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments(

@@ -29,7 +29,6 @@ from hf_longformer.finetune.training import (
     LongTrainer,
     checkpoint_activations,
     load,
-    parting,
     save_results,
     scalars,
     train,
@@ -55,7 +54,6 @@ class TokenClassificationArguments(TableArguments):
     )
 
 
-@parting
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
     model_arguments, data, training = parse_arguments(

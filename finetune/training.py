@@ -11,8 +11,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -315,25 +314,6 @@ def load(model_class: Any, arguments: ModelArguments, **config: Any) -> tuple[An
     return model, tokenizer
 
 
-def parting(main: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A script whose processes, if there are several, part in order behind its end. Left to the interpreter that fails
-    now and then, after everything was written.
-    """
-
-    @wraps(main)
-    def run(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-        results = main(arguments)
-        atexit.register(_part)  # not now: there may be another run in these processes
-        return results
-
-    return run
-
-
-def _part() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: str) -> None:
     """Writes `results.json`, `curves.png` and a model card beside the model, from the first process only.
 
@@ -343,6 +323,7 @@ def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: 
         trainer: Whose log the curves are drawn from.
         unit: What the loss is measured in.
     """
+    atexit.register(_part)  # not now: there may be another run in these processes
     if not trainer.is_world_process_zero():
         return
     name = trainer.model.config.name_or_path
@@ -350,6 +331,12 @@ def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: 
     write_json(folder / "results.json", content)
     write_text(folder / "README.md", str(render_trained_card(content)))
     draw_curves(trainer.state.log_history, folder / "curves.png", unit)
+
+
+def _part() -> None:
+    """Several processes part in order. Left to the end of the interpreter that fails now and then, with all written."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _class_name(model: Any) -> str:

@@ -134,11 +134,11 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         """
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
             return None
-        modules = (*self.intermediate.modules(), *self.output.modules())
-        if self.chunk_size_feed_forward or any(one._forward_hooks or one._forward_pre_hooks for one in modules):
-            return None
         at_once = max(1, PART // (self.intermediate_size * hidden_states.element_size()))
-        return at_once if hidden_states[..., 0].numel() > 2 * at_once else None
+        if self.chunk_size_feed_forward or hidden_states[..., 0].numel() <= 2 * at_once:
+            return None
+        modules = (*self.intermediate.modules(), *self.output.modules())
+        return None if any(one._forward_hooks or one._forward_pre_hooks for one in modules) else at_once
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         read = self.output.read(hidden_states)

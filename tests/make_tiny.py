@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from measure_characters import BOOKS_HELP, books
-from measured import Run, kept, read_arguments, read_known, run_all, run_once
+from measured import Run, kept, read_arguments, read_known, run_all, run_once, wanted
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
@@ -147,15 +147,13 @@ def measure(
     of results; those that are there stay as they are.
     """
     scored = "\n\n".join(Path(file).read_text(encoding="utf-8")[:SCORED] for file in texts["test_files"])
-    known = {(row["row"], row["seed"]) for row in results["rows"]}
-    wanted = [(name, seed) for seed in seeds for name in ROWS if (name, seed) not in known]
 
     def keep(name: str, seed: int, folder: Path, **found: Any) -> None:
         results["rows"].append({"row": name, "seed": seed, **found, "bits": bits(folder, scored, seed)})
         write_json(RESULTS, results)
 
     trained: dict[tuple[str, int], Run] = {}
-    for name, seed in wanted:
+    for name, seed in wanted(results["rows"], "row", ROWS, seeds):
         init, recipe, _ = ROWS[name]
         folder = converted(place, init, seed) if init else CARDS / SHORT_NAME
         if recipe is None:
@@ -228,8 +226,8 @@ def before_and_after(results: dict[str, Any]) -> str:
 
 
 def _scores(results: dict[str, Any], name: str, length: int, what: str) -> list[float]:
-    rows = [row["bits"] for row in results["rows"] if row["row"] == name]
-    return [row[str(length)][what] for row in rows if str(length) in row]
+    rows = sorted((row for row in results["rows"] if row["row"] == name), key=lambda row: row["seed"])
+    return [row["bits"][str(length)][what] for row in rows if str(length) in row["bits"]]
 
 
 def facts(results: dict[str, Any], runs: list[dict[str, Any]], lengths: list[int]) -> str:

@@ -19,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measured import in_processes, read_arguments, read_known, spread
+from measured import in_processes, read_arguments, read_known, spread, wanted
 from transformers import AutoTokenizer, PreTrainedModel
 
-from hf_longformer.benchmarks.demo_names import name_words, story_paragraphs, train_on_masks
+from hf_longformer.benchmarks.demo_names import (
+    logits_of_last_mask,
+    name_words,
+    row_of_text,
+    story_paragraphs,
+    train_on_masks,
+)
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion.files import write_json
@@ -77,24 +83,18 @@ class Texts:
 
     def make(self, name: str) -> torch.Tensor:
         """`(LENGTH,)`: a part of an article, somewhere in it who is called `name`, and at its end masks."""
-        named, asked = (
-            self._ids(self.opening.format(name=name)),
-            self._ids(self.ending.format(mask=self.tokenizer.mask_token)),
-        )
+        named = self._ids(self.opening.format(name=name))
+        asked = self._ids(self.ending.format(mask=self.tokenizer.mask_token))
         room = LENGTH - 2 - len(named) - len(asked)
         article = self.generator.choice(self.articles)
         start, place = self.generator.randrange(len(article) - room), self.generator.randrange(room)
         part = article[start : start + room]
-        ends = [self.tokenizer.cls_token_id], [self.tokenizer.sep_token_id]
-        return torch.tensor([*ends[0], *part[:place], *named, *part[place:], *asked, *ends[1]])
+        text = [*part[:place], *named, *part[place:], *asked]
+        return torch.tensor([self.tokenizer.cls_token_id, *text, self.tokenizer.sep_token_id])
 
     def row(self, name: str, tokens: int, is_global: bool) -> dict[str, torch.Tensor]:
-        """What a model reads of such a text, its last tokens, `(tokens,)` each; labels are there for masks only."""
-        ids = self.make(name)
-        ids = torch.cat([ids[:1], ids[1:][1 - tokens :]])
-        is_mask = ids == self.tokenizer.mask_token_id
-        labels = torch.where(is_mask, self.tokenizer.convert_tokens_to_ids(f"Ġ{name}"), -100)
-        return {"input_ids": ids, "global_attention_mask": (is_mask & is_global).long(), "labels": labels}
+        """What a model reads of such a text, its last tokens."""
+        return row_of_text(self.tokenizer, self.make(name), name, tokens, is_global=is_global)
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -118,20 +118,16 @@ def run(job: Job) -> dict[str, Any]:
     return {"row": job.row, "seed": job.seed, "accuracy": accuracy}
 
 
-@torch.inference_mode()
 def _is_right(model: PreTrainedModel, row: dict[str, torch.Tensor], names: torch.Tensor) -> tuple[bool, bool]:
     """Whether the right name is the likeliest of the names, and of the whole vocabulary."""
-    labels = row.pop("labels")
-    last = int((labels >= 0).nonzero()[-1])
-    logits = model(**{name: tensor[None] for name, tensor in row.items()}).logits[0, last]
-    return bool(names[logits[names].argmax()] == labels[last]), bool(logits.argmax() == labels[last])
+    logits, name = logits_of_last_mask(model, row), row["labels"].max()
+    return bool(names[logits[names].argmax()] == name), bool(logits.argmax() == name)
 
 
 def measure(place: Path, articles: Path, seeds: list[int], processes: int, results: dict[str, Any]) -> None:
     """A line per row and seed, one by one into the file of results; those that are there stay as they are."""
-    known = {(row["row"], row["seed"]) for row in results["rows"]}
-    wanted = [Job(name, seed, place, articles) for seed in seeds for name in ROWS if (name, seed) not in known]
-    for found in in_processes(run, wanted, processes):
+    jobs = [Job(name, seed, place, articles) for name, seed in wanted(results["rows"], "row", ROWS, seeds)]
+    for found in in_processes(run, jobs, processes):
         results["rows"].append(found)
         write_json(RESULTS, results)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import yaml
-from measured import Run, kept, read_arguments, read_known, run_all, run_once, spread
+from measured import Run, kept, read_arguments, read_known, run_all, run_once, spread, wanted
 
 from hf_longformer import HfLongformerForCausalLM
 from hf_longformer.benchmarks.measure import machine
@@ -70,14 +70,12 @@ def measure_variants(
     place: Path, texts: dict[str, list[str]], seeds: list[int], processes: int, results: dict[str, Any]
 ) -> None:
     """A row per variant and seed, one by one into the file of results; those that are there stay as they are."""
-    known = {(row["variant"], row["seed"]) for row in results["variants"]}
-    wanted = [(name, seed) for seed in seeds for name in VARIANTS if (name, seed) not in known]
-    runs = []
-    for name, seed in wanted:
+    missing, runs = wanted(results["variants"], "variant", VARIANTS, seeds), []
+    for name, seed in missing:
         recipe = make_recipe(place, *VARIANTS[name][:2])
         options: dict[str, Any] = {"seed": seed, "eval_length": 1024, **texts}
         runs.append(Run(run_clm.__name__, recipe, place / f"{recipe.stem}-{seed}", options))
-    for (name, seed), done in zip(wanted, run_all(runs, processes), strict=True):
+    for (name, seed), done in zip(missing, run_all(runs, processes), strict=True):
         windows, dilated, _ = VARIANTS[name]
         row = {"variant": name, "attention_window": windows, "dilated": dilated, "seed": seed, **kept(done)}
         results["variants"].append(row)

@@ -49,6 +49,12 @@ def read_known(file: Path, anew: bool) -> dict[str, Any]:
     return {} if anew or not file.exists() else json.loads(file.read_text(encoding="utf-8"))
 
 
+def wanted(rows: list[dict[str, Any]], key: str, names: Iterable[str], seeds: Iterable[int]) -> list[tuple[str, int]]:
+    """Names and seeds that have no row yet."""
+    known = {(row[key], row["seed"]) for row in rows}
+    return [(name, seed) for seed in seeds for name in names if (name, seed) not in known]
+
+
 def in_processes(function: Callable[[Any], Any], items: Sequence[Any], processes: int) -> Iterator[Any]:
     """What a function gives for items, in their order, each in a process of its own. Two that have one thread each take
     less time than one after the other with two threads, if models are small.
