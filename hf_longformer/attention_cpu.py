@@ -12,24 +12,20 @@ dropped is drawn twice from one seed: kept are query, key, value, output and the
 Both are operators of `torch.library`: `torch.compile` puts one node into its graph for all blocks, whatever the length.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .dropout_cpu import Draw, draw_seed
+from .operator_forms import make_operator
 from .window_pattern import TokenRoles, WindowPattern
 
 FEWEST, MOST = 64, 256  # rows of a block
 SHORT, SHORT_WITH_DROPOUT = 256, 128  # rows: two such blocks that see each other's ends are taken as one
 Index = tuple[slice, slice, slice]
 EVERYTHING: Index = (slice(None), slice(None), slice(None))
-
-# A copy of this file, such as comes with a model from the Hub, registers operators of its own.
-NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
 
 
 def local_rows(
@@ -347,74 +343,23 @@ def _merge(
     return torch.lerp(output.to(dtype), other_output.to(dtype), weight).to(output.dtype), merged
 
 
-def _make_operator(
-    name: str, attend: Callable[..., Any], attend_backward: Callable[..., Any], arguments: str, outputs: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Two forms of a function of projections, masks and numbers: an operator for compiled programs, and one that has
-    less to do around it for all others.
-
-    Args:
-        name: Of the operator.
-        attend: Gives `outputs`, that of the attention first.
-        attend_backward: Gradients of the three projections, from that of the attention's output, the projections, the
-            outputs and the other arguments of `attend`.
-        arguments: Of `attend`, in the language of schemas; tensors stand before numbers.
-        outputs: The same of what it gives.
-    """
-    options: dict[str, Any] = {"mutates_args": (), "device_types": "cpu"}
-    names = arguments.split(", ")
-    num_tensors = sum(name.startswith("Tensor") for name in names)
-    keep = slice(2) if outputs.count("Tensor") == 2 else 0  # an operator gives a tuple, or a tensor
-    saved = ", ".join(["Tensor grad_output", *names[:3], *outputs.split(", "), *names[3:]])
-    operator = torch.library.custom_op(
-        f"{NAMESPACE}::{name}", attend, schema=f"({arguments}) -> ({outputs})", **options
-    )
-    operator_backward = torch.library.custom_op(
-        f"{NAMESPACE}::{name}_backward", attend_backward, schema=f"({saved}) -> (Tensor, Tensor, Tensor)", **options
-    )
-    operator.register_fake(lambda query, key, value, *_: _empty_rows(query, value)[keep])
-    operator_backward.register_fake(lambda _, *saved: tuple(torch.empty_like(x) for x in saved[:3]))
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        rows = output if isinstance(output, tuple) else (output,)
-        ctx.save_for_backward(*inputs[:3], *rows, *inputs[3:num_tensors])
-        ctx.numbers = inputs[num_tensors:]
-        ctx.set_materialize_grads(False)
-
-    def backward_with(run: Callable[..., Any]) -> Callable[..., Any]:
-        def backward(ctx: Any, grad_output: torch.Tensor, *_: None) -> tuple[torch.Tensor | None, ...]:
-            grads = run(grad_output, *ctx.saved_tensors, *ctx.numbers)
-            return (*grads, *[None] * (len(names) - 3))
-
-        return backward
-
-    class Eager(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = attend(*inputs)
-            save(ctx, inputs, output)
-            return output
-
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, *grad_outputs: Any) -> Any:
-            return backward_with(attend_backward)(ctx, *grad_outputs)
-
-    operator.register_autograd(backward_with(operator_backward), setup_context=save)
-    return operator, Eager.apply
-
-
 _MASKS = "Tensor? key_padding_mask, Tensor? is_global, Tensor? global_index, Tensor? global_valid"
 _TENSORS = f"Tensor query, Tensor key, Tensor value, {_MASKS}"
 _NUMBERS = "int attention_window, int[] dilations, bool is_causal, float scaling"
 
-_LOCAL_ROWS = _make_operator(
-    "local_rows", _attend, _attend_backward, f"{_TENSORS}, {_NUMBERS}", "Tensor output, Tensor statistics"
+_LOCAL_ROWS = make_operator(
+    "local_rows",
+    (_attend, _attend_backward),
+    f"{_TENSORS}, {_NUMBERS}",
+    "Tensor output, Tensor statistics",
+    empty=_empty_rows,
+    device="cpu",
 )
-_LOCAL_ROWS_WITH_DROPOUT = _make_operator(
+_LOCAL_ROWS_WITH_DROPOUT = make_operator(
     "local_rows_with_dropout",
-    _attend_with_dropout,
-    _attend_with_dropout_backward,
+    (_attend_with_dropout, _attend_with_dropout_backward),
     f"{_TENSORS}, Tensor seed, {_NUMBERS}, float dropout",
     "Tensor output",
+    empty=_empty_rows,
+    device="cpu",
 )

@@ -24,10 +24,10 @@ from .attention_blocked import (
     put_global_rows,
 )
 from .attention_cpu import local_rows as local_rows_on_cpu
-from .attention_flash import can_attend as can_flash, local_rows as local_rows_by_flash
 from .attention_flex import local_rows as local_rows_by_flex
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
+from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
 from .window_pattern import TokenRoles, WindowPattern
 
 logger = logging.get_logger(__name__)
@@ -290,33 +290,46 @@ def fastest_local_rows(
 
     An exported program is made of PyTorch's own operators only, so that it runs anywhere.
     """
-    if query.device.type == "cpu" and (_is_compiled() or not is_tracing(query)):
-        return local_rows_on_cpu(query, key, value, dropout=dropout, **settings)
-    is_flash = not is_tracing(query) and can_flash(query, settings["roles"])
-    if is_flash and is_flash_proven(query.device, query.dtype, query.shape[-1]):
-        return local_rows_by_flash(query, key, value, dropout=dropout, **settings)
-    return local_rows(query, key, value, dropout=dropout, **settings)
+    chosen = local_rows
+    if _takes_operators(query):
+        if query.device.type == "cpu":
+            chosen = local_rows_on_cpu
+        elif can_launch(query, settings.get("scaling")) and is_proven(query.device, query.dtype, query.shape[-1]):
+            chosen = local_rows_by_triton
+    return chosen(query, key, value, dropout=dropout, **settings)
+
+
+def _takes_operators(query: torch.Tensor) -> bool:
+    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators."""
+    if not is_tracing(query):
+        return True
+    return _is_compiled() or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+
+
+@torch.compiler.assume_constant_result
+def is_proven(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernels give what the definition says on this device, with this driver and compiler: tried once. If
+    they do not, a warning says so, and the blocked path is taken.
+    """
+    return _prove_once(device, dtype, head_dim)
 
 
 @lru_cache(maxsize=64)
-def is_flash_proven(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether the flash attention kernel of this device, driver and PyTorch gives what the definition says: tried once.
-    If it does not, a warning says so, and the blocked path is taken.
-    """
+def _prove_once(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            _prove_flash(device, dtype, head_dim)
-    except RuntimeError as error:
+            _prove(device, dtype, head_dim)
+    except Exception as error:  # compilers and drivers have many of their own
         logger.warning(
-            "flash attention is not used on %s with %s and heads of %d: %s. Attention takes the blocked path, which is "
-            "slower.",
+            "the attention kernels are not used on %s with %s and heads of %d: %s. Attention takes the blocked path, "
+            "which is slower.",
             *(device, dtype, head_dim, error),
         )
         return False
     return True
 
 
-def _prove_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+def _prove(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
     """Compares outputs and gradients with the definition, on two small texts.
 
     Raises:
@@ -338,7 +351,7 @@ def _prove_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> Non
     for pattern in (WindowPattern(32), WindowPattern(16, 3), WindowPattern(32, is_causal=True)):
         define = partial(_local_rows_of_definition, pattern=pattern, **masks)
         exact, rounded = run(define, torch.float32), run(define, dtype)
-        found = run(partial(local_rows_by_flash, pattern=pattern, roles=roles), dtype)
+        found = run(partial(local_rows_by_triton, pattern=pattern, roles=roles), dtype)
         error, allowed = (found - exact).abs().max(), 4 * (rounded - exact).abs().max() + 1e-5
         if not bool(error <= allowed):  # NaN is in no order with anything
             raise RuntimeError(f"it differs by {error:.2g} from the definition, and {allowed:.2g} could be rounding")

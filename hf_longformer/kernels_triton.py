@@ -1,0 +1,431 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The local rows on a GPU, forward and backward, as Triton kernels: what `attention_triton.py` launches.
+
+A dilated window is a window without gaps on every d-th token. So a program has one phase of a text, the tokens
+`phase + dilation * t`, and a block of its `t`. Blocks that every row of it sees are taken without a mask, others are
+masked where the band ends, and those outside are not visited. Global keys that the window does not hold come behind it,
+in the same softmax. Statistics are float32, logarithms those to the base 2.
+
+A row that is thrown away has the log-sum-exp +inf: in the backward pass all its weights are 0.
+"""
+
+from __future__ import annotations  # where there is no Triton, annotations must not be looked at
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # PyTorch for CPUs, macOS, Windows
+    triton = tl = None
+
+jit = (lambda function: function) if triton is None else triton.jit
+
+
+@jit
+def _place(S, H, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr):
+    """Batch, head, dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
+    pid = tl.program_id(0)
+    batch, head = tl.program_id(1) // H, tl.program_id(1) % H
+    dilation, phase, start = 1, 0, pid * BLOCK
+    if DILATED:
+        dilation = tl.load(dilations + head)
+        blocks = tl.cdiv(tl.cdiv(S, dilation), BLOCK)
+        phase = pid // blocks
+        start = (pid - phase * blocks) * BLOCK
+    first, last = 0, S
+    if HAS_BOUNDS:
+        first, last = tl.load(bounds + 2 * batch), tl.load(bounds + 2 * batch + 1)
+    low = tl.maximum(first - phase + dilation - 1, 0) // dilation
+    high = tl.maximum(last - phase + dilation - 1, 0) // dilation
+    return batch, head, dilation, phase, start, low, high
+
+
+@jit
+def _visited(start, low, high, before, after, SIZE: tl.constexpr, STEP: tl.constexpr):
+    """Where the blocks of STEP begin that a block of SIZE visits, where those that need no mask begin and end, and
+    where all end. Each of SIZE sees from `before` in front of it to `after` behind it.
+    """
+    begin = tl.maximum(low, start - before) // STEP * STEP
+    end = tl.minimum(high, start + SIZE + after)
+    end = tl.where((start >= high) | (start + SIZE <= low), begin, end)
+    end = begin + tl.cdiv(tl.maximum(end - begin, 0), STEP) * STEP
+    every = tl.cdiv(tl.maximum(low, start + SIZE - 1 - before), STEP) * STEP
+    every = tl.minimum(tl.maximum(every, begin), end)
+    some = tl.maximum(tl.minimum(high, start + after + 1), 0) // STEP * STEP
+    some = tl.minimum(tl.maximum(some, every), end)
+    return begin, every, some, end
+
+
+@jit
+def _load(pointer, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """`(SIZE, BLOCK_D)` of the tokens first, first + step, …; 0 where there is none."""
+    column = tl.arange(0, BLOCK_D)
+    mask = inside[:, None]
+    if BLOCK_D != HEAD_DIM:
+        mask = mask & (column < HEAD_DIM)[None, :]
+    offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
+    return tl.load(pointer + tl.cast(first, tl.int64) * stride + offsets, mask=mask, other=0.0)
+
+
+@jit
+def _store(
+    pointer, values, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    column = tl.arange(0, BLOCK_D)
+    mask = inside[:, None]
+    if BLOCK_D != HEAD_DIM:
+        mask = mask & (column < HEAD_DIM)[None, :]
+    offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
+    pointer += tl.cast(first, tl.int64) * stride
+    tl.store(pointer + offsets, values.to(pointer.dtype.element_ty), mask=mask)
+
+
+@jit
+def _load_global(
+    pointer, global_index, global_valid, batch, G, first, stride,
+    SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Global tokens from the first-th on: which they are, which of them count, and their rows."""
+    slot, column = first + tl.arange(0, SIZE), tl.arange(0, BLOCK_D)
+    tokens = tl.load(global_index + batch * G + slot, mask=slot < G, other=0)
+    valid = tl.load(global_valid + batch * G + slot, mask=slot < G, other=0) != 0
+    mask = valid[:, None]
+    if BLOCK_D != HEAD_DIM:
+        mask = mask & (column < HEAD_DIM)[None, :]
+    return tokens.to(tl.int32), valid, tl.load(pointer + tokens[:, None] * stride + column[None, :], mask=mask, other=0)
+
+
+@jit
+def _in_window(distance, before, after):
+    """Whether a key so far in front of its row is seen: one comparison instead of two."""
+    return (distance + after).to(tl.uint32, bitcast=True) <= tl.cast(before + after, tl.uint32)
+
+
+@jit
+def _beside(distance, valid, dilation, before, after, DILATED: tl.constexpr, CAUSAL: tl.constexpr):
+    """Which global keys, so many tokens in front of a row, the row sees though its window does not hold them."""
+    held = (distance <= before * dilation) & (distance >= -after * dilation)
+    if DILATED:
+        held = held & (distance % dilation == 0)
+    seen = valid & (held == 0)
+    if CAUSAL:
+        seen = seen & (distance >= 0)
+    return seen
+
+
+@jit
+def _random(seed, numbers):
+    return tl.randint(seed, numbers).to(tl.uint32, bitcast=True)
+
+
+@jit
+def _kept(of_rows, of_keys, threshold):
+    """Which weights dropout keeps: the same for a row and a key whenever it is asked for."""
+    bits = of_rows ^ of_keys
+    bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
+    bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
+    return (bits ^ (bits >> 16)) >= tl.cast(threshold, tl.uint32)
+
+
+@jit
+def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.constexpr, PRECISION: tl.constexpr):
+    """One block of keys more in the maximum, the sum of weights, and the weighted sum of values."""
+    new = tl.maximum(highest, tl.max(scores, 1) * scale)
+    weights = tl.exp2(scores * scale - new[:, None])
+    rest = tl.exp2(highest - new)
+    total = total * rest + tl.sum(weights, 1)
+    if DROPOUT:
+        weights = tl.where(kept, weights, 0.0)
+    sums = tl.dot(weights.to(v.dtype), v, sums * rest[:, None], input_precision=PRECISION)
+    return new, total, sums
+
+
+@jit
+def forward(
+    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, seed,
+    query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
+    S, H, G, before, after, scale, threshold, kept_scale,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
+    HAS_BOUNDS: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """Output and log-sum-exp of a block of rows."""
+    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, ROWS, DILATED, HAS_BOUNDS)
+    if phase < dilation:
+        batch_head, place = batch * H + head, batch.to(tl.int64)
+        query += place * query_b + head * query_h
+        key += place * key_b + head * key_h
+        value += place * value_b + head * value_h
+        t, first = start + tl.arange(0, ROWS), phase + start * dilation
+        tokens = phase + t * dilation
+        exists = tokens < S
+        q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        highest, total = tl.full([ROWS], -1.0e30, tl.float32), tl.zeros([ROWS], tl.float32)
+        sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
+        if DROPOUT:
+            number = tl.load(seed) + 2 * batch_head
+            of_rows = _random(number, tokens)[:, None]
+        begin, every, some, end = _visited(start, low, high, before, after, ROWS, KEYS)
+        for part in tl.static_range(PARTS):
+            if PARTS == 1:
+                of, to = begin, end
+            elif part == 0:
+                of, to = begin, every
+            elif part == 1:
+                of, to = every, some
+            else:
+                of, to = some, end
+            for u in range(of, to, KEYS):
+                keys = u + tl.arange(0, KEYS)
+                others = phase + keys * dilation
+                inside = (keys >= low) & (keys < high)
+                if HAS_SHOWN:
+                    inside = inside & (tl.load(shown + place * S + others, mask=inside, other=0) != 0)
+                k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+                v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+                scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+                if part != 1:
+                    seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+                    scores = tl.where(seen, scores, -float("inf"))
+                elif HAS_SHOWN:
+                    scores = tl.where(inside[None, :], scores, -float("inf"))
+                kept = 0
+                if DROPOUT:
+                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
+        if HAS_GLOBAL:
+            for slot in range(0, G, GLOBALS):
+                where = (global_index, global_valid, batch, G, slot)
+                others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                distance = tokens[:, None] - others[None, :]
+                scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
+                scores = tl.where(seen, scores, -float("inf"))
+                kept = 0
+                if DROPOUT:
+                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
+        shows = (t >= low) & (t < high) & exists
+        if HAS_SHOWN:
+            shows = shows & (tl.load(shown + place * S + tokens, mask=exists, other=0) != 0)
+        if HAS_GLOBAL:
+            shows = shows & (tl.load(is_global + place * S + tokens, mask=exists, other=1) == 0)
+        total = tl.where(shows, total, 1.0)
+        rows = tl.where(shows[:, None], sums * (kept_scale / total)[:, None], 0.0)
+        output += place * output_b + head * output_h
+        _store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
+        log = tl.where(shows, highest + tl.log2(total), float("inf"))
+        tl.store(statistics + batch_head.to(tl.int64) * S + tokens, log, mask=exists)
+
+
+@jit
+def backward_rows(
+    grad_output, query, key, value, output, statistics, query_grad, products,
+    bounds, shown, global_index, global_valid, dilations, seed,
+    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
+    output_b, output_h, output_s, result_b, result_h, result_s,
+    S, H, G, before, after, scale, scaling, threshold, kept_scale,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
+    HAS_BOUNDS: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """Gradient of a block of queries, and the product of output and its gradient, which the other kernels need."""
+    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, ROWS, DILATED, HAS_BOUNDS)
+    if phase < dilation:
+        batch_head, place = batch * H + head, batch.to(tl.int64)
+        key += place * key_b + head * key_h
+        value += place * value_b + head * value_h
+        t, first = start + tl.arange(0, ROWS), phase + start * dilation
+        tokens = phase + t * dilation
+        exists = tokens < S
+        query += place * query_b + head * query_h
+        grad_output += place * grad_b + head * grad_h
+        output += place * output_b + head * output_h
+        q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        grad = _load(grad_output, first, dilation, exists, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+        rows = _load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
+        product = tl.sum(grad.to(tl.float32) * rows.to(tl.float32), 1)
+        of_batch_head = batch_head.to(tl.int64) * S
+        tl.store(products + of_batch_head + tokens, product, mask=exists)
+        log = tl.load(statistics + of_batch_head + tokens, mask=exists, other=float("inf"))[:, None]
+        sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
+        if DROPOUT:
+            number = tl.load(seed) + 2 * batch_head
+            of_rows = _random(number, tokens)[:, None]
+        begin, every, some, end = _visited(start, low, high, before, after, ROWS, KEYS)
+        for part in tl.static_range(PARTS):
+            if PARTS == 1:
+                of, to = begin, end
+            elif part == 0:
+                of, to = begin, every
+            elif part == 1:
+                of, to = every, some
+            else:
+                of, to = some, end
+            for u in range(of, to, KEYS):
+                keys = u + tl.arange(0, KEYS)
+                others = phase + keys * dilation
+                inside = (keys >= low) & (keys < high)
+                if HAS_SHOWN:
+                    inside = inside & (tl.load(shown + place * S + others, mask=inside, other=0) != 0)
+                k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+                v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+                weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
+                if part != 1:
+                    seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+                    weights = tl.where(seen, weights, 0.0)
+                elif HAS_SHOWN:
+                    weights = tl.where(inside[None, :], weights, 0.0)
+                of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+                if DROPOUT:
+                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+                of_scores = weights * (of_weights - product[:, None])
+                sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
+        if HAS_GLOBAL:
+            for slot in range(0, G, GLOBALS):
+                where = (global_index, global_valid, batch, G, slot)
+                others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                distance = tokens[:, None] - others[None, :]
+                weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
+                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
+                weights = tl.where(seen, weights, 0.0)
+                of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+                if DROPOUT:
+                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+                of_scores = weights * (of_weights - product[:, None])
+                sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
+        query_grad += place * result_b + head * result_h
+        _store(query_grad, sums * scaling, first, dilation, exists, result_s, ROWS, HEAD_DIM, BLOCK_D)
+
+
+@jit
+def backward_keys(
+    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, seed,
+    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
+    key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s,
+    S, H, before, after, scale, scaling, threshold, kept_scale,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
+    HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of a block of keys and values, from the rows whose windows hold them."""
+    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, KEYS, DILATED, HAS_BOUNDS)
+    if phase < dilation:
+        batch_head, place = batch * H + head, batch.to(tl.int64)
+        query += place * query_b + head * query_h
+        grad_output += place * grad_b + head * grad_h
+        of_batch_head = batch_head.to(tl.int64) * S
+        t, first = start + tl.arange(0, KEYS), phase + start * dilation
+        tokens = phase + t * dilation
+        exists = tokens < S
+        inside = exists & (t >= low) & (t < high)
+        if HAS_SHOWN:
+            inside = inside & (tl.load(shown + place * S + tokens, mask=inside, other=0) != 0)
+        key += place * key_b + head * key_h
+        value += place * value_b + head * value_h
+        k = _load(key, first, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+        v = _load(value, first, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+        key_sums, value_sums = tl.zeros([KEYS, BLOCK_D], tl.float32), tl.zeros([KEYS, BLOCK_D], tl.float32)
+        if DROPOUT:
+            number = tl.load(seed) + 2 * batch_head
+            of_keys = _random(number + 1, tokens)[:, None]
+        begin, every, some, end = _visited(start, low, high, after, before, KEYS, ROWS)
+        for part in tl.static_range(PARTS):
+            if PARTS == 1:
+                of, to = begin, end
+            elif part == 0:
+                of, to = begin, every
+            elif part == 1:
+                of, to = every, some
+            else:
+                of, to = some, end
+            for u in range(of, to, ROWS):
+                rows = u + tl.arange(0, ROWS)
+                others = phase + rows * dilation
+                there = others < S
+                q = _load(query, phase + u * dilation, dilation, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
+                grad = _load(grad_output, phase + u * dilation, dilation, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+                log = tl.load(statistics + of_batch_head + others, mask=there, other=float("inf"))
+                product = tl.load(products + of_batch_head + others, mask=there, other=0.0)
+                weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
+                if part != 1:
+                    weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
+                of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+                kept_weights = weights
+                if DROPOUT:
+                    kept = _kept(_random(number, others)[None, :], of_keys, threshold)
+                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+                    kept_weights = tl.where(kept, weights * kept_scale, 0.0)
+                value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
+                of_scores = weights * (of_weights - product[None, :])
+                key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
+        key_sums = tl.where(inside[:, None], key_sums * scaling, 0.0)
+        value_sums = tl.where(inside[:, None], value_sums, 0.0)
+        key_grad += place * key_grad_b + head * key_grad_h
+        value_grad += place * value_grad_b + head * value_grad_h
+        _store(key_grad, key_sums, first, dilation, exists, key_grad_s, KEYS, HEAD_DIM, BLOCK_D)
+        _store(value_grad, value_sums, first, dilation, exists, value_grad_s, KEYS, HEAD_DIM, BLOCK_D)
+
+
+@jit
+def backward_global(
+    grad_output, query, key, value, statistics, products, sums, global_index, global_valid, dilations, seed,
+    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
+    S, H, G, before, after, scale, scaling, threshold, kept_scale,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
+    DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of global keys and values from some of the rows whose windows do not hold them: of keys and of values,
+    `(2, parts, batch, heads, G, head_dim)`, to be added up over the parts.
+    """
+    part, parts, batch_head = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
+    batch, head, place = batch_head // H, batch_head % H, (batch_head // H).to(tl.int64)
+    query += place * query_b + head * query_h
+    grad_output += place * grad_b + head * grad_h
+    of_batch_head = batch_head.to(tl.int64) * S
+    dilation = 1
+    if DILATED:
+        dilation = tl.load(dilations + head)
+    slot = tl.program_id(2) * GLOBALS
+    where = (global_index, global_valid, batch, G, slot)
+    tokens, valid, k = _load_global(
+        key + place * key_b + head * key_h, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D
+    )
+    tokens, valid, v = _load_global(
+        value + place * value_b + head * value_h, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D
+    )
+    key_sums, value_sums = tl.zeros([GLOBALS, BLOCK_D], tl.float32), tl.zeros([GLOBALS, BLOCK_D], tl.float32)
+    if DROPOUT:
+        number = tl.load(seed) + 2 * batch_head
+        of_keys = _random(number + 1, tokens)[:, None]
+    for u in range(part * ROWS, S, parts * ROWS):
+        rows = u + tl.arange(0, ROWS)
+        there = rows < S
+        q = _load(query, u, 1, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        grad = _load(grad_output, u, 1, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+        log = tl.load(statistics + of_batch_head + rows, mask=there, other=float("inf"))
+        product = tl.load(products + of_batch_head + rows, mask=there, other=0.0)
+        distance = rows[None, :] - tokens[:, None]
+        seen = _beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)
+        weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
+        weights = tl.where(seen, weights, 0.0)
+        of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+        kept_weights = weights
+        if DROPOUT:
+            kept = _kept(_random(number, rows)[None, :], of_keys, threshold)
+            of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+            kept_weights = tl.where(kept, weights * kept_scale, 0.0)
+        value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
+        of_scores = weights * (of_weights - product[None, :])
+        key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
+    column, slots = tl.arange(0, BLOCK_D), slot + tl.arange(0, GLOBALS)
+    mask = (slots < G)[:, None] & (column < HEAD_DIM)[None, :]
+    programs = parts * tl.num_programs(1)
+    row = (part * tl.num_programs(1) + batch_head).to(tl.int64) * G
+    offsets = (row + slots)[:, None] * HEAD_DIM + column[None, :]
+    tl.store(sums + offsets, key_sums * scaling, mask=mask)
+    tl.store(sums + tl.cast(programs, tl.int64) * G * HEAD_DIM + offsets, value_sums, mask=mask)
