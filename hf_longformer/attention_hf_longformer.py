@@ -254,8 +254,11 @@ def add_global_rows(
     output_attentions: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The rows of global tokens put among the local ones, and their weights if they are asked for."""
+    of_row, weights_of_global = roles, None
+    if roles.packed is not None:
+        roles = roles.packed.roles
+        hidden_states = of_row.packed.pad(hidden_states) if roles.has_global else hidden_states
     settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
-    weights_of_global = None
     if roles.has_global:
         global_states = roles.gather_global(hidden_states[:, None])[:, 0]
         seen_states = hidden_states
@@ -268,14 +271,21 @@ def add_global_rows(
     if roles.has_global and not output_attentions and _can_reassociate(module, roles):
         projections: Any = [(p.weight, p.bias) for p in others]
         rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
-        return put_global_rows(output, rows, roles), None
+        return _put(output, rows, of_row), None
     key, value = (module.split_heads(project(seen_states)) for project in others)
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
     else:
         rows = global_rows(query, key, value, dropout=dropout, **settings)
-    return put_global_rows(output, rows, roles), weights_of_global
+    return _put(output, rows, of_row), weights_of_global
+
+
+def _put(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
+    """The rows of global tokens of a batch to their places; if texts stand in one row, so do their global tokens."""
+    if roles.packed is not None:
+        rows = rows.transpose(0, 1).flatten(1, 2)[None]
+    return put_global_rows(output, rows, roles)
 
 
 def chosen_local_rows(attn_implementation: str | None) -> Callable[..., torch.Tensor]:
@@ -292,11 +302,16 @@ def fastest_local_rows(
     """
     chosen = local_rows
     if _takes_operators(query):
-        if query.device.type == "cpu":
-            chosen = local_rows_on_cpu
-        elif can_launch(query, settings.get("scaling")) and is_proven(query.device, query.dtype, query.shape[-1]):
+        if (settings.get("scaling") or 1.0) > 0.0 and has_kernels(query.device, query.dtype, query.shape[-1]):
             chosen = local_rows_by_triton
+        elif query.device.type == "cpu":
+            chosen = local_rows_on_cpu
     return chosen(query, key, value, dropout=dropout, **settings)
+
+
+def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether there are kernels for such projections, and they work."""
+    return can_launch(device, dtype, head_dim) and is_proven(device, dtype, head_dim)
 
 
 def _takes_operators(query: torch.Tensor) -> bool:
@@ -398,6 +413,7 @@ def mask_facts(
     if attention_mask is not None:
         facts["padded"] = (attention_mask == 0).sum()
         real = attention_mask.bool()
+        facts["longest"] = real.sum(dim=1).max()
         facts["texts_with_gaps"] = ((real[:, 1:] & ~real[:, :-1]).sum(dim=1) + real[:, 0] > 1).sum()
     if global_attention_mask is not None:
         facts["num_global"] = global_attention_mask.bool().sum(dim=1).max()

@@ -18,25 +18,24 @@ from . import kernels_triton as kernels
 from .operator_forms import make_operator
 from .window_pattern import TokenRoles, WindowPattern
 
+DEVICES = ("cuda",)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_HEAD_DIM, SMALLEST_BLOCK = 256, 16
 LOG2_E = math.log2(math.e)
 PROGRAMS = 256  # about two for every multiprocessor of a large GPU
+ROWS_OF_GLOBAL = 64
 
-# Rows, keys, warps and stages of a block, and whether blocks that need no mask have a loop of their own; by kernel and
-# bytes of a head's row, measured on an H100.
-SIZES: dict[str, dict[int, tuple[int, int, int, int, int]]] = {
-    "forward": {128: (128, 64, 4, 3, 1), 256: (128, 64, 8, 3, 1), 512: (64, 32, 4, 2, 1), 1024: (32, 32, 4, 2, 1)},
-    "rows": {128: (128, 64, 4, 3, 1), 256: (64, 64, 4, 2, 1), 512: (64, 32, 4, 2, 1), 1024: (32, 32, 4, 1, 1)},
-    "keys": {128: (64, 128, 4, 3, 1), 256: (64, 64, 4, 2, 1), 512: (32, 64, 4, 2, 1), 1024: (32, 32, 4, 1, 1)},
+# Rows, keys, warps and stages of a block, by kernel and bytes of a head's row: measured.
+SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
+    "forward": {128: (64, 64, 4, 3), 256: (64, 32, 4, 3), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
+    "rows": {128: (64, 32, 4, 3), 256: (64, 32, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
+    "keys": {128: (32, 64, 4, 3), 256: (32, 64, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
 }
 
 
-def can_attend(query: torch.Tensor, scaling: float | None) -> bool:
-    """Whether the kernels take projections like this query `(batch, heads, S, head_dim)`."""
-    if kernels.triton is None or query.device.type != "cuda" or query.dtype not in DTYPES:
-        return False
-    return query.shape[-1] <= LARGEST_HEAD_DIM and (scaling is None or scaling > 0.0)
+def can_attend(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernels take such projections."""
+    return kernels.triton is not None and device.type in DEVICES and dtype in DTYPES and head_dim <= LARGEST_HEAD_DIM
 
 
 def local_rows(
@@ -55,7 +54,8 @@ def local_rows(
     seed = torch.randint(2**62, (1,), device=query.device) if dropout > 0.0 else None
     if "kernels" not in roles.cache:
         roles.cache["kernels"] = _masks(roles)
-    numbers = (pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling, dropout)
+    longest = 0 if roles.packed is None else roles.packed.longest
+    numbers = (longest, pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling, dropout)
     form = 0 if torch.compiler.is_compiling() else 1
     return _LOCAL_ROWS[form](*projections, *roles.cache["kernels"], seed, *numbers)[0]
 
@@ -64,26 +64,36 @@ def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
     """What kernels want to know of tokens, the same for all layers: `(batch, 2)`, int32, the first real token of every
     text and what follows the last one; `(batch, S)`, which tokens are real, if some between those are not; global ones.
     """
-    bounds, real = None, roles.key_padding_mask
-    if real is not None:
-        last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
-        bounds = torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1).int()
-    shown = None if roles.is_contiguous else real
-    masks = (bounds, shown, roles.is_global, roles.global_index, roles.global_valid)
+    masks: tuple[torch.Tensor | None, ...]
+    if roles.packed is not None:
+        of_batch = roles.packed.roles
+        index = of_batch.global_index
+        if index is not None:
+            index = index - text_bounds(of_batch.key_padding_mask)[:, :1]
+        masks = (roles.packed.bounds, None, roles.is_global, index, of_batch.global_valid)
+    else:
+        real = roles.key_padding_mask
+        bounds = None if real is None else text_bounds(real).int()
+        masks = (bounds, None if roles.is_contiguous else real, roles.is_global, roles.global_index, roles.global_valid)
     return tuple(None if mask is None else mask.contiguous() for mask in masks)
 
 
+def text_bounds(real: torch.Tensor) -> torch.Tensor:
+    """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
+    last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
+    return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)
+
+
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, ...]:
-    batch, heads, length, _ = query.shape
-    shared, flags, (bounds, shown, is_global, index, valid, seed, dilations), longest = _unpack(query, arguments)
+    plan = _Plan(query, *arguments)
     output, statistics = _empty_rows(query, value)
-    rows, sizes = _sizes("forward", query)
-    masks = (bounds, shown, is_global, index, valid, dilations, seed)
-    strides = [x for tensor in (query, key, value, output) for x in tensor.stride()[:3]]
-    numbers = (length, heads, 0 if index is None else index.shape[1], *shared["window"], shared["scale"])
+    sizes = _sizes("forward", query)
+    masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, plan.seed)
     with torch.cuda.device_of(query):
-        kernels.forward[longest(rows), batch * heads](
-            *(query, key, value, output, statistics, *masks, *strides, *numbers, *shared["dropout"]), **flags, **sizes
+        kernels.forward[plan.grid(sizes["ROWS"])](
+            *(query, key, value, output, statistics, *masks, *plan.strides(query, key, value, output)),
+            *(*plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
+            **(plan.flags | sizes),
         )
     return output, statistics
 
@@ -97,85 +107,122 @@ def _attend_backward(
     statistics: torch.Tensor,
     *arguments: Any,
 ) -> tuple[torch.Tensor, ...]:
-    batch, heads, length, head_dim = query.shape
-    shared, flags, (bounds, shown, _, index, valid, seed, dilations), longest = _unpack(query, arguments)
+    plan = _Plan(query, *arguments)
     grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
     grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(statistics)
-    inputs = [x for tensor in (grad_output, query, key, value) for x in tensor.stride()[:3]]
-    numbers = (*shared["window"], shared["scale"], shared["scaling"], *shared["dropout"])
-    num_global = 0 if index is None else index.shape[1]
+    inputs = plan.strides(grad_output, query, key, value)
+    numbers = (*plan.window, plan.scale, plan.scaling, *plan.kept)
+    of_keys = (plan.bounds, plan.shown, plan.dilations, plan.seed)
+    of_global = (plan.global_index, plan.global_valid, plan.dilations, plan.seed)
     with torch.cuda.device_of(query):
-        rows, sizes = _sizes("rows", query)
-        kernels.backward_rows[longest(rows), batch * heads](
+        sizes = _sizes("rows", query)
+        kernels.backward_rows[plan.grid(sizes["ROWS"])](
             *(grad_output, query, key, value, output, statistics, grads[0], products),
-            *(bounds, shown, index, valid, dilations, seed, *inputs, *output.stride()[:3], *grads[0].stride()[:3]),
-            *(length, heads, num_global, *numbers),
-            **(flags | sizes),
+            *(plan.bounds, plan.shown, *of_global, *inputs, *plan.strides(output, grads[0])),
+            *(*plan.shape, plan.num_global, *numbers),
+            **(plan.flags | sizes),
         )
-        _, sizes = _sizes("keys", query)
-        kept = {name: flags[name] for name in flags if name not in ("GLOBALS", "CAUSAL", "HAS_GLOBAL")}
-        kernels.backward_keys[longest(sizes["KEYS"]), batch * heads](
-            *(grad_output, query, key, value, statistics, products, *grads[1:], bounds, shown, dilations, seed),
-            *(*inputs, *grads[1].stride()[:3], *grads[2].stride()[:3], length, heads, *numbers),
-            **(kept | sizes),
+        sizes = _sizes("keys", query)
+        kernels.backward_keys[plan.grid(sizes["KEYS"])](
+            *(grad_output, query, key, value, statistics, products, *grads[1:], *of_keys),
+            *(*inputs, *plan.strides(*grads[1:]), *plan.shape, *numbers),
+            **(plan.flags_without("GLOBALS", "CAUSAL", "HAS_GLOBAL") | sizes),
         )
-        if index is not None:
-            blocks, step = -(-num_global // flags["GLOBALS"]), 64
-            parts = max(1, min(-(-length // step), PROGRAMS // (batch * heads * blocks)))
-            sums = torch.empty(2, parts, batch, heads, num_global, head_dim, device=query.device)
-            kept = {name: flags[name] for name in flags if name not in ("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL")}
-            kernels.backward_global[parts, batch * heads, blocks](
-                *(grad_output, query, key, value, statistics, products, sums, index, valid, dilations, seed),
-                *(*inputs, length, heads, num_global, *numbers),
-                **(kept | {"ROWS": step, "num_warps": 4, "num_stages": 2}),
+        if plan.num_global:
+            blocks = -(-plan.num_global // SMALLEST_BLOCK)
+            parts = max(1, min(-(-plan.longest // ROWS_OF_GLOBAL), PROGRAMS // (plan.texts * plan.heads * blocks)))
+            sums = query.new_empty(
+                *(2, parts, plan.texts, plan.heads, plan.num_global, query.shape[-1]), dtype=torch.float32
             )
-            for grad, found in zip(grads[1:], sums.sum(dim=1), strict=True):
-                grad.scatter_add_(2, index[:, None, :, None].expand_as(found), found.to(grad.dtype))
+            kernels.backward_global[parts, plan.texts * plan.heads, blocks](
+                *(grad_output, query, key, value, statistics, products, sums, plan.bounds, *of_global),
+                *(*inputs, *plan.shape, plan.num_global, *numbers),
+                **plan.flags_without("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL"),
+                **{"ROWS": ROWS_OF_GLOBAL, "num_warps": 4, "num_stages": 2},
+            )
+            for grad, found in zip(grads[1:], sums.sum(dim=1).to(query.dtype), strict=True):
+                plan.add_of_global(grad, found)
     return tuple(grads)
 
 
-def _unpack(query: torch.Tensor, arguments: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any], tuple, Any]:
-    """What kernels are told: numbers that they share, what they are compiled for, masks, and how many blocks the phases
-    of the longest head have.
-    """
-    bounds, shown, is_global, index, valid, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    head_dim, length = query.shape[-1], query.shape[2]
-    is_dilated = max(dilations) > 1
-    of_heads = _on_device(tuple(dilations) * (query.shape[1] // len(dilations)), query.device) if is_dilated else None
-    w = attention_window // 2
-    shared = {
-        "window": (w, 0 if is_causal else w),
-        "scale": scaling * LOG2_E,
-        "scaling": scaling,
-        "dropout": (math.ceil(dropout * 2**32), 1.0 / (1.0 - dropout)),
-    }
-    flags = {
-        "HEAD_DIM": head_dim,
-        "BLOCK_D": _block_d(query),
-        "GLOBALS": SMALLEST_BLOCK,
-        "DILATED": is_dilated,
-        "CAUSAL": is_causal,
-        "HAS_BOUNDS": bounds is not None,
-        "HAS_SHOWN": shown is not None,
-        "HAS_GLOBAL": index is not None,
-        "DROPOUT": dropout > 0.0,
-        "PRECISION": "tf32x3" if query.dtype == torch.float32 else "ieee",
-    }
+class _Plan:
+    """What kernels are told besides the projections, whose arguments are those of the operator."""
 
-    def longest(size: int) -> int:
-        return max(dilation * -(-(-(-length // dilation)) // size) for dilation in set(dilations))
+    def __init__(
+        self,
+        query: torch.Tensor,
+        bounds: torch.Tensor | None,
+        shown: torch.Tensor | None,
+        is_global: torch.Tensor | None,
+        global_index: torch.Tensor | None,
+        global_valid: torch.Tensor | None,
+        seed: torch.Tensor | None,
+        longest: int,
+        attention_window: int,
+        dilations: Sequence[int],
+        is_causal: bool,
+        scaling: float,
+        dropout: float,
+    ) -> None:
+        self.bounds, self.shown, self.is_global, self.seed = bounds, shown, is_global, seed
+        self.global_index, self.global_valid = global_index, global_valid
+        self.num_global = 0 if global_index is None else global_index.shape[1]
+        self.is_packed = bounds is not None and longest > 0
+        batch, self.heads, length, head_dim = query.shape
+        self.texts, self.longest = (len(bounds), longest) if self.is_packed else (batch, length)
+        self.each_dilation = sorted(set(dilations))
+        is_dilated = self.each_dilation != [1]
+        of_heads = tuple(dilations) * (self.heads // len(dilations))
+        self.dilations = _on_device(of_heads, query.device) if is_dilated else None
+        w = attention_window // 2
+        self.window = (w, 0 if is_causal else w)
+        self.scale, self.scaling = scaling * LOG2_E, scaling
+        self.kept = (math.ceil(dropout * 2**32), 1.0 / (1.0 - dropout))
+        of_batch = (0, length, 0) if self.is_packed else (self.heads * length, length, length)
+        self.shape = (*of_batch, self.longest, self.heads)
+        self.flags = {
+            "HEAD_DIM": head_dim,
+            "BLOCK_D": _block_d(query),
+            "GLOBALS": SMALLEST_BLOCK,
+            "DILATED": is_dilated,
+            "CAUSAL": is_causal,
+            "HAS_BOUNDS": bounds is not None,
+            "PACKED": self.is_packed,
+            "HAS_SHOWN": shown is not None,
+            "HAS_GLOBAL": global_index is not None,
+            "DROPOUT": dropout > 0.0,
+            "PRECISION": "tf32x3" if query.dtype == torch.float32 else "ieee",
+        }
 
-    return shared, flags, (bounds, shown, is_global, index, valid, seed, of_heads), longest
+    def flags_without(self, *names: str) -> dict[str, Any]:
+        """For kernels that do not know these."""
+        return {name: flag for name, flag in self.flags.items() if name not in names}
+
+    def grid(self, size: int) -> tuple[int, int]:
+        """Programs: blocks of all phases of the head that has most, and heads of all texts."""
+        blocks = max(dilation * -(-(-(-self.longest // dilation)) // size) for dilation in self.each_dilation)
+        return blocks, self.texts * self.heads
+
+    def strides(self, *tensors: torch.Tensor) -> list[int]:
+        """Of texts, heads and tokens; texts that stand in one row are found by their bounds."""
+        return [x for tensor in tensors for x in (0 if self.is_packed else tensor.stride(0), *tensor.stride()[1:3])]
+
+    def add_of_global(self, grad: torch.Tensor, found: torch.Tensor) -> None:
+        """Adds `(texts, heads, G, head_dim)` to the gradient of all keys or values."""
+        index: Any = self.global_index
+        if self.is_packed:
+            index = (index + self.bounds[:, :1]).clamp(0, grad.shape[2] - 1).flatten()[None]  # some stand for nothing
+            found = found.transpose(0, 1).flatten(1, 2)[None]
+        grad.scatter_add_(2, index[:, None, :, None].expand_as(found), found)
 
 
 def _block_d(query: torch.Tensor) -> int:
     return max(SMALLEST_BLOCK, 1 << (query.shape[-1] - 1).bit_length())
 
 
-def _sizes(kernel: str, query: torch.Tensor) -> tuple[int, dict[str, int]]:
+def _sizes(kernel: str, query: torch.Tensor) -> dict[str, int]:
     width = max(128, _block_d(query) * query.element_size())
-    rows, keys, warps, stages, is_split = SIZES[kernel][width]
-    return rows, {"ROWS": rows, "KEYS": keys, "PARTS": 3 if is_split else 1, "num_warps": warps, "num_stages": stages}
+    return dict(zip(("ROWS", "KEYS", "num_warps", "num_stages"), SIZES[kernel][width], strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -194,7 +241,7 @@ _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
     (_attend, _attend_backward),
     "Tensor query, Tensor key, Tensor value, Tensor? bounds, Tensor? shown, Tensor? is_global, Tensor? global_index, "
-    "Tensor? global_valid, Tensor? seed, int attention_window, int[] dilations, bool is_causal, float scaling, "
+    "Tensor? global_valid, Tensor? seed, int longest, int attention_window, int[] dilations, bool is_causal, float scaling, "
     "float dropout",
     "Tensor output, Tensor statistics",
     empty=_empty_rows,

@@ -3,8 +3,7 @@
 """The local rows on a GPU, forward and backward, as Triton kernels: what `attention_triton.py` launches.
 
 A dilated window is a window without gaps on every d-th token. So a program has one phase of a text, the tokens
-`phase + dilation * t`, and a block of its `t`. Blocks that every row of it sees are taken without a mask, others are
-masked where the band ends, and those outside are not visited. Global keys that the window does not hold come behind it,
+`phase + dilation * t`, and a block of its `t`. Blocks of keys that none of its rows sees are not visited. Global keys that the window does not hold come behind it,
 in the same softmax. Statistics are float32, logarithms those to the base 2.
 
 A row that is thrown away has the log-sum-exp +inf: in the backward pass all its weights are 0.
@@ -22,38 +21,44 @@ jit = (lambda function: function) if triton is None else triton.jit
 
 
 @jit
-def _place(S, H, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr):
-    """Batch, head, dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
+def _text(S, bounds, batch, PACKED: tl.constexpr):
+    """Where in a row of tokens a text begins, and how many tokens it has, padding included."""
+    if PACKED:
+        first = tl.load(bounds + 2 * batch)
+        return first.to(tl.int64), tl.load(bounds + 2 * batch + 1) - first
+    else:  # noqa: RET505 (the compiler wants to see that only one of the two is there)
+        return batch * 0, S
+
+
+@jit
+def _place(
+    S, head, batch, dilations, bounds,
+    BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    """Dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
     pid = tl.program_id(0)
-    batch, head = tl.program_id(1) // H, tl.program_id(1) % H
     dilation, phase, start = 1, 0, pid * BLOCK
     if DILATED:
         dilation = tl.load(dilations + head)
-        blocks = tl.cdiv(tl.cdiv(S, dilation), BLOCK)
+        blocks = tl.maximum(tl.cdiv(tl.cdiv(S, dilation), BLOCK), 1)
         phase = pid // blocks
         start = (pid - phase * blocks) * BLOCK
     first, last = 0, S
-    if HAS_BOUNDS:
+    if HAS_BOUNDS and not PACKED:
         first, last = tl.load(bounds + 2 * batch), tl.load(bounds + 2 * batch + 1)
     low = tl.maximum(first - phase + dilation - 1, 0) // dilation
     high = tl.maximum(last - phase + dilation - 1, 0) // dilation
-    return batch, head, dilation, phase, start, low, high
+    return dilation, phase, start, low, high
 
 
 @jit
 def _visited(start, low, high, before, after, SIZE: tl.constexpr, STEP: tl.constexpr):
-    """Where the blocks of STEP begin that a block of SIZE visits, where those that need no mask begin and end, and
-    where all end. Each of SIZE sees from `before` in front of it to `after` behind it.
+    """From where to where a block of SIZE visits blocks of STEP: each of it sees from `before` in front of it to `after`
+    behind it. A block without real tokens visits nothing.
     """
     begin = tl.maximum(low, start - before) // STEP * STEP
     end = tl.minimum(high, start + SIZE + after)
-    end = tl.where((start >= high) | (start + SIZE <= low), begin, end)
-    end = begin + tl.cdiv(tl.maximum(end - begin, 0), STEP) * STEP
-    every = tl.cdiv(tl.maximum(low, start + SIZE - 1 - before), STEP) * STEP
-    every = tl.minimum(tl.maximum(every, begin), end)
-    some = tl.maximum(tl.minimum(high, start + after + 1), 0) // STEP * STEP
-    some = tl.minimum(tl.maximum(some, every), end)
-    return begin, every, some, end
+    return begin, tl.where((start >= high) | (start + SIZE <= low), begin, end)
 
 
 @jit
@@ -121,10 +126,7 @@ def _random(seed, numbers):
 @jit
 def _kept(of_rows, of_keys, threshold):
     """Which weights dropout keeps: the same for a row and a key whenever it is asked for."""
-    bits = of_rows ^ of_keys
-    bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
-    bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
-    return (bits ^ (bits >> 16)) >= tl.cast(threshold, tl.uint32)
+    return (of_rows ^ of_keys) * 0x9E3779B1 >= tl.cast(threshold, tl.uint32)
 
 
 @jit
@@ -144,18 +146,20 @@ def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.cons
 def forward(
     query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, seed,
     query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
-    S, H, G, before, after, scale, threshold, kept_scale,
+    log_b, log_h, mask_b, S, H, G, before, after, scale, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    HAS_BOUNDS: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
-    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Output and log-sum-exp of a block of rows."""
-    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, ROWS, DILATED, HAS_BOUNDS)
-    if phase < dilation:
-        batch_head, place = batch * H + head, batch.to(tl.int64)
-        query += place * query_b + head * query_h
-        key += place * key_b + head * key_h
-        value += place * value_b + head * value_h
+    batch_head = tl.program_id(1)
+    place, head = (batch_head // H).to(tl.int64), batch_head % H
+    base, S = _text(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED)
+    if (phase < dilation) & (start < S):
+        query += place * query_b + head * query_h + base * query_s
+        key += place * key_b + head * key_h + base * key_s
+        value += place * value_b + head * value_h + base * value_s
         t, first = start + tl.arange(0, ROWS), phase + start * dilation
         tokens = phase + t * dilation
         exists = tokens < S
@@ -165,37 +169,25 @@ def forward(
         if DROPOUT:
             number = tl.load(seed) + 2 * batch_head
             of_rows = _random(number, tokens)[:, None]
-        begin, every, some, end = _visited(start, low, high, before, after, ROWS, KEYS)
-        for part in tl.static_range(PARTS):
-            if PARTS == 1:
-                of, to = begin, end
-            elif part == 0:
-                of, to = begin, every
-            elif part == 1:
-                of, to = every, some
-            else:
-                of, to = some, end
-            for u in range(of, to, KEYS):
-                keys = u + tl.arange(0, KEYS)
-                others = phase + keys * dilation
-                inside = (keys >= low) & (keys < high)
-                if HAS_SHOWN:
-                    inside = inside & (tl.load(shown + place * S + others, mask=inside, other=0) != 0)
-                k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
-                v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
-                scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-                if part != 1:
-                    seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
-                    scores = tl.where(seen, scores, -float("inf"))
-                elif HAS_SHOWN:
-                    scores = tl.where(inside[None, :], scores, -float("inf"))
-                kept = 0
-                if DROPOUT:
-                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
-                highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
+        begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
+        for u in range(begin, end, KEYS):
+            keys = u + tl.arange(0, KEYS)
+            others = phase + keys * dilation
+            inside = (keys >= low) & (keys < high)
+            if HAS_SHOWN:
+                inside = inside & (tl.load(shown + place * mask_b + others, mask=inside, other=0) != 0)
+            k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+            v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+            scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+            seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+            scores = tl.where(seen, scores, -float("inf"))
+            kept = 0
+            if DROPOUT:
+                kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+            highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                where = (global_index, global_valid, batch, G, slot)
+                where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 distance = tokens[:, None] - others[None, :]
@@ -208,15 +200,15 @@ def forward(
                 highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         shows = (t >= low) & (t < high) & exists
         if HAS_SHOWN:
-            shows = shows & (tl.load(shown + place * S + tokens, mask=exists, other=0) != 0)
+            shows = shows & (tl.load(shown + place * mask_b + tokens, mask=exists, other=0) != 0)
         if HAS_GLOBAL:
-            shows = shows & (tl.load(is_global + place * S + tokens, mask=exists, other=1) == 0)
+            shows = shows & (tl.load(is_global + place * mask_b + base + tokens, mask=exists, other=1) == 0)
         total = tl.where(shows, total, 1.0)
         rows = tl.where(shows[:, None], sums * (kept_scale / total)[:, None], 0.0)
-        output += place * output_b + head * output_h
+        output += place * output_b + head * output_h + base * output_s
         _store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         log = tl.where(shows, highest + tl.log2(total), float("inf"))
-        tl.store(statistics + batch_head.to(tl.int64) * S + tokens, log, mask=exists)
+        tl.store(statistics + place * log_b + head * log_h + base + tokens, log, mask=exists)
 
 
 @jit
@@ -225,67 +217,57 @@ def backward_rows(
     bounds, shown, global_index, global_valid, dilations, seed,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     output_b, output_h, output_s, result_b, result_h, result_s,
-    S, H, G, before, after, scale, scaling, threshold, kept_scale,
+    log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    HAS_BOUNDS: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
-    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a block of queries, and the product of output and its gradient, which the other kernels need."""
-    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, ROWS, DILATED, HAS_BOUNDS)
-    if phase < dilation:
-        batch_head, place = batch * H + head, batch.to(tl.int64)
-        key += place * key_b + head * key_h
-        value += place * value_b + head * value_h
+    batch_head = tl.program_id(1)
+    place, head = (batch_head // H).to(tl.int64), batch_head % H
+    base, S = _text(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED)
+    if (phase < dilation) & (start < S):
+        key += place * key_b + head * key_h + base * key_s
+        value += place * value_b + head * value_h + base * value_s
         t, first = start + tl.arange(0, ROWS), phase + start * dilation
         tokens = phase + t * dilation
         exists = tokens < S
-        query += place * query_b + head * query_h
-        grad_output += place * grad_b + head * grad_h
-        output += place * output_b + head * output_h
+        query += place * query_b + head * query_h + base * query_s
+        grad_output += place * grad_b + head * grad_h + base * grad_s
+        output += place * output_b + head * output_h + base * output_s
         q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
         grad = _load(grad_output, first, dilation, exists, grad_s, ROWS, HEAD_DIM, BLOCK_D)
         rows = _load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         product = tl.sum(grad.to(tl.float32) * rows.to(tl.float32), 1)
-        of_batch_head = batch_head.to(tl.int64) * S
-        tl.store(products + of_batch_head + tokens, product, mask=exists)
-        log = tl.load(statistics + of_batch_head + tokens, mask=exists, other=float("inf"))[:, None]
+        of_text = place * log_b + head * log_h + base
+        tl.store(products + of_text + tokens, product, mask=exists)
+        log = tl.load(statistics + of_text + tokens, mask=exists, other=float("inf"))[:, None]
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
             number = tl.load(seed) + 2 * batch_head
             of_rows = _random(number, tokens)[:, None]
-        begin, every, some, end = _visited(start, low, high, before, after, ROWS, KEYS)
-        for part in tl.static_range(PARTS):
-            if PARTS == 1:
-                of, to = begin, end
-            elif part == 0:
-                of, to = begin, every
-            elif part == 1:
-                of, to = every, some
-            else:
-                of, to = some, end
-            for u in range(of, to, KEYS):
-                keys = u + tl.arange(0, KEYS)
-                others = phase + keys * dilation
-                inside = (keys >= low) & (keys < high)
-                if HAS_SHOWN:
-                    inside = inside & (tl.load(shown + place * S + others, mask=inside, other=0) != 0)
-                k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
-                v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
-                weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
-                if part != 1:
-                    seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
-                    weights = tl.where(seen, weights, 0.0)
-                elif HAS_SHOWN:
-                    weights = tl.where(inside[None, :], weights, 0.0)
-                of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
-                if DROPOUT:
-                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
-                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-                of_scores = weights * (of_weights - product[:, None])
-                sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
+        begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
+        for u in range(begin, end, KEYS):
+            keys = u + tl.arange(0, KEYS)
+            others = phase + keys * dilation
+            inside = (keys >= low) & (keys < high)
+            if HAS_SHOWN:
+                inside = inside & (tl.load(shown + place * mask_b + others, mask=inside, other=0) != 0)
+            k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+            v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+            weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
+            seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+            weights = tl.where(seen, weights, 0.0)
+            of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+            if DROPOUT:
+                kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+            of_scores = weights * (of_weights - product[:, None])
+            sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                where = (global_index, global_valid, batch, G, slot)
+                where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 distance = tokens[:, None] - others[None, :]
@@ -298,7 +280,7 @@ def backward_rows(
                     of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
                 of_scores = weights * (of_weights - product[:, None])
                 sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
-        query_grad += place * result_b + head * result_h
+        query_grad += place * result_b + head * result_h + base * result_s
         _store(query_grad, sums * scaling, first, dilation, exists, result_s, ROWS, HEAD_DIM, BLOCK_D)
 
 
@@ -307,97 +289,88 @@ def backward_keys(
     grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, seed,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s,
-    S, H, before, after, scale, scaling, threshold, kept_scale,
+    log_b, log_h, mask_b, S, H, before, after, scale, scaling, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
-    HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
-    ROWS: tl.constexpr, KEYS: tl.constexpr, PARTS: tl.constexpr,
+    PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a block of keys and values, from the rows whose windows hold them."""
-    batch, head, dilation, phase, start, low, high = _place(S, H, dilations, bounds, KEYS, DILATED, HAS_BOUNDS)
-    if phase < dilation:
-        batch_head, place = batch * H + head, batch.to(tl.int64)
-        query += place * query_b + head * query_h
-        grad_output += place * grad_b + head * grad_h
-        of_batch_head = batch_head.to(tl.int64) * S
+    batch_head = tl.program_id(1)
+    place, head = (batch_head // H).to(tl.int64), batch_head % H
+    base, S = _text(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, KEYS, DILATED, HAS_BOUNDS, PACKED)
+    if (phase < dilation) & (start < S):
+        query += place * query_b + head * query_h + base * query_s
+        grad_output += place * grad_b + head * grad_h + base * grad_s
+        of_text = place * log_b + head * log_h + base
         t, first = start + tl.arange(0, KEYS), phase + start * dilation
         tokens = phase + t * dilation
         exists = tokens < S
         inside = exists & (t >= low) & (t < high)
         if HAS_SHOWN:
-            inside = inside & (tl.load(shown + place * S + tokens, mask=inside, other=0) != 0)
-        key += place * key_b + head * key_h
-        value += place * value_b + head * value_h
+            inside = inside & (tl.load(shown + place * mask_b + tokens, mask=inside, other=0) != 0)
+        key += place * key_b + head * key_h + base * key_s
+        value += place * value_b + head * value_h + base * value_s
         k = _load(key, first, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
         v = _load(value, first, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
         key_sums, value_sums = tl.zeros([KEYS, BLOCK_D], tl.float32), tl.zeros([KEYS, BLOCK_D], tl.float32)
         if DROPOUT:
             number = tl.load(seed) + 2 * batch_head
             of_keys = _random(number + 1, tokens)[:, None]
-        begin, every, some, end = _visited(start, low, high, after, before, KEYS, ROWS)
-        for part in tl.static_range(PARTS):
-            if PARTS == 1:
-                of, to = begin, end
-            elif part == 0:
-                of, to = begin, every
-            elif part == 1:
-                of, to = every, some
-            else:
-                of, to = some, end
-            for u in range(of, to, ROWS):
-                rows = u + tl.arange(0, ROWS)
-                others = phase + rows * dilation
-                there = others < S
-                q = _load(query, phase + u * dilation, dilation, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
-                grad = _load(grad_output, phase + u * dilation, dilation, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-                log = tl.load(statistics + of_batch_head + others, mask=there, other=float("inf"))
-                product = tl.load(products + of_batch_head + others, mask=there, other=0.0)
-                weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
-                if part != 1:
-                    weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
-                of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
-                kept_weights = weights
-                if DROPOUT:
-                    kept = _kept(_random(number, others)[None, :], of_keys, threshold)
-                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-                    kept_weights = tl.where(kept, weights * kept_scale, 0.0)
-                value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
-                of_scores = weights * (of_weights - product[None, :])
-                key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
+        begin, end = _visited(start, low, high, after, before, KEYS, ROWS)
+        for u in range(begin, end, ROWS):
+            rows = u + tl.arange(0, ROWS)
+            others = phase + rows * dilation
+            there = others < S
+            q = _load(query, phase + u * dilation, dilation, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
+            grad = _load(grad_output, phase + u * dilation, dilation, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+            log = tl.load(statistics + of_text + others, mask=there, other=float("inf"))
+            product = tl.load(products + of_text + others, mask=there, other=0.0)
+            weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
+            weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
+            of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+            kept_weights = weights
+            if DROPOUT:
+                kept = _kept(_random(number, others)[None, :], of_keys, threshold)
+                of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+                kept_weights = tl.where(kept, weights, 0.0)
+            value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
+            of_scores = weights * (of_weights - product[None, :])
+            key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
         key_sums = tl.where(inside[:, None], key_sums * scaling, 0.0)
-        value_sums = tl.where(inside[:, None], value_sums, 0.0)
-        key_grad += place * key_grad_b + head * key_grad_h
-        value_grad += place * value_grad_b + head * value_grad_h
+        value_sums = tl.where(inside[:, None], value_sums * kept_scale, 0.0)
+        key_grad += place * key_grad_b + head * key_grad_h + base * key_grad_s
+        value_grad += place * value_grad_b + head * value_grad_h + base * value_grad_s
         _store(key_grad, key_sums, first, dilation, exists, key_grad_s, KEYS, HEAD_DIM, BLOCK_D)
         _store(value_grad, value_sums, first, dilation, exists, value_grad_s, KEYS, HEAD_DIM, BLOCK_D)
 
 
 @jit
 def backward_global(
-    grad_output, query, key, value, statistics, products, sums, global_index, global_valid, dilations, seed,
+    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, seed,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
-    S, H, G, before, after, scale, scaling, threshold, kept_scale,
+    log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
+    PACKED: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of global keys and values from some of the rows whose windows do not hold them: of keys and of values,
     `(2, parts, batch, heads, G, head_dim)`, to be added up over the parts.
     """
     part, parts, batch_head = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
-    batch, head, place = batch_head // H, batch_head % H, (batch_head // H).to(tl.int64)
-    query += place * query_b + head * query_h
-    grad_output += place * grad_b + head * grad_h
-    of_batch_head = batch_head.to(tl.int64) * S
+    place, head = (batch_head // H).to(tl.int64), batch_head % H
+    base, S = _text(S, bounds, place, PACKED)
+    query += place * query_b + head * query_h + base * query_s
+    grad_output += place * grad_b + head * grad_h + base * grad_s
+    of_text = place * log_b + head * log_h + base
     dilation = 1
     if DILATED:
         dilation = tl.load(dilations + head)
     slot = tl.program_id(2) * GLOBALS
-    where = (global_index, global_valid, batch, G, slot)
-    tokens, valid, k = _load_global(
-        key + place * key_b + head * key_h, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D
-    )
-    tokens, valid, v = _load_global(
-        value + place * value_b + head * value_h, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D
-    )
+    where = (global_index, global_valid, place, G, slot)
+    key += place * key_b + head * key_h + base * key_s
+    value += place * value_b + head * value_h + base * value_s
+    tokens, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
+    tokens, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
     key_sums, value_sums = tl.zeros([GLOBALS, BLOCK_D], tl.float32), tl.zeros([GLOBALS, BLOCK_D], tl.float32)
     if DROPOUT:
         number = tl.load(seed) + 2 * batch_head
@@ -407,8 +380,8 @@ def backward_global(
         there = rows < S
         q = _load(query, u, 1, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
         grad = _load(grad_output, u, 1, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-        log = tl.load(statistics + of_batch_head + rows, mask=there, other=float("inf"))
-        product = tl.load(products + of_batch_head + rows, mask=there, other=0.0)
+        log = tl.load(statistics + of_text + rows, mask=there, other=float("inf"))
+        product = tl.load(products + of_text + rows, mask=there, other=0.0)
         distance = rows[None, :] - tokens[:, None]
         seen = _beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)
         weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
@@ -418,7 +391,7 @@ def backward_global(
         if DROPOUT:
             kept = _kept(_random(number, rows)[None, :], of_keys, threshold)
             of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-            kept_weights = tl.where(kept, weights * kept_scale, 0.0)
+            kept_weights = tl.where(kept, weights, 0.0)
         value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
         of_scores = weights * (of_weights - product[None, :])
         key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
@@ -428,4 +401,4 @@ def backward_global(
     row = (part * tl.num_programs(1) + batch_head).to(tl.int64) * G
     offsets = (row + slots)[:, None] * HEAD_DIM + column[None, :]
     tl.store(sums + offsets, key_sums * scaling, mask=mask)
-    tl.store(sums + tl.cast(programs, tl.int64) * G * HEAD_DIM + offsets, value_sums, mask=mask)
+    tl.store(sums + tl.cast(programs, tl.int64) * G * HEAD_DIM + offsets, value_sums * kept_scale, mask=mask)

@@ -259,15 +259,15 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         check_mask_shape("token_type_ids", token_type_ids, shape)
         facts = mask_facts(attention_mask, global_attention_mask, shape)
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
-            roles = traced_roles(attention_mask, global_attention_mask, num_global)
+            numbers, roles = {}, traced_roles(attention_mask, global_attention_mask, num_global)
         else:
             numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids)
             roles = token_roles(attention_mask, global_attention_mask, numbers)
         _check_global(self.config, roles, past_key_values)
         inputs, pad_again = [input_ids, token_type_ids, position_ids, inputs_embeds], None
         needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
-        if is_worth_unpadding(self, roles, needs_all_layers):
-            roles, pad_again, inputs = unpad(roles, *inputs)
+        if is_worth_unpadding(self, roles, numbers, needs_all_layers):
+            roles, pad_again, inputs = unpad(self, roles, numbers, *inputs)
         hidden_states = self.embeddings(*inputs)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
         if self.has_causal_layers:

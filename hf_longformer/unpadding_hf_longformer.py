@@ -3,62 +3,83 @@
 """Batches without their padding: the real tokens of all texts stand one after the other in a single row, so that a
 batch costs what these tokens cost.
 
-Attention takes the texts apart again. That is exact where padding stands at the ends of a text, on either side: a
-window counts the padding inside a text as distance.
+Attention takes the texts apart again, on a CPU one by one, on a GPU in its kernels. That is exact where padding stands
+at the ends of a text, on either side: a window counts the padding inside a text as distance.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from transformers.utils import is_tracing
 
-from .window_pattern import TokenRoles
+from .attention_hf_longformer import has_kernels
+from .attention_triton import text_bounds
+from .window_pattern import PackedTexts, TokenRoles
 
 MIN_PADDING = 64  # tokens per text, on average: what taking a text apart from the others costs, for a small model
 
 
-def is_worth_unpadding(model: Any, roles: TokenRoles, needs_all_layers: bool) -> bool:
+def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], needs_all_layers: bool) -> bool:
     """Whether the padding of a batch may be left out, and enough is saved by it.
 
     Args:
         model: The encoder.
         roles: Of the batch.
+        numbers: What was read of its masks.
         needs_all_layers: Whether attention weights or hidden states of all layers are asked for, which have the shape
             of the batch.
     """
     real, config = roles.key_padding_mask, model.config
     if real is None or needs_all_layers or model.has_causal_layers or config.chunk_size_feed_forward:
         return False
-    if is_tracing(real) or real.device.type != "cpu" or config._attn_implementation != "sdpa":
+    if is_tracing(real) or config._attn_implementation != "sdpa" or not roles.is_contiguous:
         return False
-    if real.numel() - int(real.sum()) < MIN_PADDING * len(real):
+    if not MIN_PADDING * len(real) <= numbers["padded"] < real.numel():
         return False
-    return roles.is_contiguous and bool(real.any())
+    return real.device.type == "cpu" or _will_take_kernels(model, real.device)
+
+
+def _will_take_kernels(model: Any, device: torch.device) -> bool:
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else model.dtype
+    return has_kernels(device, dtype, model.config.hidden_size // model.config.num_attention_heads)
 
 
 def unpad(
-    roles: TokenRoles, *tensors: torch.Tensor | None
+    model: Any, roles: TokenRoles, numbers: dict[str, int], *tensors: torch.Tensor | None
 ) -> tuple[TokenRoles, Callable[[torch.Tensor], torch.Tensor], list[torch.Tensor | None]]:
-    """Takes the padding out of a batch.
+    """Takes the padding out of a batch, on a GPU without waiting for it.
 
     Args:
+        model: The encoder.
         roles: Of the batch.
+        numbers: What was read of its masks.
         tensors: `(batch, S, …)`, or None.
 
     Returns:
-        The roles of every text by itself; a function that undoes all this, with 0 for padding; and the tensors as
-        `(1, T, …)`, the T real tokens of all texts one after the other.
+        The roles of the texts; a function that undoes all this, with 0 for padding; and the tensors as `(1, T, …)`, the
+        T real tokens of all texts one after the other.
     """
     real: Any = roles.key_padding_mask
-    kept = [None if x is None else x.expand(*real.shape, *x.shape[2:])[real][None] for x in tensors]
-    return _roles_of_texts(real, roles.is_global), partial(_pad_again, real=real), kept
+    index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - numbers["padded"]]
+    first, last = text_bounds(real).unbind(1)
+    ends = (last - first).cumsum(0)
+    packed = PackedTexts(roles, index, torch.stack([ends - last + first, ends], dim=1).int(), numbers["longest"])
+    kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[index][None] for x in tensors]
+    if _will_take_kernels(model, real.device):
+        return _roles_of_row(packed), packed.pad, kept
+    return _roles_of_texts(real, roles.is_global), packed.pad, kept
 
 
-def _pad_again(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    padded = hidden_states.new_zeros(*real.shape, hidden_states.shape[-1])
-    return padded.masked_scatter(real[..., None], hidden_states)
+def _roles_of_row(packed: PackedTexts) -> TokenRoles:
+    """Roles of all tokens in one row. Where a text has fewer global tokens than others, a place stands for nothing."""
+    roles, is_global, index, valid = packed.roles, None, None, None
+    if roles.has_global:
+        is_global = roles.is_global.flatten()[packed.index][None]
+        moved = packed.bounds[:, :1] - text_bounds(roles.key_padding_mask)[:, :1]
+        index = (roles.global_index + moved).clamp(0, len(packed.index) - 1).flatten()[None]
+        valid = roles.global_valid.flatten()[None]
+    return TokenRoles(None, is_global, index, valid, is_contiguous=True, packed=packed)
 
 
 def _roles_of_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> TokenRoles:

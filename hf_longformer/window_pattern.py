@@ -164,6 +164,8 @@ class TokenRoles:
         texts: The roles of every text, if the texts of the batch stand one after the other in one row; then nothing of
             the above is given.
         lengths: Their numbers of tokens.
+        packed: How such texts are found again, if kernels take them apart; then all of the above but `texts` is about
+            the one row.
         cache: Masks that implementations derive from the above, so that layers of one pattern share them.
     """
 
@@ -175,6 +177,7 @@ class TokenRoles:
     is_contiguous: bool = False
     texts: tuple["TokenRoles", ...] = ()
     lengths: tuple[int, ...] = ()
+    packed: "PackedTexts | None" = None
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -223,4 +226,34 @@ class TokenRoles:
         tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
         padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
         texts = tuple(text.to(*args, **kwargs) for text in self.texts)
-        return TokenRoles(padding, is_global, index, valid, self.is_counted, self.is_contiguous, texts, self.lengths)
+        packed = None if self.packed is None else self.packed.to(*args, **kwargs)
+        facts = self.is_counted, self.is_contiguous, texts, self.lengths, packed
+        return TokenRoles(padding, is_global, index, valid, *facts)
+
+
+@dataclass
+class PackedTexts:
+    """Texts of a batch that stand one after the other in one row, without their padding.
+
+    Args:
+        roles: Those of the batch, with its padding.
+        index: `(T,)`, where the T real tokens stand among all `batch * S`.
+        bounds: `(batch, 2)`, int32, where every text begins and ends in the row.
+        longest: Tokens of the longest text.
+    """
+
+    roles: TokenRoles
+    index: torch.Tensor
+    bounds: torch.Tensor
+    longest: int
+
+    def pad(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(1, T, n)` to `(batch, S, n)`, with 0 for padding."""
+        shape = self.roles.key_padding_mask.shape
+        padded = tensor.new_zeros(shape.numel(), tensor.shape[-1])
+        return padded.index_copy(0, self.index, tensor[0]).unflatten(0, shape)
+
+    def to(self, *args, **kwargs) -> "PackedTexts":
+        """The same on another device."""
+        index, bounds = self.index.to(*args, **kwargs), self.bounds.to(*args, **kwargs)
+        return PackedTexts(self.roles.to(*args, **kwargs), index, bounds, self.longest)
