@@ -92,6 +92,24 @@ def check_ours(
 
 
 @torch.no_grad()
+def check_compiled(
+    compiled: Peer, ours: Peer, size: str, cast: Callable[[], AbstractContextManager] = nullcontext
+) -> None:
+    """Compares our encoder as `torch.compile` makes it with the definition, in its dtype and in float64.
+
+    Raises:
+        ParityError: If an error is beyond the budget.
+    """
+    input_ids = _parity_ids(ours, size)
+    exact = Peer(copy.deepcopy(ours.model).double(), has_global=ours.has_global)
+    exact.model.set_attn_implementation("eager")
+    with cast():
+        found, rounded = (peer.hidden_states(peer.inputs(input_ids)) for peer in (compiled, ours))
+    expected = exact.hidden_states(exact.inputs(input_ids))
+    _check_budget("the compiled encoder", [found], [rounded], [expected])
+
+
+@torch.no_grad()
 def check_stock(ours: Peer, stock: Peer, size: str) -> None:
     """Compares our encoder with stock Longformer that has the same weights, both in float32.
 

@@ -30,12 +30,13 @@ from hf_longformer.conversion.plan import extend_positions
 
 CHUNK = 512  # tokens that a RoBERTa reads
 OPERATOR = ("hf-longformer", "dense", "eager")
-INFERENCE = ("hf-longformer", "stock", "roberta", "chunks", "bigbird", "modernbert")
-TRAINING = ("hf-longformer", "checkpointing", *INFERENCE[1:])
+INFERENCE = ("hf-longformer", "compiled", "stock", "roberta", "chunks", "bigbird", "modernbert")
+TRAINING = ("hf-longformer", "compiled", "checkpointing", *INFERENCE[2:])
 PADDING = ("padded", "unpadded")
 CAUSAL = ("causal", "gpt2")
 TITLES = {
     "hf-longformer": "hf-longformer",
+    "compiled": "hf-longformer, compiled",
     "checkpointing": "hf-longformer, checkpointing",
     "stock": "stock Longformer",
     "roberta": "RoBERTa, dense",
@@ -134,6 +135,8 @@ def make_peers(
     ours = HfLongformerModel(our_config(size, longest, attention_window, attention_dilation))
     for name in names & {"hf-longformer", "checkpointing", *PADDING}:
         peers[name] = Peer(ours, has_global=True)
+    if "compiled" in names:
+        peers["compiled"] = Peer(torch.compile(ours, dynamic=False), has_global=True)
     if "stock" in names:
         with tempfile.TemporaryDirectory() as folder:  # the same weights, as a user would get them
             ours.save_pretrained(f"{folder}/ours")

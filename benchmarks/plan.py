@@ -111,9 +111,11 @@ def make_cells(
 
 
 def choose_peers(cell: Cell, peers: Iterable[str] | None) -> list[str]:
-    """Those of a cell's peers that are wanted and possible, all if None."""
+    """Those of a cell's peers that are wanted and possible; all if None, but what is compiled on GPUs only."""
     known = SUITES[cell.suite]
     chosen = [name for name in known if peers is None or name in peers]
+    if peers is None and cell.device == "cpu" and "compiled" in chosen:
+        chosen.remove("compiled")  # it needs a C++ compiler, and minutes
     if cell.attention_dilation > 1 and "stock" in chosen:
         chosen.remove("stock")  # which ignores dilation
     return chosen

@@ -20,7 +20,7 @@ from hf_longformer import longformer_attention
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
 from .memory import Setting, estimate, parameter_counts
-from .parity import ParityError, check_dense, check_operator, check_ours, check_stock
+from .parity import ParityError, check_compiled, check_dense, check_operator, check_ours, check_stock
 from .peers import SIZES, Peer, floor_flops, gemm_shapes, make_causal_peers, make_peers, our_config, random_ids
 from .plan import DTYPES, Cell, choose_peers
 
@@ -86,7 +86,10 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
     if not is_training:
         for peer in peers.values():
             torch.nn.Module.to(peer.model, dtype)
-    check_ours(ours, cell.size, partial(_cast, cell) if is_training else nullcontext, gradients=is_training)
+    cast = partial(_cast, cell) if is_training else nullcontext
+    check_ours(ours, cell.size, cast, gradients=is_training)
+    if "compiled" in peers:
+        check_compiled(peers["compiled"], ours, cell.size, cast)
     return {name: peers[name] for name in names}
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers.utils import is_torchdynamo_exporting
 
+from .operator_forms import is_exporting
 from .window_pattern import TokenRoles, WindowPattern
 
 MIN_BLOCK, MAX_BLOCK = 64, 256
@@ -298,7 +298,7 @@ class _Blocks:
         Rows whose output is thrown away (padded, global, beyond the end) see everything: no row is empty, whose
         softmax some kernels cannot take.
         """
-        if self.is_traced and not is_torchdynamo_exporting():
+        if self.is_traced and not is_exporting():
             return self._make_mask(roles, batch_size, device)  # the compiler joins equal ones
         name = (self.dilation, self.before, self.after, self.size, self.is_causal, self.has_global_columns)
         if name not in roles.cache:

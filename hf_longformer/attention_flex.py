@@ -7,7 +7,7 @@ Which blocks of keys a block of queries visits is worked out from the pattern, n
 layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -106,7 +106,7 @@ def _make_mask_mod(
 
 def _visited_blocks(
     length: int, pattern: WindowPattern, roles: TokenRoles, num_heads: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Sequence[torch.Tensor]:
     """`(1 or batch, 1 or heads, blocks, blocks)`, bool: blocks of keys of which a block of rows may see some, and those
     of which all its rows see all.
     """
@@ -128,7 +128,7 @@ def _visited_blocks(
         some = some | (of_global & (first <= last[:, None]) if pattern.is_causal else of_global)
     if roles.key_padding_mask is not None:
         every = every & _by_blocks(roles.key_padding_mask).all(dim=-1)[:, None, None]
-    return some, every
+    return torch.broadcast_tensors(some, every)  # the kernel looks for both in the same places
 
 
 def _by_blocks(mask: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_utils import AttentionInterface
-from transformers.utils import is_torchdynamo_exporting, is_tracing, logging
+from transformers.utils import is_tracing, logging
 
 from .attention_blocked import (
     apply_local_weights,
@@ -28,6 +28,7 @@ from .attention_flex import local_rows as local_rows_by_flex
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
+from .operator_forms import is_exporting
 from .window_pattern import TokenRoles, WindowPattern
 
 logger = logging.get_logger(__name__)
@@ -316,9 +317,9 @@ def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool
 
 def _takes_operators(query: torch.Tensor) -> bool:
     """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators."""
-    if not is_tracing(query):
-        return True
-    return _is_compiled() or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    if torch.compiler.is_compiling():
+        return not is_exporting()
+    return not is_tracing(query) or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
 @torch.compiler.assume_constant_result
@@ -380,7 +381,7 @@ def _local_rows_of_definition(
 
 def _is_compiled() -> bool:
     """Whether `torch.compile` traces, which takes operators of our own; `torch.export` does not."""
-    return torch.compiler.is_compiling() and not is_torchdynamo_exporting()
+    return torch.compiler.is_compiling() and not is_exporting()
 
 
 def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:

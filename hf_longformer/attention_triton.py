@@ -27,7 +27,7 @@ ROWS_OF_GLOBAL = 64
 
 # Rows, keys, warps and stages of a block, by kernel and bytes of a head's row: measured.
 SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
-    "forward": {128: (64, 64, 4, 3), 256: (64, 32, 4, 3), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
+    "forward": {128: (64, 64, 4, 3), 256: (64, 32, 4, 2), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
     "rows": {128: (64, 32, 4, 3), 256: (64, 32, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
     "keys": {128: (32, 64, 4, 3), 256: (32, 64, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
 }
@@ -51,13 +51,15 @@ def local_rows(
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     projections = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
-    seed = torch.randint(2**62, (1,), device=query.device) if dropout > 0.0 else None
+    bits = None  # of every row and every key in every head: together they decide which weights are dropped
+    if dropout > 0.0:
+        bits = torch.randint(-(2**31), 2**31, (2, *query.shape[:3]), dtype=torch.int32, device=query.device)
     if "kernels" not in roles.cache:
         roles.cache["kernels"] = _masks(roles)
     longest = 0 if roles.packed is None else roles.packed.longest
     numbers = (longest, pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling, dropout)
     form = 0 if torch.compiler.is_compiling() else 1
-    return _LOCAL_ROWS[form](*projections, *roles.cache["kernels"], seed, *numbers)[0]
+    return _LOCAL_ROWS[form](*projections, *roles.cache["kernels"], bits, *numbers)[0]
 
 
 def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
@@ -88,7 +90,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *argume
     plan = _Plan(query, *arguments)
     output, statistics = _empty_rows(query, value)
     sizes = _sizes("forward", query)
-    masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, plan.seed)
+    masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
         kernels.forward[plan.grid(sizes["ROWS"])](
             *(query, key, value, output, statistics, *masks, *plan.strides(query, key, value, output)),
@@ -112,8 +114,8 @@ def _attend_backward(
     grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(statistics)
     inputs = plan.strides(grad_output, query, key, value)
     numbers = (*plan.window, plan.scale, plan.scaling, *plan.kept)
-    of_keys = (plan.bounds, plan.shown, plan.dilations, plan.seed)
-    of_global = (plan.global_index, plan.global_valid, plan.dilations, plan.seed)
+    of_keys = (plan.bounds, plan.shown, plan.dilations, *plan.bits)
+    of_global = (plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
         sizes = _sizes("rows", query)
         kernels.backward_rows[plan.grid(sizes["ROWS"])](
@@ -156,7 +158,7 @@ class _Plan:
         is_global: torch.Tensor | None,
         global_index: torch.Tensor | None,
         global_valid: torch.Tensor | None,
-        seed: torch.Tensor | None,
+        bits: torch.Tensor | None,
         longest: int,
         attention_window: int,
         dilations: Sequence[int],
@@ -164,7 +166,8 @@ class _Plan:
         scaling: float,
         dropout: float,
     ) -> None:
-        self.bounds, self.shown, self.is_global, self.seed = bounds, shown, is_global, seed
+        self.bounds, self.shown, self.is_global = bounds, shown, is_global
+        self.bits = (None, None) if bits is None else bits.unbind(0)
         self.global_index, self.global_valid = global_index, global_valid
         self.num_global = 0 if global_index is None else global_index.shape[1]
         self.is_packed = bounds is not None and longest > 0
@@ -241,7 +244,7 @@ _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
     (_attend, _attend_backward),
     "Tensor query, Tensor key, Tensor value, Tensor? bounds, Tensor? shown, Tensor? is_global, Tensor? global_index, "
-    "Tensor? global_valid, Tensor? seed, int longest, int attention_window, int[] dilations, bool is_causal, float scaling, "
+    "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, float scaling, "
     "float dropout",
     "Tensor output, Tensor statistics",
     empty=_empty_rows,

@@ -119,14 +119,12 @@ def _beside(distance, valid, dilation, before, after, DILATED: tl.constexpr, CAU
 
 
 @jit
-def _random(seed, numbers):
-    return tl.randint(seed, numbers).to(tl.uint32, bitcast=True)
-
-
-@jit
 def _kept(of_rows, of_keys, threshold):
-    """Which weights dropout keeps: the same for a row and a key whenever it is asked for."""
-    return (of_rows ^ of_keys) * 0x9E3779B1 >= tl.cast(threshold, tl.uint32)
+    """Which weights dropout keeps, from 32 random bits of every row and of every key: the same whenever it is asked for,
+    by four instructions for a weight.
+    """
+    bits = (of_rows ^ of_keys).to(tl.uint32, bitcast=True) * 0x9E3779B1
+    return bits >= tl.cast(threshold, tl.uint32)
 
 
 @jit
@@ -144,7 +142,7 @@ def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.cons
 
 @jit
 def forward(
-    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, seed,
+    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, row_bits, key_bits,
     query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
     log_b, log_h, mask_b, S, H, G, before, after, scale, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
@@ -167,8 +165,9 @@ def forward(
         highest, total = tl.full([ROWS], -1.0e30, tl.float32), tl.zeros([ROWS], tl.float32)
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
-            number = tl.load(seed) + 2 * batch_head
-            of_rows = _random(number, tokens)[:, None]
+            row_bits += place * log_b + head * log_h + base
+            key_bits += place * log_b + head * log_h + base
+            of_rows = tl.load(row_bits + tokens, mask=exists, other=0)[:, None]
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
             keys = u + tl.arange(0, KEYS)
@@ -183,7 +182,7 @@ def forward(
             scores = tl.where(seen, scores, -float("inf"))
             kept = 0
             if DROPOUT:
-                kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                kept = _kept(of_rows, tl.load(key_bits + others, mask=inside, other=0)[None, :], threshold)
             highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
@@ -196,7 +195,7 @@ def forward(
                 scores = tl.where(seen, scores, -float("inf"))
                 kept = 0
                 if DROPOUT:
-                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                    kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
                 highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         shows = (t >= low) & (t < high) & exists
         if HAS_SHOWN:
@@ -214,7 +213,7 @@ def forward(
 @jit
 def backward_rows(
     grad_output, query, key, value, output, statistics, query_grad, products,
-    bounds, shown, global_index, global_valid, dilations, seed,
+    bounds, shown, global_index, global_valid, dilations, row_bits, key_bits,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     output_b, output_h, output_s, result_b, result_h, result_s,
     log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
@@ -245,8 +244,9 @@ def backward_rows(
         log = tl.load(statistics + of_text + tokens, mask=exists, other=float("inf"))[:, None]
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
-            number = tl.load(seed) + 2 * batch_head
-            of_rows = _random(number, tokens)[:, None]
+            row_bits += place * log_b + head * log_h + base
+            key_bits += place * log_b + head * log_h + base
+            of_rows = tl.load(row_bits + tokens, mask=exists, other=0)[:, None]
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
             keys = u + tl.arange(0, KEYS)
@@ -261,7 +261,7 @@ def backward_rows(
             weights = tl.where(seen, weights, 0.0)
             of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
             if DROPOUT:
-                kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                kept = _kept(of_rows, tl.load(key_bits + others, mask=inside, other=0)[None, :], threshold)
                 of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
             of_scores = weights * (of_weights - product[:, None])
             sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
@@ -276,7 +276,7 @@ def backward_rows(
                 weights = tl.where(seen, weights, 0.0)
                 of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
                 if DROPOUT:
-                    kept = _kept(of_rows, _random(number + 1, others)[None, :], threshold)
+                    kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
                     of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
                 of_scores = weights * (of_weights - product[:, None])
                 sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
@@ -286,7 +286,7 @@ def backward_rows(
 
 @jit
 def backward_keys(
-    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, seed,
+    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, row_bits, key_bits,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s,
     log_b, log_h, mask_b, S, H, before, after, scale, scaling, threshold, kept_scale,
@@ -315,8 +315,7 @@ def backward_keys(
         v = _load(value, first, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
         key_sums, value_sums = tl.zeros([KEYS, BLOCK_D], tl.float32), tl.zeros([KEYS, BLOCK_D], tl.float32)
         if DROPOUT:
-            number = tl.load(seed) + 2 * batch_head
-            of_keys = _random(number + 1, tokens)[:, None]
+            of_keys = tl.load(key_bits + of_text + tokens, mask=exists, other=0)[:, None]
         begin, end = _visited(start, low, high, after, before, KEYS, ROWS)
         for u in range(begin, end, ROWS):
             rows = u + tl.arange(0, ROWS)
@@ -331,7 +330,7 @@ def backward_keys(
             of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
             kept_weights = weights
             if DROPOUT:
-                kept = _kept(_random(number, others)[None, :], of_keys, threshold)
+                kept = _kept(tl.load(row_bits + of_text + others, mask=there, other=0)[None, :], of_keys, threshold)
                 of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
                 kept_weights = tl.where(kept, weights, 0.0)
             value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
@@ -347,7 +346,7 @@ def backward_keys(
 
 @jit
 def backward_global(
-    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, seed,
+    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, row_bits, key_bits,
     grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
@@ -373,8 +372,7 @@ def backward_global(
     tokens, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
     key_sums, value_sums = tl.zeros([GLOBALS, BLOCK_D], tl.float32), tl.zeros([GLOBALS, BLOCK_D], tl.float32)
     if DROPOUT:
-        number = tl.load(seed) + 2 * batch_head
-        of_keys = _random(number + 1, tokens)[:, None]
+        of_keys = tl.load(key_bits + of_text + tokens, mask=valid, other=0)[:, None]
     for u in range(part * ROWS, S, parts * ROWS):
         rows = u + tl.arange(0, ROWS)
         there = rows < S
@@ -389,7 +387,7 @@ def backward_global(
         of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
         kept_weights = weights
         if DROPOUT:
-            kept = _kept(_random(number, rows)[None, :], of_keys, threshold)
+            kept = _kept(tl.load(row_bits + of_text + rows, mask=there, other=0)[None, :], of_keys, threshold)
             of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
             kept_weights = tl.where(kept, weights, 0.0)
         value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)

@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What makes an operator of PyTorch of two functions, an attention and its backward pass."""
+"""Operators of PyTorch made of two functions, an attention and its backward pass, and who may take them."""
 
 import re
 from collections.abc import Callable
@@ -11,6 +11,11 @@ from torch.autograd.function import once_differentiable
 
 # A copy of this file, such as comes with a model from the Hub, registers operators of its own.
 NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` traces. PyTorch's own function of that name says so of `torch.compile` too before 2.13."""
+    return getattr(torch.compiler, "_is_exporting_flag", False)
 
 
 def make_operator(

@@ -71,6 +71,134 @@ def test_local_rows_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_as_exact_as_reference(run_kernels, case, [dtype])
 
 
+def test_dropout() -> None:
+    """The share that is dropped; and outputs and gradients are those of the weights that are kept."""
+    case = Case(70, 16, (1, 2, 1), globals_="ragged", padding="right")
+    is_global, real = (mask.to(DEVICE) for mask in case.masks())
+    settings: dict[str, Any] = {"pattern": case.pattern, "roles": roles_of(case).to(DEVICE), "scaling": 0.5}
+    query, key, value, _, _, _, grad = (x.to(DEVICE) for x in random_projections(case))
+    wide = [torch.nn.functional.pad(x, (0, case.length - 4)).float() for x in (query, key)]
+    identity = torch.eye(case.length, device=DEVICE).expand(2, 3, -1, -1)
+    weights = local_rows(*wide, identity, **settings)
+    torch.manual_seed(0)
+    kept = torch.where(weights > 0, local_rows(*wide, identity, dropout=0.3, **settings) / weights, 0.0)
+    share = (kept > 0)[weights > 0].double().mean().item()
+    assert abs(share - 0.7) < 4 * (0.3 * 0.7 / int((weights > 0).sum())) ** 0.5
+    torch.testing.assert_close(kept[kept > 0], torch.full_like(kept[kept > 0], 1 / 0.7))
+    leaves = [x.float().requires_grad_() for x in (query, key, value)]
+    torch.manual_seed(0)
+    found = local_rows(*leaves, dropout=0.3, **settings)
+    exact = [x.clone().requires_grad_() for x in (query, key, value)]
+    mask = case.pattern.dense_mask(case.length, is_global, real)
+    scores = (exact[0] @ exact[1].mT * 0.5).masked_fill(~mask, -1e30)
+    expected = (torch.softmax(scores, dim=-1) * kept.double()) @ exact[2]
+    expected = expected * (real & ~is_global)[:, None, :, None]
+    assert largest_error(found, expected) < 1e-5
+    for one, other in zip(
+        torch.autograd.grad(found, leaves, grad.float()), torch.autograd.grad(expected, exact, grad), strict=True
+    ):
+        assert largest_error(one, other) < 1e-5
+
+
+def test_dropped_weights_know_nothing_of_each_other() -> None:
+    """Rows and keys have 32 random bits each; what is made of pairs of them must look independent."""
+    length, dropout = 128, 0.5
+    query = torch.zeros(1, 8, length, 16, device=DEVICE)
+    roles = TokenRoles()
+    halves = [
+        torch.nn.functional.pad(torch.eye(64, device=DEVICE), side).expand(1, 8, -1, -1).contiguous()
+        for side in ((0, 0, 0, 64), (0, 0, 64, 0))
+    ]
+    wide = torch.nn.functional.pad(query, (0, 48))
+    torch.manual_seed(0)
+    signs = []
+    for _ in range(4):
+        state = torch.get_rng_state(), torch.cuda.get_rng_state() if DEVICE.type == "cuda" else None
+        parts = []
+        for half in halves:
+            torch.set_rng_state(state[0])
+            if state[1] is not None:
+                torch.cuda.set_rng_state(state[1])
+            settings: dict[str, Any] = {"pattern": WindowPattern(2 * length), "roles": roles, "dropout": dropout}
+            parts.append(local_rows(wide, wide, half, **settings))
+        signs.append((torch.cat(parts, dim=-1) > 0).double() * 2 - 1)
+    sign = torch.cat(signs)  # (4, 8, rows, keys), 1 or -1
+    assert abs(sign.mean()) < 4 / sign.numel() ** 0.5
+    rows = sign[:, :, :64] * sign[:, :, 64:]
+    columns = sign[..., :64] * sign[..., 64:]
+    squares = rows[..., :64] * rows[..., 64:]
+    for product in (rows, columns, squares):
+        assert abs(product.mean()) < 4 / product.numel() ** 0.5
+
+
+def test_masks_are_made_once_for_all_layers() -> None:
+    case = Case(12, 4, 2, globals_="one", padding="left")
+    query, key, value = (x.float().to(DEVICE) for x in random_projections(case)[:3])
+    roles = roles_of(case).to(DEVICE)
+    local_rows(query, key, value, pattern=case.pattern, roles=roles)
+    made = dict(roles.cache)
+    local_rows(query, key, value, pattern=case.pattern, roles=roles)
+    assert made
+    assert all(roles.cache[name] is one for name, one in made.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({}, True),
+        ({"device": "cpu"}, False),
+        ({"dtype": torch.float64}, False),
+        ({"head_dim": 60}, True),
+        ({"head_dim": 512}, False),
+    ],
+    ids=str,
+)
+def test_can_attend(change: dict[str, Any], taken: bool) -> None:
+    device, dtype = torch.device(change.get("device", "cuda")), change.get("dtype", torch.bfloat16)
+    assert attention_triton.can_attend(device, dtype, change.get("head_dim", 64)) is taken
+
+
+def prove() -> bool:
+    attention_hf_longformer._prove_once.cache_clear()
+    try:
+        return attention_hf_longformer.is_proven(DEVICE, torch.float32, 16)
+    finally:
+        attention_hf_longformer._prove_once.cache_clear()
+
+
+def test_proof_passes(caplog: pytest.LogCaptureFixture) -> None:
+    with torch.inference_mode():
+        assert prove()
+    assert not caplog.records
+
+
+def wrong_window(*projections: torch.Tensor, pattern: WindowPattern, **settings: Any) -> torch.Tensor:
+    wider = WindowPattern(pattern.attention_window + 2, pattern.attention_dilation, pattern.is_causal)
+    return local_rows(*projections, pattern=wider, **settings)
+
+
+def no_gradients(query: torch.Tensor, *others: torch.Tensor, **settings: Any) -> torch.Tensor:
+    return local_rows(query, *others, **settings).detach() + 0 * sum(x.sum() for x in (query, *others))
+
+
+def no_compiler(*_: torch.Tensor, **__: Any) -> torch.Tensor:
+    raise ValueError("no compiler for this device")
+
+
+@pytest.mark.parametrize(
+    ("attend", "message"),
+    [(wrong_window, "differs by"), (no_gradients, "differs by"), (no_compiler, "no compiler for this device")],
+)
+def test_proof_finds_what_is_wrong(attend: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(attention_hf_longformer.logger, "warning", lambda text, *given: said.append(text % given))
+    monkeypatch.setattr(attention_hf_longformer, "local_rows_by_triton", attend)
+    assert not prove()
+    assert len(said) == 1
+    assert message in said[0]
+    assert "blocked path" in said[0]
+
+
 @pytest.fixture
 def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models take the kernels, on a CPU too, and batches however small go without their padding."""
