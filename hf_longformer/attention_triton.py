@@ -10,14 +10,15 @@ its graph, whatever the length.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from . import kernels_triton as kernels
 from .operator_forms import make_operator
-from .window_pattern import TokenRoles, WindowPattern
+from .window_pattern import TokenRoles, WindowPattern, text_bounds
 
+HAS_TRITON = find_spec("triton") is not None
 DEVICES = ("cuda",)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_HEAD_DIM, SMALLEST_BLOCK = 256, 16
@@ -35,7 +36,7 @@ SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
 
 def can_attend(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether the kernels take such projections."""
-    return kernels.triton is not None and device.type in DEVICES and dtype in DTYPES and head_dim <= LARGEST_HEAD_DIM
+    return HAS_TRITON and device.type in DEVICES and dtype in DTYPES and head_dim <= LARGEST_HEAD_DIM
 
 
 def local_rows(
@@ -68,7 +69,7 @@ def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
     """
     masks: tuple[torch.Tensor | None, ...]
     if roles.packed is not None:
-        of_batch = roles.packed.roles
+        of_batch: Any = roles.packed.roles
         index = of_batch.global_index
         if index is not None:
             index = index - text_bounds(of_batch.key_padding_mask)[:, :1]
@@ -80,19 +81,15 @@ def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
     return tuple(None if mask is None else mask.contiguous() for mask in masks)
 
 
-def text_bounds(real: torch.Tensor) -> torch.Tensor:
-    """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
-    last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
-    return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)
-
-
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    from .kernels_triton import forward_rows
+
     plan = _Plan(query, *arguments)
     output, statistics = _empty_rows(query, value)
     sizes = _sizes("forward", query)
     masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
-        kernels.forward[plan.grid(sizes["ROWS"])](
+        forward_rows[plan.grid(sizes["ROWS"])](
             *(query, key, value, output, statistics, *masks, *plan.strides(query, key, value, output)),
             *(*plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
             **(plan.flags | sizes),
@@ -109,6 +106,8 @@ def _attend_backward(
     statistics: torch.Tensor,
     *arguments: Any,
 ) -> tuple[torch.Tensor, ...]:
+    from .kernels_triton import backward_global, backward_keys, backward_rows
+
     plan = _Plan(query, *arguments)
     grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
     grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(statistics)
@@ -118,14 +117,14 @@ def _attend_backward(
     of_global = (plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
         sizes = _sizes("rows", query)
-        kernels.backward_rows[plan.grid(sizes["ROWS"])](
+        backward_rows[plan.grid(sizes["ROWS"])](
             *(grad_output, query, key, value, output, statistics, grads[0], products),
             *(plan.bounds, plan.shown, *of_global, *inputs, *plan.strides(output, grads[0])),
             *(*plan.shape, plan.num_global, *numbers),
             **(plan.flags | sizes),
         )
         sizes = _sizes("keys", query)
-        kernels.backward_keys[plan.grid(sizes["KEYS"])](
+        backward_keys[plan.grid(sizes["KEYS"])](
             *(grad_output, query, key, value, statistics, products, *grads[1:], *of_keys),
             *(*inputs, *plan.strides(*grads[1:]), *plan.shape, *numbers),
             **(plan.flags_without("GLOBALS", "CAUSAL", "HAS_GLOBAL") | sizes),
@@ -136,7 +135,7 @@ def _attend_backward(
             sums = query.new_empty(
                 *(2, parts, plan.texts, plan.heads, plan.num_global, query.shape[-1]), dtype=torch.float32
             )
-            kernels.backward_global[parts, plan.texts * plan.heads, blocks](
+            backward_global[parts, plan.texts * plan.heads, blocks](
                 *(grad_output, query, key, value, statistics, products, sums, plan.bounds, *of_global),
                 *(*inputs, *plan.shape, plan.num_global, *numbers),
                 **plan.flags_without("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL"),
@@ -172,7 +171,9 @@ class _Plan:
         self.num_global = 0 if global_index is None else global_index.shape[1]
         self.is_packed = bounds is not None and longest > 0
         batch, self.heads, length, head_dim = query.shape
-        self.texts, self.longest = (len(bounds), longest) if self.is_packed else (batch, length)
+        self.texts, self.longest = batch, length
+        if bounds is not None and longest > 0:
+            self.texts, self.longest = len(bounds), longest
         self.each_dilation = sorted(set(dilations))
         is_dilated = self.each_dilation != [1]
         of_heads = tuple(dilations) * (self.heads // len(dilations))
@@ -203,7 +204,8 @@ class _Plan:
 
     def grid(self, size: int) -> tuple[int, int]:
         """Programs: blocks of all phases of the head that has most, and heads of all texts."""
-        blocks = max(dilation * -(-(-(-self.longest // dilation)) // size) for dilation in self.each_dilation)
+        phases = {dilation: math.ceil(self.longest / dilation) for dilation in self.each_dilation}  # tokens of one
+        blocks = max(dilation * math.ceil(tokens / size) for dilation, tokens in phases.items())
         return blocks, self.texts * self.heads
 
     def strides(self, *tensors: torch.Tensor) -> list[int]:
@@ -244,8 +246,8 @@ _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
     (_attend, _attend_backward),
     "Tensor query, Tensor key, Tensor value, Tensor? bounds, Tensor? shown, Tensor? is_global, Tensor? global_index, "
-    "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, float scaling, "
-    "float dropout",
+    "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, "
+    "float scaling, float dropout",
     "Tensor output, Tensor statistics",
     empty=_empty_rows,
     device="cuda",

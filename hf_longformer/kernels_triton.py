@@ -3,8 +3,9 @@
 """The local rows on a GPU, forward and backward, as Triton kernels: what `attention_triton.py` launches.
 
 A dilated window is a window without gaps on every d-th token. So a program has one phase of a text, the tokens
-`phase + dilation * t`, and a block of its `t`. Blocks of keys that none of its rows sees are not visited. Global keys that the window does not hold come behind it,
-in the same softmax. Statistics are float32, logarithms those to the base 2.
+`phase + dilation * t`, and a block of its `t`. Blocks of keys that none of its rows sees are not visited. Global keys
+that the window does not hold come behind it, in the same softmax. Statistics are float32, logarithms those to the
+base 2.
 
 A row that is thrown away has the log-sum-exp +inf: in the backward pass all its weights are 0.
 """
@@ -26,14 +27,14 @@ def _text(S, bounds, batch, PACKED: tl.constexpr):
     if PACKED:
         first = tl.load(bounds + 2 * batch)
         return first.to(tl.int64), tl.load(bounds + 2 * batch + 1) - first
-    else:  # noqa: RET505 (the compiler wants to see that only one of the two is there)
+    else:
         return batch * 0, S
 
 
 @jit
 def _place(
-    S, head, batch, dilations, bounds,
-    BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr,
+    S, head, batch, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
+    PACKED: tl.constexpr,
 ):  # fmt: skip
     """Dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
     pid = tl.program_id(0)
@@ -53,8 +54,8 @@ def _place(
 
 @jit
 def _visited(start, low, high, before, after, SIZE: tl.constexpr, STEP: tl.constexpr):
-    """From where to where a block of SIZE visits blocks of STEP: each of it sees from `before` in front of it to `after`
-    behind it. A block without real tokens visits nothing.
+    """From where to where a block of SIZE visits blocks of STEP: each of it sees from `before` in front of it to
+    `after` behind it. A block without real tokens visits nothing.
     """
     begin = tl.maximum(low, start - before) // STEP * STEP
     end = tl.minimum(high, start + SIZE + after)
@@ -87,8 +88,8 @@ def _store(
 
 @jit
 def _load_global(
-    pointer, global_index, global_valid, batch, G, first, stride,
-    SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    pointer, global_index, global_valid, batch, G, first, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Global tokens from the first-th on: which they are, which of them count, and their rows."""
     slot, column = first + tl.arange(0, SIZE), tl.arange(0, BLOCK_D)
@@ -120,11 +121,20 @@ def _beside(distance, valid, dilation, before, after, DILATED: tl.constexpr, CAU
 
 @jit
 def _kept(of_rows, of_keys, threshold):
-    """Which weights dropout keeps, from 32 random bits of every row and of every key: the same whenever it is asked for,
+    """Which weights dropout keeps, from 32 random bits of every row and of every key: the same whenever it is asked,
     by four instructions for a weight.
     """
     bits = (of_rows ^ of_keys).to(tl.uint32, bitcast=True) * 0x9E3779B1
     return bits >= tl.cast(threshold, tl.uint32)
+
+
+@jit
+def _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT: tl.constexpr, PRECISION: tl.constexpr):
+    """Gradient of the scores of rows with a block of keys."""
+    of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+    if DROPOUT:
+        of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+    return weights * (of_weights - product[:, None])
 
 
 @jit
@@ -141,12 +151,12 @@ def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.cons
 
 
 @jit
-def forward(
-    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, row_bits, key_bits,
-    query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
-    log_b, log_h, mask_b, S, H, G, before, after, scale, threshold, kept_scale,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
+def forward_rows(
+    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, row_bits,
+    key_bits, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
+    log_b, log_h, mask_b, S, H, G, before, after, scale, threshold, kept_scale, HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr,
+    PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Output and log-sum-exp of a block of rows."""
@@ -189,10 +199,10 @@ def forward(
                 where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                distance = tokens[:, None] - others[None, :]
-                scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
-                scores = tl.where(seen, scores, -float("inf"))
+                seen = _beside(
+                    tokens[:, None] - others[None, :], valid[None, :], dilation, before, after, DILATED, CAUSAL
+                )
+                scores = tl.where(seen, tl.dot(q, tl.trans(k), input_precision=PRECISION), -float("inf"))
                 kept = 0
                 if DROPOUT:
                     kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
@@ -212,14 +222,13 @@ def forward(
 
 @jit
 def backward_rows(
-    grad_output, query, key, value, output, statistics, query_grad, products,
-    bounds, shown, global_index, global_valid, dilations, row_bits, key_bits,
-    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
-    output_b, output_h, output_s, result_b, result_h, result_s,
-    log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
-    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    grad_output, query, key, value, output, statistics, query_grad, products, bounds, shown, global_index, global_valid,
+    dilations, row_bits, key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b,
+    value_h, value_s, output_b, output_h, output_s, result_b, result_h, result_s, log_b, log_h, mask_b, S, H, G, before,
+    after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr,
+    DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr,
+    HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a block of queries, and the product of output and its gradient, which the other kernels need."""
     batch_head = tl.program_id(1)
@@ -259,26 +268,25 @@ def backward_rows(
             weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
             seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
             weights = tl.where(seen, weights, 0.0)
-            of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+            kept = 0
             if DROPOUT:
                 kept = _kept(of_rows, tl.load(key_bits + others, mask=inside, other=0)[None, :], threshold)
-                of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-            of_scores = weights * (of_weights - product[:, None])
+            of_scores = _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT, PRECISION)
             sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
                 where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                distance = tokens[:, None] - others[None, :]
+                seen = _beside(
+                    tokens[:, None] - others[None, :], valid[None, :], dilation, before, after, DILATED, CAUSAL
+                )
                 weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
-                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 weights = tl.where(seen, weights, 0.0)
-                of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+                kept = 0
                 if DROPOUT:
                     kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
-                    of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-                of_scores = weights * (of_weights - product[:, None])
+                of_scores = _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT, PRECISION)
                 sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
         query_grad += place * result_b + head * result_h + base * result_s
         _store(query_grad, sums * scaling, first, dilation, exists, result_s, ROWS, HEAD_DIM, BLOCK_D)
@@ -286,13 +294,12 @@ def backward_rows(
 
 @jit
 def backward_keys(
-    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, row_bits, key_bits,
-    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
-    key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s,
-    log_b, log_h, mask_b, S, H, before, after, scale, scaling, threshold, kept_scale,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
-    PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
-    ROWS: tl.constexpr, KEYS: tl.constexpr,
+    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, row_bits,
+    key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
+    key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s, log_b, log_h, mask_b, S, H, before,
+    after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, DILATED: tl.constexpr,
+    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a block of keys and values, from the rows whose windows hold them."""
     batch_head = tl.program_id(1)
@@ -346,11 +353,11 @@ def backward_keys(
 
 @jit
 def backward_global(
-    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, row_bits, key_bits,
-    grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
-    log_b, log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr,
-    PACKED: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
+    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, row_bits,
+    key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, log_b,
+    log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, PACKED: tl.constexpr,
+    DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of global keys and values from some of the rows whose windows do not hold them: of keys and of values,
     `(2, parts, batch, heads, G, head_dim)`, to be added up over the parts.

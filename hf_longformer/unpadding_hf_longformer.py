@@ -14,8 +14,7 @@ import torch
 from transformers.utils import is_tracing
 
 from .attention_hf_longformer import has_kernels
-from .attention_triton import text_bounds
-from .window_pattern import PackedTexts, TokenRoles
+from .window_pattern import PackedTexts, TokenRoles, text_bounds
 
 MIN_PADDING = 64  # tokens per text, on average: what taking a text apart from the others costs, for a small model
 
@@ -73,7 +72,8 @@ def unpad(
 
 def _roles_of_row(packed: PackedTexts) -> TokenRoles:
     """Roles of all tokens in one row. Where a text has fewer global tokens than others, a place stands for nothing."""
-    roles, is_global, index, valid = packed.roles, None, None, None
+    roles: Any = packed.roles
+    is_global, index, valid = None, None, None
     if roles.has_global:
         is_global = roles.is_global.flatten()[packed.index][None]
         moved = packed.bounds[:, :1] - text_bounds(roles.key_padding_mask)[:, :1]

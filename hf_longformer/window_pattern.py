@@ -257,3 +257,9 @@ class PackedTexts:
         """The same on another device."""
         index, bounds = self.index.to(*args, **kwargs), self.bounds.to(*args, **kwargs)
         return PackedTexts(self.roles.to(*args, **kwargs), index, bounds, self.longest)
+
+
+def text_bounds(real: torch.Tensor) -> torch.Tensor:
+    """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
+    last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
+    return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)

@@ -134,7 +134,8 @@ class TestPlan:
         assert cells[0].group == cells[1].group != cells[2].group
 
     def test_dilation_leaves_out_what_ignores_it(self) -> None:
-        assert choose_peers(TINY, None) == list(INFERENCE)
+        assert choose_peers(TINY, None) == [name for name in INFERENCE if name != "compiled"]
+        assert choose_peers(replace(TINY, device="cuda"), None) == list(INFERENCE)
         assert "stock" not in choose_peers(replace(TINY, attention_dilation=2), None)
         assert choose_peers(TINY, ["stock", "hf-longformer"]) == ["hf-longformer", "stock"]
 
@@ -252,7 +253,7 @@ class TestWorker:
         results = list(measure_cells(job(*cells)))
         assert len(results) == 2
         for result in results:
-            assert list(result["peers"]) == list(SUITES[suite])
+            assert list(result["peers"]) == choose_peers(cells[0], None)
             assert result["gemm_flops"] > 0
             for name, figures in result["peers"].items():
                 assert figures["seconds"] > 0, name
@@ -512,7 +513,7 @@ class TestCommandLine:
             (["--dtype", "float8"], "--dtype must be one of .* got float8"),
             (["training", "--dtype", "float16"], "training is measured in float32 and bfloat16"),
             (["--allocator", "jemalloc"], "--allocator must be one of default, keeps, returns, got jemalloc"),
-            (["inference", "--peers", "gpt"], "--peers must be one of hf-longformer, stock, .* got gpt"),
+            (["inference", "--peers", "gpt"], "--peers must be one of hf-longformer, compiled, .* got gpt"),
             (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
             (["--output", "nowhere/results.json"], "--output must be a file in a folder that exists"),
             (["--estimate-memory", "nowhere"], "--estimate-memory must be one of tiny, small, base or the folder"),

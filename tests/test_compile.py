@@ -25,6 +25,7 @@ from hf_longformer import (
 )
 from hf_longformer.attention_cpu import _LOCAL_ROWS, _LOCAL_ROWS_WITH_DROPOUT
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LENGTHS = (40, 53, 64, 9, 129, 17, 200)  # shorter and longer than a block, and whole ones
 
 
@@ -91,6 +92,50 @@ def test_compile_with_a_global_first_token():
 def test_compile_with_any_number_of_global_tokens():
     """Global tokens are counted when the program runs: neither their number nor the length is part of the graph."""
     assert_compiles_once_for_all_lengths(make_model(HfLongformerForMaskedLM), LENGTHS, number_global=8)
+
+
+@NEEDS_GPU
+def test_compile_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """The kernels, and not the blocked path; one padded text, of any length."""
+
+    def blocked(*_: Any, **__: Any) -> torch.Tensor:
+        raise AssertionError
+
+    model = make_model(HfLongformerForMaskedLM, attention_dilation=[[1, 1, 2]]).float().cuda()
+    compiled = torch.compile(model, fullgraph=True)
+    for length in (40, 129, 200):
+        inputs = {name: x.cuda() for name, x in make_inputs(2, length, number_global=3).items()}
+        monkeypatch.setattr(attention_hf_longformer, "local_rows", blocked)
+        result = output_and_gradients(model, compiled, inputs)
+        monkeypatch.undo()
+        for name, exact in output_and_gradients(model, model, inputs).items():
+            scale = max(1.0, exact.abs().max().item())
+            torch.testing.assert_close(result[name], exact, rtol=0, atol=1e-4 * scale, msg=name)
+
+
+@NEEDS_GPU
+def test_cuda_graph():
+    """Captured once, right for other tokens and other padding too."""
+    model = make_model(HfLongformerModel, global_attention="cls").to("cuda", torch.bfloat16).eval()
+    first, second = ({name: x.cuda() for name, x in make_inputs(batch, 150).items()} for batch in (2, 3))
+    second = {name: x[1:].clone() for name, x in second.items()}
+    inputs = {name: x.clone() for name, x in first.items()}
+    stream = torch.cuda.Stream()
+    with torch.inference_mode():
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                model(**inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = model(**inputs).last_hidden_state
+        for given in (second, first):
+            for name, x in inputs.items():
+                x.copy_(given[name])
+            graph.replay()
+            real = given["attention_mask"].bool()
+            expected = model(**given).last_hidden_state[real].float()
+            torch.testing.assert_close(captured[real].float(), expected, rtol=0, atol=0.05)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 
 # What a file may import from its siblings. Implementations of the attention never import one another.
 ATTENTIONS = {
-    *("attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_flash"),
+    *("attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_triton"),
     *("attention_flex", "attention_layout"),
 }
 ALLOWED = {
@@ -29,8 +29,12 @@ ALLOWED = {
     "tokenization_hf_longformer": set(),
     "dropout_cpu": set(),
     **{name: {"window_pattern"} for name in ATTENTIONS},
-    "attention_cpu": {"dropout_cpu", "window_pattern"},
-    "attention_hf_longformer": ATTENTIONS | {"window_pattern"},
+    "operator_forms": set(),
+    "kernels_triton": set(),
+    "attention_blocked": {"operator_forms", "window_pattern"},
+    "attention_cpu": {"dropout_cpu", "operator_forms", "window_pattern"},
+    "attention_triton": {"kernels_triton", "operator_forms", "window_pattern"},
+    "attention_hf_longformer": ATTENTIONS | {"operator_forms", "window_pattern"},
     "cache_hf_longformer": {"configuration_hf_longformer", "window_pattern"},
     "attention_decoder_hf_longformer": ATTENTIONS
     | {"attention_hf_longformer", "cache_hf_longformer", "window_pattern"},
@@ -61,7 +65,7 @@ ALLOWED = {
         "unpadding_hf_longformer",
         "window_pattern",
     },
-    "unpadding_hf_longformer": {"window_pattern"},
+    "unpadding_hf_longformer": {"attention_hf_longformer", "window_pattern"},
     "drawing": {"window_pattern"},
 }
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
