@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench conversions tasks characters tiny ablation clean
+.PHONY: help demo test test-slow lint bench bench-gpu conversions tasks characters tiny ablation clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,16 @@ bench: $(VENV)/installed ## Measure against peers, an hour and a half; ANEW=--an
 	$(BENCH) padding --lengths 4096
 	$(BENCH) memory --lengths 512,4096 $(BOTH)
 	$(BENCH) memory --size small --lengths 512,2048 $(BOTH)
+	$(BIN)/python -m hf_longformer.benchmarks.report
+
+BENCH_GPU = $(BIN)/hf-longformer bench --size base --device cuda --dtype bfloat16 --output benchmarks/results/gpu.json
+bench-gpu: $(VENV)/installed ## The same on a GPU, some minutes
+	$(BENCH_GPU) training --lengths 4096 --batch 16 --peers hf-longformer,compiled,modernbert $(ANEW)
+	$(BENCH_GPU) training --lengths 4096 --batch 8 --peers hf-longformer,checkpointing,stock,roberta $(ANEW)
+	$(BENCH_GPU) operator --lengths 4096,16384 --batch 8 --peers hf-longformer,dense $(ANEW)
+	$(BENCH_GPU) inference --lengths 4096,8192 --batch 16 --peers hf-longformer,stock,roberta,modernbert $(ANEW)
+	$(BENCH_GPU) causal --lengths 8192 --batch 4 $(ANEW)
+	$(BENCH_GPU) padding --lengths 8192 --batch 8 $(ANEW)
 	$(BIN)/python -m hf_longformer.benchmarks.report
 
 conversions: $(VENV)/installed ## Convert every family; writes conversion/results.json and its tables

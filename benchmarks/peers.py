@@ -136,7 +136,8 @@ def make_peers(
     for name in names & {"hf-longformer", "checkpointing", *PADDING}:
         peers[name] = Peer(ours, has_global=True)
     if "compiled" in names:
-        peers["compiled"] = Peer(torch.compile(ours, dynamic=False), has_global=True)
+        compiled: Any = torch.compile(ours, dynamic=False)
+        peers["compiled"] = Peer(compiled, has_global=True)
     if "stock" in names:
         with tempfile.TemporaryDirectory() as folder:  # the same weights, as a user would get them
             ours.save_pretrained(f"{folder}/ours")

@@ -15,7 +15,7 @@ from hf_longformer.drawing import Curves, draw_curves
 from .peers import TITLES
 
 FOLDER = Path(__file__).parent
-RESULTS = FOLDER / "results" / "cpu.json"
+RESULTS, GPU_RESULTS = FOLDER / "results" / "cpu.json", FOLDER / "results" / "gpu.json"
 TABLE = ("suite", "size", "batch", "dtype", "allocator", "device")  # what is one table
 ROW = ("attention_window", "attention_dilation", "length")  # what is one of its rows
 USUAL = {"size": "base", "batch": 1, "allocator": "default", "attention_window": 512, "attention_dilation": 1}
@@ -117,6 +117,25 @@ def _ratios() -> Iterator[Ratio]:
     yield Ratio(title, "padding", ("padded", {}), ("unpadded", {}))
 
 
+def rates(results: Mapping[str, Any]) -> str:
+    """Tokens per second of everybody, and of ours the TFLOP per second that exact attention and the layers around it
+    cannot do without.
+    """
+    entries = [entry for entry in results["cells"] if "floor_flops" in entry]
+    names = [name for name in TITLES if any("seconds" in entry["peers"].get(name, {}) for entry in entries)]
+    heads = ["", "tokens", "batch", *(TITLES[name] for name in names)]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
+    for entry in entries:
+        cells = [entry["suite"], f"{entry['length']:,}", str(entry["batch"])]
+        for name in names:
+            seconds = entry["peers"].get(name, {}).get("seconds")
+            cell = f"{entry['batch'] * entry['length'] / seconds:,.0f}" if seconds else "–"
+            is_ours = seconds and name in (*OURS, "compiled")
+            cells.append(cell + (f" ({entry['floor_flops'] / seconds / 1e12:,.0f} TFLOP/s)" if is_ours else ""))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def losses(results: Mapping[str, Any]) -> str:
     """Everything that was faster than this package, with how many times."""
     lines = []
@@ -149,9 +168,11 @@ def machine_line(results: Mapping[str, Any]) -> str:
     """Where and when, as one sentence."""
     versions = results["versions"]
     passes = max((peer.get("passes", 0) for entry in results["cells"] for peer in entry["peers"].values()), default=0)
+    on_gpu = any(entry["device"] == "cuda" for entry in results["cells"])
+    where = f"One {results['processor']}" if on_gpu else f"{results['threads']} threads of {results['processor']}"
     return (
-        f"{results['threads']} threads of {results['processor']}, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {results['date']}, medians of at most {passes} passes, `make bench`."
+        f"{where}, torch {versions['torch']}, transformers {versions['transformers']}, {results['date']}, medians of "
+        f"at most {passes} passes, `make bench{'-gpu' * on_gpu}`."
     )
 
 
@@ -191,8 +212,8 @@ def draw(results: Mapping[str, Any], file: Path) -> list[Path]:
     return plots
 
 
-def fill(text: str, results: Mapping[str, Any]) -> str:
-    """A README with what stands between its markers replaced by what the results say."""
+def fill(text: str, results: Mapping[str, Any], on_gpu: Mapping[str, Any]) -> str:
+    """A README with what stands between its markers replaced by what the results say, on a CPU and on a GPU."""
     cells = results["cells"]
     parts = {suite: table(entry for entry in cells if entry["suite"].split()[0] == suite) for suite in SECTIONS}
     parts |= {
@@ -200,6 +221,8 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
         "ratios": ratios(results),
         "losses": losses(results),
     }
+    parts["gpu"] = f"{rates(on_gpu)}\n\nWindow 512, bfloat16. {machine_line(on_gpu)}"
+    parts["gpu-tables"] = f"{table(on_gpu['cells'])}\n\n{commands(on_gpu)}"
     return put_parts(text, parts | {"speed": speed(results), "plots": _images()})
 
 
@@ -292,10 +315,10 @@ def _images() -> str:
 
 def main() -> None:
     """Draws the committed results and fills both READMEs."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results, on_gpu = (json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, GPU_RESULTS))
     draw(results, RESULTS)
     for file in READMES:
-        file.write_text(fill(file.read_text(encoding="utf-8"), results), encoding="utf-8")
+        file.write_text(fill(file.read_text(encoding="utf-8"), results, on_gpu), encoding="utf-8")
 
 
 if __name__ == "__main__":

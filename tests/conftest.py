@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers.utils import logging
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on a CPU then, slowly; nobody has loaded Triton yet
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 

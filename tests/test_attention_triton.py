@@ -41,7 +41,12 @@ FACTORS: dict[str, Any] = {
     "globals_": GLOBALS,
     "padding": PADDINGS,
 }
-PAIRWISE = pairwise_cases(**FACTORS)
+SLOW = [] if DEVICE.type == "cuda" else [pytest.mark.slow]
+# The interpreter takes seconds for each: without a GPU, most run with the slow tests only.
+PAIRWISE = [
+    pytest.param(case, id=str(case), marks=SLOW if number % 4 else [])
+    for number, case in enumerate(pairwise_cases(**FACTORS))
+]
 
 
 def roles_of(case: Case) -> TokenRoles:
@@ -59,14 +64,14 @@ def run_kernels(case: Case, *projections: torch.Tensor, **options: Any) -> torch
     return put_global_rows(output, rows, settings["roles"]).cpu()
 
 
-@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+@pytest.mark.parametrize("case", PAIRWISE)
 def test_local_rows(case: Case) -> None:
     assert_as_exact_as_reference(run_kernels, case, [torch.float32])
 
 
 @NEEDS_GPU
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+@pytest.mark.parametrize("case", PAIRWISE)
 def test_local_rows_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_as_exact_as_reference(run_kernels, case, [dtype])
 
@@ -217,9 +222,11 @@ SPANS = {
 }
 
 
-@pytest.mark.parametrize("globals_", ["none", "first", "ragged"])
+@pytest.mark.parametrize("globals_", [pytest.param("none", marks=SLOW), pytest.param("first", marks=SLOW), "ragged"])
 @pytest.mark.parametrize("kind", SPANS)
-@pytest.mark.parametrize("fields", [{}, {"attention_dilation": [[1, 2, 3], [1, 1, 1]]}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{}, pytest.param({"attention_dilation": [[1, 2, 3], [1, 1, 1]]}, marks=SLOW)], ids=str
+)
 def test_model_without_padding(fields: dict[str, Any], kind: str, globals_: str, kernels_everywhere: None) -> None:
     """Texts that stand one after the other in one row: outputs, and gradients of all weights."""
     real = torch.zeros(len(SPANS[kind]), LENGTH, dtype=torch.long)

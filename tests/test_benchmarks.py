@@ -31,7 +31,7 @@ from hf_longformer.benchmarks.peers import (
     random_ids,
 )
 from hf_longformer.benchmarks.plan import SUITES, Cell, choose_peers, make_cells
-from hf_longformer.benchmarks.report import READMES, RESULTS, draw, fill, losses, ratios, table
+from hf_longformer.benchmarks.report import GPU_RESULTS, READMES, RESULTS, draw, fill, losses, rates, ratios, table
 from hf_longformer.benchmarks.worker import measure_cells
 from hf_longformer.conversion import InputError
 
@@ -418,18 +418,18 @@ class TestMemory:
 
 
 class TestReport:
-    MEASURED = json.loads(RESULTS.read_text())
+    MEASURED, ON_GPU = (json.loads(file.read_text()) for file in (RESULTS, GPU_RESULTS))
 
     def test_readmes_show_the_newest_results(self) -> None:
         for file in READMES:
             text = file.read_text(encoding="utf-8")
-            assert fill(text, self.MEASURED) == text, file
+            assert fill(text, self.MEASURED, self.ON_GPU) == text, file
         readme = READMES[1].read_text(encoding="utf-8")
         assert self.MEASURED["date"] in readme
         assert self.MEASURED["processor"] in readme
 
     def test_every_figure_carries_date_and_command(self) -> None:
-        for cell in self.MEASURED["cells"]:
+        for cell in (*self.MEASURED["cells"], *self.ON_GPU["cells"]):
             assert cell["date"]
             assert cell["command"]
 
@@ -446,6 +446,9 @@ class TestReport:
         assert "float32, default allocator: stock over ours | 3.00 |" in ratios(results)
         assert "float32, default allocator: ours over the GEMM floor | 2.00 |" in ratios(results)
         assert table([]) == ratios({"cells": []}) == "not measured yet"
+        entry |= {"batch": 2, "floor_flops": 8e12}
+        row = rates(results).splitlines()[-1]
+        assert row == "| inference | 4,096 | 2 | 2,048 (2 TFLOP/s) | 683 | 4,096 |"
 
     def test_draw(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
