@@ -16,8 +16,10 @@ begins, everything saved and the gradients that one feed-forward works with; and
 gradient checkpointing only the input of every layer is saved, and one layer at a time is computed again.
 
 So much lives. **The default allocator** of the GNU C library keeps what is freed below 32 MiB, and cannot use all of
-it again for aligned tensors: what the feed-forward takes comes beside what the attention left, gradients come beside
-what the backward pass has freed, and a layer that is computed again beside the holes of the one before. `kept` is that.
+it again for aligned tensors: what the feed-forward takes comes beside what the attention left, and gradients come
+beside what the backward pass has freed. With gradient checkpointing they come into the holes that a layer leaves, so that
+the layer below, computed again, finds no room there: every layer comes beside the one before, and checkpointing saves
+next to nothing but tensors above 32 MiB. `kept` is that.
 """
 
 from dataclasses import dataclass
@@ -33,6 +35,13 @@ from .peers import SIZES, our_config
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of the attention with dropout, whose weights are there block by block
 PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, if there are more than twice as many
 FULL = 4  # bytes of what stays in float32
+LARGEST_IN_THE_HEAP = 32 * 2**20  # bytes: M_MMAP_THRESHOLD never grows beyond
+# Of how many tensors an entry of `saved_by_layer` consists, if it is not one.
+TENSORS = {
+    "query, key, value and output of the attention": 4,
+    "inputs of layer norms, mean and deviation": 2,
+    "feed-forward before the activation": 2,  # with gradient checkpointing, for which it counts
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,9 @@ def estimate(
         "gradients": gradients,
         "activations": activations,
     }
-    kept = begins + trained * FULL + layer * setting.checkpointing - activations - gradients
+    kept = begins + trained * FULL - activations - gradients
+    if setting.checkpointing:
+        kept += (layers - 1) * _in_the_heap(saved_by_layer(config, setting, has_global))
     return {
         "inference": {"peak": sum(inference.values()), "kept": min(phases), "optimizer": 0, **inference},
         "training": {"peak": sum(training.values()), "kept": kept, **training},
@@ -167,6 +178,11 @@ def saved_by_layer(config: HfLongformerConfig, setting: Setting, has_global: boo
         "feed-forward before the activation": (2 if setting.checkpointing else 1) * f * size,
     }
     return {name: setting.tokens * count for name, count in per_token.items()}
+
+
+def _in_the_heap(saved: dict[str, int]) -> int:
+    """Bytes of tensors that the default allocator of the GNU C library does not return when they are freed."""
+    return sum(count for name, count in saved.items() if count // TENSORS.get(name, 1) <= LARGEST_IN_THE_HEAP)
 
 
 def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> int:

@@ -87,11 +87,12 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *argume
     plan = _Plan(query, *arguments)
     output, statistics = _empty_rows(query, value)
     sizes = _sizes("forward", query)
+    blocks = plan.blocks(sizes["ROWS"])
     masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
-        forward_rows[plan.grid(sizes["ROWS"])](
+        forward_rows[(blocks * plan.programs,)](
             *(query, key, value, output, statistics, *masks, *plan.strides(query, key, value, output)),
-            *(*plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
+            *(*plan.rows, blocks, *plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
             **(plan.flags | sizes),
         )
     return output, statistics
@@ -117,27 +118,29 @@ def _attend_backward(
     of_global = (plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
         sizes = _sizes("rows", query)
-        backward_rows[plan.grid(sizes["ROWS"])](
+        blocks = plan.blocks(sizes["ROWS"])
+        backward_rows[(blocks * plan.programs,)](
             *(grad_output, query, key, value, output, statistics, grads[0], products),
             *(plan.bounds, plan.shown, *of_global, *inputs, *plan.strides(output, grads[0])),
-            *(*plan.shape, plan.num_global, *numbers),
+            *(*plan.rows, blocks, *plan.shape, plan.num_global, *numbers),
             **(plan.flags | sizes),
         )
         sizes = _sizes("keys", query)
-        backward_keys[plan.grid(sizes["KEYS"])](
+        blocks = plan.blocks(sizes["KEYS"])
+        backward_keys[(blocks * plan.programs,)](
             *(grad_output, query, key, value, statistics, products, *grads[1:], *of_keys),
-            *(*inputs, *plan.strides(*grads[1:]), *plan.shape, *numbers),
+            *(*inputs, *plan.strides(*grads[1:]), *plan.rows, blocks, *plan.shape, *numbers),
             **(plan.flags_without("GLOBALS", "CAUSAL", "HAS_GLOBAL") | sizes),
         )
         if plan.num_global:
             blocks = -(-plan.num_global // SMALLEST_BLOCK)
-            parts = max(1, min(-(-plan.longest // ROWS_OF_GLOBAL), PROGRAMS // (plan.texts * plan.heads * blocks)))
+            parts = max(1, min(-(-plan.longest // ROWS_OF_GLOBAL), PROGRAMS // (plan.programs * blocks)))
             sums = query.new_empty(
                 *(2, parts, plan.texts, plan.heads, plan.num_global, query.shape[-1]), dtype=torch.float32
             )
-            backward_global[parts, plan.texts * plan.heads, blocks](
+            backward_global[plan.programs, parts, blocks](
                 *(grad_output, query, key, value, statistics, products, sums, plan.bounds, *of_global),
-                *(*inputs, *plan.shape, plan.num_global, *numbers),
+                *(*inputs, *plan.rows, *plan.shape, plan.num_global, *numbers),
                 **plan.flags_without("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL"),
                 **{"ROWS": ROWS_OF_GLOBAL, "num_warps": 4, "num_stages": 2},
             )
@@ -182,8 +185,10 @@ class _Plan:
         self.window = (w, 0 if is_causal else w)
         self.scale, self.scaling = scaling * LOG2_E, scaling
         self.kept = (math.ceil(dropout * 2**32), 1.0 / (1.0 - dropout))
-        of_batch = (0, length, 0) if self.is_packed else (self.heads * length, length, length)
-        self.shape = (*of_batch, self.longest, self.heads)
+        self.programs = self.texts * self.heads  # and so many blocks of each
+        # From one text to the next, and from one head to the next, in what has one number per row; and in masks.
+        self.rows = (0, length, 0) if self.is_packed else (self.heads * length, length, length)
+        self.shape = (self.longest, self.heads)
         self.flags = {
             "HEAD_DIM": head_dim,
             "BLOCK_D": _block_d(query),
@@ -202,11 +207,10 @@ class _Plan:
         """For kernels that do not know these."""
         return {name: flag for name, flag in self.flags.items() if name not in names}
 
-    def grid(self, size: int) -> tuple[int, int]:
-        """Programs: blocks of all phases of the head that has most, and heads of all texts."""
+    def blocks(self, size: int) -> int:
+        """So many has the longest text, in all phases of the head that has most."""
         phases = {dilation: math.ceil(self.longest / dilation) for dilation in self.each_dilation}  # tokens of one
-        blocks = max(dilation * math.ceil(tokens / size) for dilation, tokens in phases.items())
-        return blocks, self.texts * self.heads
+        return max(dilation * math.ceil(tokens / size) for dilation, tokens in phases.items())
 
     def strides(self, *tensors: torch.Tensor) -> list[int]:
         """Of texts, heads and tokens; texts that stand in one row are found by their bounds."""

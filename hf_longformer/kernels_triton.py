@@ -33,17 +33,16 @@ def _text(S, bounds, batch, PACKED: tl.constexpr):
 
 @jit
 def _place(
-    S, head, batch, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
+    pid, S, head, batch, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
     PACKED: tl.constexpr,
 ):  # fmt: skip
     """Dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
-    pid = tl.program_id(0)
     dilation, phase, start = 1, 0, pid * BLOCK
     if DILATED:
         dilation = tl.load(dilations + head)
-        blocks = tl.maximum(tl.cdiv(tl.cdiv(S, dilation), BLOCK), 1)
-        phase = pid // blocks
-        start = (pid - phase * blocks) * BLOCK
+        of_phase = tl.maximum(tl.cdiv(tl.cdiv(S, dilation), BLOCK), 1)
+        phase = pid // of_phase
+        start = (pid - phase * of_phase) * BLOCK
     first, last = 0, S
     if HAS_BOUNDS and not PACKED:
         first, last = tl.load(bounds + 2 * batch), tl.load(bounds + 2 * batch + 1)
@@ -154,16 +153,18 @@ def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.cons
 def forward_rows(
     query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, row_bits,
     key_bits, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
-    log_b, log_h, mask_b, S, H, G, before, after, scale, threshold, kept_scale, HEAD_DIM: tl.constexpr,
+    log_b, log_h, mask_b, blocks, S, H, G, before, after, scale, threshold, kept_scale, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr,
     PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Output and log-sum-exp of a block of rows."""
-    batch_head = tl.program_id(1)
+    pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
     base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED)
+    dilation, phase, start, low, high = _place(
+        pid, S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED
+    )
     if (phase < dilation) & (start < S):
         query += place * query_b + head * query_h + base * query_s
         key += place * key_b + head * key_h + base * key_s
@@ -224,17 +225,19 @@ def forward_rows(
 def backward_rows(
     grad_output, query, key, value, output, statistics, query_grad, products, bounds, shown, global_index, global_valid,
     dilations, row_bits, key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b,
-    value_h, value_s, output_b, output_h, output_s, result_b, result_h, result_s, log_b, log_h, mask_b, S, H, G, before,
-    after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr,
-    DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr,
+    value_h, value_s, output_b, output_h, output_s, result_b, result_h, result_s, log_b, log_h, mask_b, blocks, S, H, G,
+    before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr,
     HAS_SHOWN: tl.constexpr, HAS_GLOBAL: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a block of queries, and the product of output and its gradient, which the other kernels need."""
-    batch_head = tl.program_id(1)
+    pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
     base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED)
+    dilation, phase, start, low, high = _place(
+        pid, S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED
+    )
     if (phase < dilation) & (start < S):
         key += place * key_b + head * key_h + base * key_s
         value += place * value_b + head * value_h + base * value_s
@@ -296,16 +299,18 @@ def backward_rows(
 def backward_keys(
     grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, row_bits,
     key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
-    key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s, log_b, log_h, mask_b, S, H, before,
-    after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, DILATED: tl.constexpr,
-    HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr,
-    PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+    key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s, log_b, log_h, mask_b, blocks, S, H,
+    before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr, PACKED: tl.constexpr, HAS_SHOWN: tl.constexpr,
+    DROPOUT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a block of keys and values, from the rows whose windows hold them."""
-    batch_head = tl.program_id(1)
+    pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
     base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(S, head, place, dilations, bounds, KEYS, DILATED, HAS_BOUNDS, PACKED)
+    dilation, phase, start, low, high = _place(
+        pid, S, head, place, dilations, bounds, KEYS, DILATED, HAS_BOUNDS, PACKED
+    )
     if (phase < dilation) & (start < S):
         query += place * query_b + head * query_h + base * query_s
         grad_output += place * grad_b + head * grad_h + base * grad_s
@@ -362,7 +367,7 @@ def backward_global(
     """Gradients of global keys and values from some of the rows whose windows do not hold them: of keys and of values,
     `(2, parts, batch, heads, G, head_dim)`, to be added up over the parts.
     """
-    part, parts, batch_head = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
+    batch_head, part, parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     place, head = (batch_head // H).to(tl.int64), batch_head % H
     base, S = _text(S, bounds, place, PACKED)
     query += place * query_b + head * query_h + base * query_s
@@ -402,8 +407,8 @@ def backward_global(
         key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
     column, slots = tl.arange(0, BLOCK_D), slot + tl.arange(0, GLOBALS)
     mask = (slots < G)[:, None] & (column < HEAD_DIM)[None, :]
-    programs = parts * tl.num_programs(1)
-    row = (part * tl.num_programs(1) + batch_head).to(tl.int64) * G
+    programs = parts * tl.num_programs(0)
+    row = (part * tl.num_programs(0) + batch_head).to(tl.int64) * G
     offsets = (row + slots)[:, None] * HEAD_DIM + column[None, :]
     tl.store(sums + offsets, key_sums * scaling, mask=mask)
     tl.store(sums + tl.cast(programs, tl.int64) * G * HEAD_DIM + offsets, value_sums * kept_scale, mask=mask)
