@@ -17,9 +17,9 @@ gradient checkpointing only the input of every layer is saved, and one layer at 
 
 So much lives. **The default allocator** of the GNU C library keeps what is freed below 32 MiB, and cannot use all of
 it again for aligned tensors: what the feed-forward takes comes beside what the attention left, and gradients come
-beside what the backward pass has freed. With gradient checkpointing they come into the holes that a layer leaves, so that
-the layer below, computed again, finds no room there: every layer comes beside the one before, and checkpointing saves
-next to nothing but tensors above 32 MiB. `kept` is that.
+beside what the backward pass has freed. With gradient checkpointing they come into the holes that a layer leaves, so
+that the layer below, computed again, finds no room there: every layer comes beside the one before, and checkpointing
+saves next to nothing but tensors above 32 MiB. `kept` is that.
 """
 
 from dataclasses import dataclass

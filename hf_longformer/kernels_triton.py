@@ -171,14 +171,13 @@ def forward_rows(
         value += place * value_b + head * value_h + base * value_s
         t, first = start + tl.arange(0, ROWS), phase + start * dilation
         tokens = phase + t * dilation
-        exists = tokens < S
+        exists, of_text = tokens < S, place * log_b + head * log_h + base
         q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
         highest, total = tl.full([ROWS], -1.0e30, tl.float32), tl.zeros([ROWS], tl.float32)
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
-            row_bits += place * log_b + head * log_h + base
-            key_bits += place * log_b + head * log_h + base
-            of_rows = tl.load(row_bits + tokens, mask=exists, other=0)[:, None]
+            key_bits += of_text
+            of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
             keys = u + tl.arange(0, KEYS)
@@ -200,9 +199,8 @@ def forward_rows(
                 where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                seen = _beside(
-                    tokens[:, None] - others[None, :], valid[None, :], dilation, before, after, DILATED, CAUSAL
-                )
+                distance = tokens[:, None] - others[None, :]
+                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 scores = tl.where(seen, tl.dot(q, tl.trans(k), input_precision=PRECISION), -float("inf"))
                 kept = 0
                 if DROPOUT:
@@ -218,7 +216,7 @@ def forward_rows(
         output += place * output_b + head * output_h + base * output_s
         _store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         log = tl.where(shows, highest + tl.log2(total), float("inf"))
-        tl.store(statistics + place * log_b + head * log_h + base + tokens, log, mask=exists)
+        tl.store(statistics + of_text + tokens, log, mask=exists)
 
 
 @jit
@@ -243,7 +241,7 @@ def backward_rows(
         value += place * value_b + head * value_h + base * value_s
         t, first = start + tl.arange(0, ROWS), phase + start * dilation
         tokens = phase + t * dilation
-        exists = tokens < S
+        exists, of_text = tokens < S, place * log_b + head * log_h + base
         query += place * query_b + head * query_h + base * query_s
         grad_output += place * grad_b + head * grad_h + base * grad_s
         output += place * output_b + head * output_h + base * output_s
@@ -251,14 +249,12 @@ def backward_rows(
         grad = _load(grad_output, first, dilation, exists, grad_s, ROWS, HEAD_DIM, BLOCK_D)
         rows = _load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         product = tl.sum(grad.to(tl.float32) * rows.to(tl.float32), 1)
-        of_text = place * log_b + head * log_h + base
         tl.store(products + of_text + tokens, product, mask=exists)
         log = tl.load(statistics + of_text + tokens, mask=exists, other=float("inf"))[:, None]
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
-            row_bits += place * log_b + head * log_h + base
-            key_bits += place * log_b + head * log_h + base
-            of_rows = tl.load(row_bits + tokens, mask=exists, other=0)[:, None]
+            key_bits += of_text
+            of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
             keys = u + tl.arange(0, KEYS)
@@ -281,9 +277,8 @@ def backward_rows(
                 where = (global_index, global_valid, place, G, slot)
                 others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
                 others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                seen = _beside(
-                    tokens[:, None] - others[None, :], valid[None, :], dilation, before, after, DILATED, CAUSAL
-                )
+                distance = tokens[:, None] - others[None, :]
+                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
                 weights = tl.where(seen, weights, 0.0)
                 kept = 0
