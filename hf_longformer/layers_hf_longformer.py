@@ -122,20 +122,22 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False, **kept: Any
     ) -> torch.Tensor:
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
+        if self.chunk_size_feed_forward:
+            return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
         at_once = self._tokens_at_once(hidden_states)
         if at_once is None:
-            return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+            return self.feed_forward(hidden_states)
         parts = hidden_states.flatten(0, 1).split(at_once)
         return torch.cat([self.feed_forward(part) for part in parts]).view_as(hidden_states)
 
     def _tokens_at_once(self, hidden_states: torch.Tensor) -> int | None:
-        """How many tokens the feed-forward takes at a time in inference on a CPU, if there are more than twice as many,
-        nobody waits for what its modules compute, and nobody said how it is to be split.
+        """How many tokens the feed-forward takes at a time in inference on a CPU, if there are more than twice as many
+        and nobody waits for what its modules compute.
         """
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
             return None
         at_once = max(1, PART // (self.intermediate_size * hidden_states.element_size()))
-        if self.chunk_size_feed_forward or hidden_states[..., 0].numel() <= 2 * at_once:
+        if hidden_states[..., 0].numel() <= 2 * at_once:
             return None
         modules = (*self.intermediate.modules(), *self.output.modules())
         return None if any(one._forward_hooks or one._forward_pre_hooks for one in modules) else at_once
