@@ -307,6 +307,11 @@ def fastest_local_rows(
             chosen = local_rows_by_triton
         elif query.device.type == "cpu":
             chosen = local_rows_on_cpu
+    if settings["roles"].packed is not None and chosen is not local_rows_by_triton:
+        raise RuntimeError(
+            f"a batch without its padding needs kernels for {query.dtype} on {query.device}, and there are none: let "
+            "layers compute in the dtype of the model, or of autocast"
+        )
     return chosen(query, key, value, dropout=dropout, **settings)
 
 

@@ -251,3 +251,14 @@ def test_model_without_padding(fields: dict[str, Any], kind: str, globals_: str,
         computed = found.get(name, torch.zeros_like(exact[name]))
         unit = torch.finfo(torch.float32).eps * max(1.0, exact[name].abs().max().item())
         assert largest_error(computed, exact[name]) <= 3 * largest_error(rounded[name], exact[name]) + 16 * unit, name
+
+
+def test_packed_texts_are_not_taken_for_one_text(kernels_everywhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should a layer compute in a dtype that nobody expected, and for which there are no kernels."""
+    model = randomise(HfLongformerModel(tiny_config(num_hidden_layers=1))).to(DEVICE)
+    attend = attention_hf_longformer.has_kernels
+    monkeypatch.setattr(attention_hf_longformer, "has_kernels", lambda *_: False)
+    monkeypatch.setattr(unpadding_hf_longformer, "has_kernels", attend)
+    mask = torch.tensor([[1] * 9, [1] * 4 + [0] * 5], device=DEVICE)
+    with pytest.raises(RuntimeError, match=r"needs kernels for torch\.float32"):
+        model(torch.randint(5, 99, (2, 9), device=DEVICE), attention_mask=mask)
