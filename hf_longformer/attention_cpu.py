@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from .dropout_cpu import Draw, draw_seed
-from .operator_forms import make_operator
+from .operator_forms import empty_rows, make_operator, statistics_dtype
 from .window_pattern import TokenRoles, WindowPattern
 
 FEWEST, MOST = 64, 256  # rows of a block
@@ -55,7 +55,7 @@ def _attend(
     """Attends block by block, to the window and to the global keys, and merges the two."""
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     roles, pattern, scaling, thrown_away = _unpack(query, arguments)
-    output, statistics = _empty_rows(query, value)
+    output, statistics = empty_rows(query, value)
     global_keys = _gather_global(roles, key, value)
     for rows, columns, mask in _blocks(query, pattern, roles):
         part = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
@@ -115,7 +115,7 @@ def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Te
     *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
     numbers = [*masks, attention_window, dilations, is_causal, scaling]
     roles, pattern, scaling, thrown_away = _unpack(query, numbers, SHORT_WITH_DROPOUT)
-    output, _ = _empty_rows(query, value)
+    output, _ = empty_rows(query, value)
     drop = Draw(int(seed), dropout)
     global_values = _gather_global(roles, value)
     for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
@@ -180,16 +180,6 @@ def _is_plain(pattern: WindowPattern) -> bool:
     return pattern.reach == pattern.one_sided_window and not pattern.is_causal
 
 
-def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Room for the output and the log-sum-exp of all rows.
-
-    The output is `(batch, S, heads, head_dim)` in memory: the projection that follows reads it without a copy.
-    """
-    batch, heads, length, _ = query.shape
-    output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-    return output, query.new_empty(batch, heads, length, dtype=_statistics_dtype(query))
-
-
 def _zero_gradients(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, global_keys: tuple[torch.Tensor, ...]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -197,7 +187,7 @@ def _zero_gradients(
 
     Keys and values get contributions of several blocks: they are added up in the precision of the statistics.
     """
-    sums: dict[str, Any] = {"dtype": _statistics_dtype(query), "memory_format": torch.preserve_format}
+    sums: dict[str, Any] = {"dtype": statistics_dtype(query), "memory_format": torch.preserve_format}
     grads = [torch.zeros_like(query), torch.zeros_like(key, **sums), torch.zeros_like(value, **sums)]
     return grads, [torch.zeros_like(x, **sums) for x in global_keys]
 
@@ -325,10 +315,6 @@ def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device="cpu").masked_fill_(~allowed, float("-inf"))
 
 
-def _statistics_dtype(tensor: torch.Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
 def _merge(
     part: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], sees_other: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -352,7 +338,6 @@ _LOCAL_ROWS = make_operator(
     (_attend, _attend_backward),
     f"{_TENSORS}, {_NUMBERS}",
     "Tensor output, Tensor statistics",
-    empty=_empty_rows,
     device="cpu",
 )
 _LOCAL_ROWS_WITH_DROPOUT = make_operator(
@@ -360,6 +345,5 @@ _LOCAL_ROWS_WITH_DROPOUT = make_operator(
     (_attend_with_dropout, _attend_with_dropout_backward),
     f"{_TENSORS}, Tensor seed, {_NUMBERS}, float dropout",
     "Tensor output",
-    empty=_empty_rows,
     device="cpu",
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .operator_forms import make_operator
+from .operator_forms import empty_rows, make_operator
 from .window_pattern import TokenRoles, WindowPattern, text_bounds
 
 HAS_TRITON = find_spec("triton") is not None
@@ -69,10 +69,8 @@ def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
     """
     masks: tuple[torch.Tensor | None, ...]
     if roles.packed is not None:
-        of_batch: Any = roles.packed.roles
-        index = of_batch.global_index
-        if index is not None:
-            index = index - text_bounds(of_batch.key_padding_mask)[:, :1]
+        of_batch = roles.packed.roles
+        index = None if of_batch.global_index is None else of_batch.global_index - roles.packed.first
         masks = (roles.packed.bounds, None, roles.is_global, index, of_batch.global_valid)
     else:
         real = roles.key_padding_mask
@@ -85,7 +83,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *argume
     from .kernels_triton import forward_rows
 
     plan = _Plan(query, *arguments)
-    output, statistics = _empty_rows(query, value)
+    output, statistics = empty_rows(query, value)
     sizes = _sizes("forward", query)
     blocks = plan.blocks(sizes["ROWS"])
     masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
@@ -239,13 +237,6 @@ def _on_device(dilations: tuple[int, ...], device: torch.device) -> torch.Tensor
     return torch.tensor(dilations, dtype=torch.int32, device=device)
 
 
-def _empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Room for the output, `(batch, S, heads, head_dim)` in memory, and for the log-sum-exp."""
-    batch, heads, length, _ = query.shape
-    output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
-    return output, query.new_empty(batch, heads, length, dtype=torch.float32)
-
-
 _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
     (_attend, _attend_backward),
@@ -253,6 +244,5 @@ _LOCAL_ROWS = make_operator(
     "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, "
     "float scaling, float dropout",
     "Tensor output, Tensor statistics",
-    empty=_empty_rows,
     device="cuda",
 )

@@ -62,12 +62,18 @@ def _visited(start, low, high, before, after, SIZE: tl.constexpr, STEP: tl.const
 
 
 @jit
-def _load(pointer, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """`(SIZE, BLOCK_D)` of the tokens first, first + step, …; 0 where there is none."""
-    column = tl.arange(0, BLOCK_D)
+def _mask(inside, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """`(rows, BLOCK_D or 1)`: what there is of rows, of which some are there."""
     mask = inside[:, None]
     if BLOCK_D != HEAD_DIM:
-        mask = mask & (column < HEAD_DIM)[None, :]
+        mask = mask & (tl.arange(0, BLOCK_D) < HEAD_DIM)[None, :]
+    return mask
+
+
+@jit
+def _load(pointer, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """`(SIZE, BLOCK_D)` of the tokens first, first + step, …; 0 where there is none."""
+    column, mask = tl.arange(0, BLOCK_D), _mask(inside, HEAD_DIM, BLOCK_D)
     offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
     return tl.load(pointer + tl.cast(first, tl.int64) * stride + offsets, mask=mask, other=0.0)
 
@@ -76,28 +82,43 @@ def _load(pointer, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl
 def _store(
     pointer, values, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr
 ):
-    column = tl.arange(0, BLOCK_D)
-    mask = inside[:, None]
-    if BLOCK_D != HEAD_DIM:
-        mask = mask & (column < HEAD_DIM)[None, :]
+    column, mask = tl.arange(0, BLOCK_D), _mask(inside, HEAD_DIM, BLOCK_D)
     offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
     pointer += tl.cast(first, tl.int64) * stride
     tl.store(pointer + offsets, values.to(pointer.dtype.element_ty), mask=mask)
 
 
 @jit
-def _load_global(
-    pointer, global_index, global_valid, batch, G, first, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+def _load_keys(
+    key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN: tl.constexpr, SIZE: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Global tokens from the first-th on: which they are, which of them count, and their rows."""
+    """A block of keys from the u-th of a phase on: which they are in it and in the text, which of them are shown, and
+    keys and values.
+    """
+    keys = u + tl.arange(0, SIZE)
+    tokens = phase + keys * dilation
+    inside = (keys >= low) & (keys < high)
+    if HAS_SHOWN:
+        inside = inside & (tl.load(shown + tokens, mask=inside, other=0) != 0)
+    k = _load(key, phase + u * dilation, dilation, inside, key_s, SIZE, HEAD_DIM, BLOCK_D)
+    v = _load(value, phase + u * dilation, dilation, inside, value_s, SIZE, HEAD_DIM, BLOCK_D)
+    return keys, tokens, inside, k, v
+
+
+@jit
+def _load_global(
+    key, value, global_index, global_valid, batch, G, first, key_s, value_s, SIZE: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Global tokens from the first-th on: which they are, which of them count, and their keys and values."""
     slot, column = first + tl.arange(0, SIZE), tl.arange(0, BLOCK_D)
     tokens = tl.load(global_index + batch * G + slot, mask=slot < G, other=0)
     valid = tl.load(global_valid + batch * G + slot, mask=slot < G, other=0) != 0
-    mask = valid[:, None]
-    if BLOCK_D != HEAD_DIM:
-        mask = mask & (column < HEAD_DIM)[None, :]
-    return tokens.to(tl.int32), valid, tl.load(pointer + tokens[:, None] * stride + column[None, :], mask=mask, other=0)
+    mask = _mask(valid, HEAD_DIM, BLOCK_D)
+    k = tl.load(key + tokens[:, None] * key_s + column[None, :], mask=mask, other=0)
+    v = tl.load(value + tokens[:, None] * value_s + column[None, :], mask=mask, other=0)
+    return tokens.to(tl.int32), valid, k, v
 
 
 @jit
@@ -134,6 +155,22 @@ def _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT: tl.constexp
     if DROPOUT:
         of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
     return weights * (of_weights - product[:, None])
+
+
+@jit
+def _add_of_keys(
+    key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One block of rows more in the gradients of keys and values, both yet to be scaled; weights are `(keys, rows)`."""
+    of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+    kept_weights = weights
+    if DROPOUT:
+        of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
+        kept_weights = tl.where(kept, weights, 0.0)
+    value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
+    of_scores = weights * (of_weights - product[None, :])
+    return tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION), value_sums
 
 
 @jit
@@ -178,15 +215,13 @@ def forward_rows(
         if DROPOUT:
             key_bits += of_text
             of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
+        if HAS_SHOWN:
+            shown += place * mask_b
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
-            keys = u + tl.arange(0, KEYS)
-            others = phase + keys * dilation
-            inside = (keys >= low) & (keys < high)
-            if HAS_SHOWN:
-                inside = inside & (tl.load(shown + place * mask_b + others, mask=inside, other=0) != 0)
-            k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
-            v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+            keys, others, inside, k, v = _load_keys(
+                key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, KEYS, HEAD_DIM, BLOCK_D
+            )
             scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
             seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
             scores = tl.where(seen, scores, -float("inf"))
@@ -196,9 +231,9 @@ def forward_rows(
             highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                where = (global_index, global_valid, place, G, slot)
-                others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                others, valid, k, v = _load_global(
+                    key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
+                )
                 distance = tokens[:, None] - others[None, :]
                 seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 scores = tl.where(seen, tl.dot(q, tl.trans(k), input_precision=PRECISION), -float("inf"))
@@ -208,7 +243,7 @@ def forward_rows(
                 highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
         shows = (t >= low) & (t < high) & exists
         if HAS_SHOWN:
-            shows = shows & (tl.load(shown + place * mask_b + tokens, mask=exists, other=0) != 0)
+            shows = shows & (tl.load(shown + tokens, mask=exists, other=0) != 0)
         if HAS_GLOBAL:
             shows = shows & (tl.load(is_global + place * mask_b + base + tokens, mask=exists, other=1) == 0)
         total = tl.where(shows, total, 1.0)
@@ -255,15 +290,13 @@ def backward_rows(
         if DROPOUT:
             key_bits += of_text
             of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
+        if HAS_SHOWN:
+            shown += place * mask_b
         begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
         for u in range(begin, end, KEYS):
-            keys = u + tl.arange(0, KEYS)
-            others = phase + keys * dilation
-            inside = (keys >= low) & (keys < high)
-            if HAS_SHOWN:
-                inside = inside & (tl.load(shown + place * mask_b + others, mask=inside, other=0) != 0)
-            k = _load(key, phase + u * dilation, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
-            v = _load(value, phase + u * dilation, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+            keys, others, inside, k, v = _load_keys(
+                key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, KEYS, HEAD_DIM, BLOCK_D
+            )
             weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
             seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
             weights = tl.where(seen, weights, 0.0)
@@ -274,9 +307,9 @@ def backward_rows(
             sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                where = (global_index, global_valid, place, G, slot)
-                others, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
-                others, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
+                others, valid, k, v = _load_global(
+                    key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
+                )
                 distance = tokens[:, None] - others[None, :]
                 seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
@@ -334,15 +367,12 @@ def backward_keys(
             product = tl.load(products + of_text + others, mask=there, other=0.0)
             weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
             weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
-            of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
-            kept_weights = weights
+            kept = 0
             if DROPOUT:
                 kept = _kept(tl.load(row_bits + of_text + others, mask=there, other=0)[None, :], of_keys, threshold)
-                of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-                kept_weights = tl.where(kept, weights, 0.0)
-            value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
-            of_scores = weights * (of_weights - product[None, :])
-            key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
+            key_sums, value_sums = _add_of_keys(
+                key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT, PRECISION
+            )
         key_sums = tl.where(inside[:, None], key_sums * scaling, 0.0)
         value_sums = tl.where(inside[:, None], value_sums * kept_scale, 0.0)
         key_grad += place * key_grad_b + head * key_grad_h + base * key_grad_s
@@ -372,11 +402,11 @@ def backward_global(
     if DILATED:
         dilation = tl.load(dilations + head)
     slot = tl.program_id(2) * GLOBALS
-    where = (global_index, global_valid, place, G, slot)
     key += place * key_b + head * key_h + base * key_s
     value += place * value_b + head * value_h + base * value_s
-    tokens, valid, k = _load_global(key, *where, key_s, GLOBALS, HEAD_DIM, BLOCK_D)
-    tokens, valid, v = _load_global(value, *where, value_s, GLOBALS, HEAD_DIM, BLOCK_D)
+    tokens, valid, k, v = _load_global(
+        key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
+    )
     key_sums, value_sums = tl.zeros([GLOBALS, BLOCK_D], tl.float32), tl.zeros([GLOBALS, BLOCK_D], tl.float32)
     if DROPOUT:
         of_keys = tl.load(key_bits + of_text + tokens, mask=valid, other=0)[:, None]
@@ -391,15 +421,12 @@ def backward_global(
         seen = _beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)
         weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
         weights = tl.where(seen, weights, 0.0)
-        of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
-        kept_weights = weights
+        kept = 0
         if DROPOUT:
             kept = _kept(tl.load(row_bits + of_text + rows, mask=there, other=0)[None, :], of_keys, threshold)
-            of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-            kept_weights = tl.where(kept, weights, 0.0)
-        value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
-        of_scores = weights * (of_weights - product[None, :])
-        key_sums = tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION)
+        key_sums, value_sums = _add_of_keys(
+            key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT, PRECISION
+        )
     column, slots = tl.arange(0, BLOCK_D), slot + tl.arange(0, GLOBALS)
     mask = (slots < G)[:, None] & (column < HEAD_DIM)[None, :]
     programs = parts * tl.num_programs(0)

@@ -18,13 +18,27 @@ def is_exporting() -> bool:
     return getattr(torch.compiler, "_is_exporting_flag", False)
 
 
+def empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for the output and the log-sum-exp of all rows.
+
+    The output is `(batch, S, heads, head_dim)` in memory: the projection that follows reads it without a copy.
+    """
+    batch, heads, length, _ = query.shape
+    output = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+    return output, query.new_empty(batch, heads, length, dtype=statistics_dtype(query))
+
+
+def statistics_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """That of log-sum-exps and of sums over blocks: float32 at least."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
 def make_operator(
     name: str,
     functions: tuple[Callable[..., Any], Callable[..., Any]],
     arguments: str,
     outputs: str,
     *,
-    empty: Callable[..., tuple[torch.Tensor, torch.Tensor]],
     device: str,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Two forms of a function of projections, masks and numbers: an operator for compiled programs, and one that has
@@ -36,7 +50,6 @@ def make_operator(
             that of the attention's output, the projections, the outputs and the other arguments of the first.
         arguments: Of the first function, in the language of schemas; tensors stand before numbers.
         outputs: The same of what it gives.
-        empty: Room for two outputs, from query and value.
         device: Where it runs.
     """
     attend, attend_backward = functions
@@ -51,7 +64,7 @@ def make_operator(
     operator_backward = torch.library.custom_op(
         f"{NAMESPACE}::{name}_backward", attend_backward, schema=f"({saved}) -> (Tensor, Tensor, Tensor)", **options
     )
-    operator.register_fake(lambda query, key, value, *_: empty(query, value)[keep])
+    operator.register_fake(lambda query, key, value, *_: empty_rows(query, value)[keep])
     operator_backward.register_fake(lambda _, *saved: tuple(torch.empty_like(x) for x in saved[:3]))
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

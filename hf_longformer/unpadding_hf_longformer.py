@@ -61,9 +61,10 @@ def unpad(
     """
     real: Any = roles.key_padding_mask
     index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - numbers["padded"]]
-    first, last = text_bounds(real).unbind(1)
+    first, last = text_bounds(real).split(1, dim=1)
     ends = (last - first).cumsum(0)
-    packed = PackedTexts(roles, index, torch.stack([ends - last + first, ends], dim=1).int(), numbers["longest"])
+    bounds = torch.cat([ends - last + first, ends], dim=1).int()
+    packed = PackedTexts(roles, index, first, bounds, numbers["longest"])
     kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[index][None] for x in tensors]
     if _will_take_kernels(model, real.device):
         return _roles_of_row(packed), packed.pad, kept
@@ -76,8 +77,9 @@ def _roles_of_row(packed: PackedTexts) -> TokenRoles:
     is_global, index, valid = None, None, None
     if roles.has_global:
         is_global = roles.is_global.flatten()[packed.index][None]
-        moved = packed.bounds[:, :1] - text_bounds(roles.key_padding_mask)[:, :1]
-        index = (roles.global_index + moved).clamp(0, len(packed.index) - 1).flatten()[None]
+        index = (
+            (roles.global_index - packed.first + packed.bounds[:, :1]).clamp(0, len(packed.index) - 1).flatten()[None]
+        )
         valid = roles.global_valid.flatten()[None]
     return TokenRoles(None, is_global, index, valid, is_contiguous=True, packed=packed)
 

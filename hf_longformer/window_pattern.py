@@ -238,12 +238,14 @@ class PackedTexts:
     Args:
         roles: Those of the batch, with its padding.
         index: `(T,)`, where the T real tokens stand among all `batch * S`.
-        bounds: `(batch, 2)`, int32, where every text begins and ends in the row.
+        first: `(batch, 1)`, where every text begins in the batch.
+        bounds: `(batch, 2)`, int32, where it begins and ends in the row.
         longest: Tokens of the longest text.
     """
 
     roles: TokenRoles
     index: torch.Tensor
+    first: torch.Tensor
     bounds: torch.Tensor
     longest: int
 
@@ -255,8 +257,8 @@ class PackedTexts:
 
     def to(self, *args, **kwargs) -> "PackedTexts":
         """The same on another device."""
-        index, bounds = self.index.to(*args, **kwargs), self.bounds.to(*args, **kwargs)
-        return PackedTexts(self.roles.to(*args, **kwargs), index, bounds, self.longest)
+        index, first, bounds = (x.to(*args, **kwargs) for x in (self.index, self.first, self.bounds))
+        return PackedTexts(self.roles.to(*args, **kwargs), index, first, bounds, self.longest)
 
 
 def text_bounds(real: torch.Tensor) -> torch.Tensor:

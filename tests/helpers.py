@@ -118,9 +118,10 @@ def random_projections(case: Case, dtype: torch.dtype = torch.float32) -> list[t
     return list(torch.randn(7, 2, 3, case.length, 4, generator=generator).to(dtype).double())
 
 
-def token_roles(case: Case) -> TokenRoles:
+def token_roles(case: Case, is_contiguous: bool = False) -> TokenRoles:
     is_global, real = case.masks()
-    return TokenRoles.from_masks(real, is_global, 0 if is_global is None else int(is_global.sum(dim=1).max()))
+    num_global = 0 if is_global is None else int(is_global.sum(dim=1).max())
+    return TokenRoles.from_masks(real, is_global, num_global, is_contiguous=is_contiguous)
 
 
 def run_reference(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -18,6 +18,7 @@ from helpers import (
     randomise,
     rows_of_global,
     tiny_config,
+    token_roles,
 )
 
 from hf_longformer import (
@@ -50,9 +51,7 @@ PAIRWISE = [
 
 
 def roles_of(case: Case) -> TokenRoles:
-    is_global, real = case.masks()
-    num_global = 0 if is_global is None else int(is_global.sum(dim=1).max())
-    return TokenRoles.from_masks(real, is_global, num_global, is_contiguous=case.padding != "interior")
+    return token_roles(case, case.padding != "interior")
 
 
 def run_kernels(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
