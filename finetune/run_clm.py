@@ -19,7 +19,14 @@ from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_toke
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
-from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, save_results, train
+from hf_longformer.finetune.training import (
+    HYPERPARAMETERS,
+    LongTrainer,
+    checkpoint_activations,
+    hyperparameters,
+    save_results,
+    train,
+)
 
 BYTES = "bytes"
 OF_MODEL = ("attention_window", "attention_dilation")
@@ -81,11 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 model = HfLongformerForCausalLM.from_pretrained(place)
             continue
         done.append(_train_phase(model, tokenizer, phase, place, data, training, texts))
+    own = hyperparameters(training, [name for name in OF_TRAINING if any(name in phase for phase in phases)])
     results: dict[str, Any] = {
         "task": "clm",
+        "base": data.model_name_or_path or "",
         "tokens_at_once": phases[-1]["max_seq_length"],
         "rows": {split: len(text.ids) for split, text in texts.items()},
-        "phases": [{"phase": phase, **_kept(found)} for phase, found in zip(phases, done, strict=True)],
+        "phases": [
+            {"phase": _in_order({**own, **phase}), **{name: found[name] for name in ("scores", "training")}}
+            for phase, found in zip(phases, done, strict=True)
+        ],
+        "hyperparameters": hyperparameters(training, [name for name in HYPERPARAMETERS if name not in own]),
         "scores": {"validation": done[-1]["scores"]["validation"]} if "validation" in texts else {},
         "training": {name: sum(one["training"][name] for one in done) for name in ("seconds", "steps")},
     }
@@ -122,6 +135,7 @@ def _train_phase(
         processing_class=tokenizer,
     )
     results: dict[str, Any] = {"task": "clm", "tokens_at_once": phase["max_seq_length"], "scores": {}}
+    results["base"] = data.model_name_or_path or ""
     results["training"] = train(trainer, here)
     if "validation" in texts:
         results["scores"]["validation"] = _measure(trainer, texts["validation"], phase, data, training)
@@ -152,8 +166,8 @@ def _measure(
         return bits_per_character(trainer.model, text, length, stride, training.per_device_eval_batch_size)
 
 
-def _kept(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: found[name] for name in ("scores", "training")}
+def _in_order(phase: dict[str, Any]) -> dict[str, Any]:
+    return {name: phase[name] for name in PHASE if name in phase}
 
 
 def _check_phases(phases: Any, arguments: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ from .arguments import LongTrainingArguments, ModelArguments
 from .errors import TrainingError
 
 STATE = "trainer_state.json"
+HYPERPARAMETERS = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps"),
+    *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps", "bf16"),
+)
 POOL = 8  # batches between which texts are mixed anew in every epoch
 
 
@@ -319,7 +323,7 @@ def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: 
 
     Args:
         folder: The run's folder.
-        results: What was measured.
+        results: What was measured, and whatever is to stand there instead of what the trainer says.
         trainer: Whose log the curves are drawn from.
         unit: What the loss is measured in.
     """
@@ -327,7 +331,7 @@ def save_results(folder: Path, results: dict[str, Any], trainer: Trainer, unit: 
     if not trainer.is_world_process_zero():
         return
     name = trainer.model.config.name_or_path
-    content = {**results, "base": name, "model_class": _class_name(trainer.model), **facts(trainer.args)}
+    content = {"base": name, "model_class": _class_name(trainer.model), **facts(trainer.args), **results}
     write_json(folder / "results.json", content)
     write_text(folder / "README.md", str(render_trained_card(content)))
     draw_curves(trainer.state.log_history, folder / "curves.png", unit)
@@ -346,22 +350,20 @@ def _class_name(model: Any) -> str:
 
 def facts(arguments: TrainingArguments) -> dict[str, Any]:
     """What every figure must carry: command, seed, hyperparameters, machine, versions and date."""
-    names = (
-        *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps"),
-        *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps", "bf16"),
-    )
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": arguments.seed,
-        "hyperparameters": {name: _plain(getattr(arguments, name, None)) for name in names},
+        "hyperparameters": hyperparameters(arguments, HYPERPARAMETERS),
         "device": arguments.device.type,
         "processes": arguments.world_size,
         **machine(),
     }
 
 
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else value
+def hyperparameters(arguments: TrainingArguments, names: Iterable[str]) -> dict[str, Any]:
+    """Arguments by name, as JSON has them; `None` for those that this kind of training does not have."""
+    values = {name: getattr(arguments, name, None) for name in names}
+    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()}
 
 
 def scalars(scores: dict[str, Any]) -> dict[str, float]:

@@ -140,11 +140,16 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
     machine = f"{report['processes']} × {report['device']}, {report['threads']} threads of {report['processor']}"
     counts = {name: report[name] for name in ("rows", "questions", "windows", "skipped") if report.get(name)}
     leaks = {name: f"{found['rows']:,} rows" for name, found in (report.get("leaks") or {}).items()}
+    phases = {
+        f"phase {number}": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in phase["phase"].items())
+        for number, phase in enumerate(report.get("phases", []), 1)
+    }
     facts = {
         **{name: ", ".join(f"{split} {number:,}" for split, number in found.items()) for name, found in counts.items()},
         **leaks,
         "steps": f"{training['steps']:,}",
         "time": f"{training['seconds'] / 60:.1f} minutes on {machine}",
+        **phases,
         **{name: value for name, value in report["hyperparameters"].items() if value is not None},
         "seed": report["seed"],
         "versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
@@ -155,7 +160,7 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
         template_path=str(TRAINED),
         **{
             **report,
-            "title": f"{Path(base).name}, trained {PURPOSES[task]}",
+            "title": f"{Path(base).name if base else report['model_class']}, trained {PURPOSES[task]}",
             "purpose": PURPOSES[task],
             "use": USES[task],
             "scores": scores,

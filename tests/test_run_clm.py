@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import random
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,29 @@ def test_phases_train_one_behind_the_other(recipe: dict[str, Any], tmp_path: Pat
     said = generate("the fox ", max_new_tokens=20, do_sample=False)[0]["generated_text"]
     assert said.startswith("the fox ")
     assert len(said) > 20
-    assert "text-generation" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_card_has_every_phase_and_no_base(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """What a phase sets is said of that phase only; a model that begins from nothing, also one that was killed between
+    phases, names none that it came from.
+    """
+    recipe["weight_decay"] = 0.02
+    run(recipe, tmp_path)
+    folder = tmp_path / "run"
+    for _ in range(2):
+        results = json.loads((folder / "results.json").read_text())
+        assert [one["phase"]["learning_rate"] for one in results["phases"]] == [0.01, 0.005]
+        assert [one["phase"]["max_steps"] for one in results["phases"]] == [20, 6]
+        assert results["hyperparameters"]["weight_decay"] == 0.02
+        assert not {"learning_rate", "max_steps"} & results["hyperparameters"].keys()
+        assert results["base"] == ""
+        card = (folder / "README.md").read_text()
+        assert "pipeline_tag: text-generation" in card
+        assert "# HfLongformerForCausalLM, trained to predict the next token" in card
+        assert "``" not in card.replace("```", "")
+        assert "| phase 2 | max seq length 64, attention window [8, 16], max steps 6, learning rate 0.005 |" in card
+        shutil.rmtree(folder / "phase-2")
+        run(recipe, tmp_path)
 
 
 def test_killed_run_goes_on_inside_its_phase(
