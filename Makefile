@@ -31,20 +31,22 @@ lint: $(VENV)/installed ## Check style and types
 	$(BIN)/mypy
 
 BENCH = $(BIN)/hf-longformer bench --size base --output benchmarks/results/cpu.json $(ANEW)
-BOTH = --dtype float32,bfloat16
-bench: $(VENV)/installed ## Measure against peers, an hour and a half; ANEW=--anew measures again what is there
+DTYPES ?= float32,bfloat16
+BOTH = --dtype $(DTYPES)
+bench: $(VENV)/installed ## Measure against peers, an hour and a half (DTYPES=float32: half); goes on where it stopped
 	$(BENCH) inference --lengths 128,256,512,1024,2048,4096,8192 $(BOTH)
-	$(BENCH) inference --lengths 16384 --passes 2 $(BOTH)
 	$(BENCH) inference --lengths 4096 --allocator keeps --peers hf-longformer,stock $(BOTH)
-	$(BENCH) inference --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,stock
-	$(BENCH) inference --lengths 4096 --dilations 2 --peers hf-longformer
 	$(BENCH) training --lengths 512,1024,2048,4096 --passes 2 --longest 60 $(BOTH)
+	$(BENCH) causal --lengths 2048,8192 --passes 2 $(BOTH)
+	$(BENCH) causal --size characters --lengths 2048,8192 $(BOTH)
+	$(BENCH) padding --lengths 4096
 	$(BENCH) operator --lengths 512,1024,2048,4096 $(BOTH)
-	$(BENCH) operator --lengths 8192,16384 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 4096 --dilations 2 --peers hf-longformer,dense $(BOTH)
-	$(BENCH) causal --lengths 2048,8192 --passes 2 $(BOTH)
-	$(BENCH) padding --lengths 4096
+	$(BENCH) operator --lengths 8192,16384 --peers hf-longformer,dense $(BOTH)
+	$(BENCH) inference --lengths 16384 --passes 2 $(BOTH)
+	$(BENCH) inference --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,stock
+	$(BENCH) inference --lengths 4096 --dilations 2 --peers hf-longformer
 	$(BENCH) memory --lengths 512,4096 $(BOTH)
 	$(BENCH) memory --size small --lengths 512,2048 $(BOTH)
 	$(BIN)/python -m hf_longformer.benchmarks.report

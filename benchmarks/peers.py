@@ -56,10 +56,13 @@ TITLES = {
 }
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    # That of `model_cards/characters-tiny-en`.
+    "characters": {"hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 512},
     "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
 }
 VOCABULARY, FIRST_ID = 50265, 5  # RoBERTa's; ids below are special
+SMALLER_VOCABULARIES = {"tiny": 1000, "characters": 260}
 
 
 @dataclass(frozen=True)
@@ -267,4 +270,4 @@ def gemm_shapes(size: str, batch: int, length: int) -> list[tuple[int, int, int]
 
 
 def _vocabulary(size: str) -> int:
-    return 1000 if size == "tiny" else VOCABULARY
+    return SMALLER_VOCABULARIES.get(size, VOCABULARY)

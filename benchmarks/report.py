@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,13 @@ def _ratios() -> Iterator[Ratio]:
         title = f"{suite}, 4,096 tokens, float32"
         yield Ratio(f"{title}: window 128 over 512", suite, (ours, {"attention_window": 128}), (ours, {}))
         yield Ratio(f"{title}: dilation 2 over 1", suite, (ours, {"attention_dilation": 2}), (ours, {}))
-    for dtype in ("float32", "bfloat16"):
-        same = {"length": 8192}
-        title = f"causal training step, 8,192 tokens, {dtype}: dense GPT-2 over ours"
-        yield Ratio(title, "causal training", ("gpt2", same), ("causal", same), dtype)
-    title = "causal training, float32, peak memory per token: 8,192 over 2,048 tokens"
-    sides = ("causal", {"length": 8192}), ("causal", {"length": 2048})
-    yield Ratio(title, "causal training", *sides, field="peak_megabytes", per_token=True)
+    for size, dtype in product(("base", "characters"), ("float32", "bfloat16")):
+        same = {"length": 8192, "size": size}
+        title = f"causal training step, {size} size, 8,192 tokens, {dtype}"
+        yield Ratio(f"{title}: dense GPT-2 over ours", "causal training", ("gpt2", same), ("causal", same), dtype)
+        sides = ("causal", same), ("causal", same | {"length": 2048})
+        title = f"causal training, {size} size, {dtype}, peak memory per token: 8,192 over 2,048 tokens"
+        yield Ratio(title, "causal training", *sides, dtype, "peak_megabytes", per_token=True)
     title = "inference, float32, texts padded to 4 times their mean length over the same one by one"
     yield Ratio(title, "padding", ("padded", {}), ("unpadded", {}))
 

@@ -508,7 +508,7 @@ class TestCommandLine:
         ("arguments", "words"),
         [
             (["everything"], "WHAT must be one of operator, inference, .* got everything"),
-            (["--size", "huge"], "--size must be one of tiny, small, base, got huge"),
+            (["--size", "huge"], "--size must be one of tiny, characters, small, base, got huge"),
             (["--lengths", "12,x"], "--lengths must be whole numbers separated by commas, got '12,x'"),
             (["--lengths", "1"], "--lengths must be whole numbers from 3 on, got 1"),
             (["--windows", "7"], "--windows must be even numbers from 2 on, got 7"),
@@ -519,7 +519,7 @@ class TestCommandLine:
             (["inference", "--peers", "gpt"], "--peers must be one of hf-longformer, compiled, .* got gpt"),
             (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
             (["--output", "nowhere/results.json"], "--output must be a file in a folder that exists"),
-            (["--estimate-memory", "nowhere"], "--estimate-memory must be one of tiny, small, base or the folder"),
+            (["--estimate-memory", "nowhere"], "must be one of tiny, characters, small, base or the folder"),
             (["--estimate-memory", "tiny", "--dtype", "float16"], "--dtype must be float32 or bfloat16"),
         ],
     )
