@@ -11,7 +11,8 @@ def embedded_model(name: str) -> Path:
     """The folder of a small model that needs no download.
 
     Args:
-        name: `"roberta-tiny-en"`, 512 tokens, or `"longformer-tiny-en-4096"`, which was made of it.
+        name: `"roberta-tiny-en"`, 512 tokens; `"longformer-tiny-en-4096"`, which was made of it; or
+            `"characters-tiny-en"`, which writes.
 
     Raises:
         ValueError: If there is no such model.

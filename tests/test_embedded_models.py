@@ -1,24 +1,28 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`hf_longformer.model_cards.embedded_model`: the small models that come with the package, their cards and table 5."""
+"""`hf_longformer.model_cards.embedded_model`: small models that come with the package, their cards, tables 4 and 5."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import make_tiny
+import measure_characters
+import numpy as np
 import pytest
 import torch
 from blocks import blocks, run
 from huggingface_hub import ModelCard
 from measure_characters import TEST
-from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, RobertaForMaskedLM
 
 import hf_longformer
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
 from hf_longformer.conversion.bits import bits_of_text
+from hf_longformer.finetune.clm import Text, bits_per_character
 from hf_longformer.model_cards import embedded_model
 
 NAMES = (make_tiny.SHORT_NAME, make_tiny.LONG_NAME)
@@ -31,7 +35,7 @@ def results() -> dict[str, Any]:
     return json.loads(make_tiny.RESULTS.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, measure_characters.NAME])
 def test_is_small_and_safe(name: str) -> None:
     files = list(embedded_model(name).iterdir())
     assert {file.suffix for file in files} <= {".json", ".md", ".safetensors", ".txt"}
@@ -39,7 +43,9 @@ def test_is_small_and_safe(name: str) -> None:
 
 
 def test_refuses_other_names() -> None:
-    with pytest.raises(ValueError, match=r"must be one of longformer-tiny-en-4096, roberta-tiny-en, got 'base'"):
+    with pytest.raises(
+        ValueError, match=r"must be one of characters-tiny-en, longformer-tiny-en-4096, roberta-tiny-en, got 'base'"
+    ):
         embedded_model("base")
 
 
@@ -110,3 +116,60 @@ def test_readme_shows_table_5(results: dict[str, Any]) -> None:
     text = make_tiny.READMES[0].read_text(encoding="utf-8")
     assert make_tiny.table(results) in text
     assert put_parts(text, make_tiny.parts(results)) == text
+
+
+@pytest.fixture(scope="module")
+def characters() -> dict[str, Any]:
+    return json.loads(measure_characters.RESULTS.read_text(encoding="utf-8"))
+
+
+def test_characters_wrote_what_is_shown(characters: dict[str, Any]) -> None:
+    """Cooled sampling writes what the model finds likelier than any novel, and nobody else writes so."""
+    folder = embedded_model(measure_characters.NAME)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    shown = characters["generated"]["text"]
+    assert shown.startswith(measure_characters.PROMPT)
+    ids = tokenizer(shown, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        logits = model(ids).logits[0, len(measure_characters.PROMPT) - 1 : -1]
+    likelihood = logits.log_softmax(-1).gather(-1, ids[0, len(measure_characters.PROMPT) :, None])
+    assert -likelihood.mean() / math.log(2) < 1.6
+    (row,) = [row for row in characters["variants"] if row["variant"] == measure_characters.SMALL]
+    assert row["scores"]["test"]["bits_per_character"] > 1.7
+
+
+def test_characters_predict_what_their_table_says(characters: dict[str, Any]) -> None:
+    book = BOOKS / f"{TEST[1]}.txt"
+    if not book.exists():
+        pytest.skip("needs the held-out novels")
+    model = AutoModelForCausalLM.from_pretrained(embedded_model(measure_characters.NAME))
+    ids = np.frombuffer(book.read_bytes()[20_000:60_000], np.uint8)
+    measured = bits_per_character(model, Text(ids, len(ids)), 2048, 512, batch_size=4)["bits_per_character"]
+    (row,) = [row for row in characters["variants"] if row["variant"] == measure_characters.SMALL]
+    assert measured == pytest.approx(row["scores"]["test"]["bits_per_character"], rel=0.05)  # of both books
+
+
+def test_table_4(characters: dict[str, Any]) -> None:
+    """The order of the paper in every seed, and a million characters at constant memory."""
+    bits = {
+        (row["variant"], row["seed"]): row["scores"]["test"]["bits_per_character"] for row in characters["variants"]
+    }
+    for seed in (0, 1, 2):
+        increasing, fixed, decreasing = (
+            bits[name, seed] for name in ("increasing windows", "fixed window", "decreasing windows")
+        )
+        assert increasing < fixed < decreasing
+    first, *_, last = characters["long"]
+    assert last["characters"] == measure_characters.LONG
+    assert last["peak_bytes"] < 1.02 * first["peak_bytes"]
+
+
+def test_card_of_characters(characters: dict[str, Any], tmp_path: Path) -> None:
+    made = measure_characters.tables(characters)
+    for file in measure_characters.READMES:
+        text = file.read_text(encoding="utf-8")
+        assert put_parts(text, made) == text
+    data = ModelCard.load(file).data
+    assert (data.license, data.language, data.pipeline_tag) == ("apache-2.0", "en", "text-generation")
+    ((_, code),) = blocks(text, "python")
+    assert measure_characters.PROMPT in run([sys.executable, "-c", code], tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import make_tiny
 import measure_ablation
+import measure_characters
 import measure_tasks
 import pytest
 import torch
@@ -81,8 +82,9 @@ def test_every_block_runs(place: Path) -> None:
         (measure_tasks.RESULTS, measure_tasks.tables),
         (make_tiny.RESULTS, make_tiny.parts),
         (measure_ablation.RESULTS, measure_ablation.tables),
+        (measure_characters.RESULTS, measure_characters.tables),
     ],
-    ids=["tasks", "tiny", "ablation"],
+    ids=["tasks", "tiny", "ablation", "characters"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
