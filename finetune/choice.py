@@ -47,6 +47,7 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
     feature = table.rows.features[answer]
 
     def check_row(row: dict[str, Any]) -> dict[str, Any]:
+        """A row under our names, with the number of its answer, if it is one that can be trained on."""
         where = table.where([row[ROW]])
         choices = row[candidates]
         if not isinstance(choices, list) or not choices or not all(isinstance(choice, str) for choice in choices):
@@ -135,6 +136,7 @@ def make_chunks(
         return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
     def cut_row(row: dict[str, Any]) -> dict[str, Any]:
+        """The row's question and candidates with one part of its documents after the other."""
         texts = encode_all([row[QUESTION], *row[CANDIDATES], *row[SUPPORTS]])
         head, supports = [first, begins_q, *texts[0], ends_q], texts[1 + len(row[CANDIDATES]) :]
         for candidate in texts[1 : 1 + len(row[CANDIDATES])]:

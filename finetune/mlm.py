@@ -70,6 +70,7 @@ def cut(
     room = length - 2
 
     def cut_batch(batch: dict[str, list[str]]) -> dict[str, list]:
+        """Texts as pieces of at most `length` tokens."""
         encoded = tokenizer(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
         if across:
             joined: list[int] = []

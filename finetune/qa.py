@@ -48,6 +48,7 @@ def make_windows(
     """
 
     def cut_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        """Questions as windows of their documents."""
         windows = cut_questions(
             batch["question"],
             batch["context"],

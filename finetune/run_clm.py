@@ -85,13 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if (place / "results.json").exists():  # of a run that was killed in a later phase
             done.append(json.loads((place / "results.json").read_text(encoding="utf-8")))
             if number == len(phases) or not (folder / f"phase-{number + 1}" / "results.json").exists():
-                model = HfLongformerForCausalLM.from_pretrained(place)
+                base, model = model.config.name_or_path, HfLongformerForCausalLM.from_pretrained(place)
+                model.config.name_or_path = base
             continue
         done.append(_train_phase(model, tokenizer, phase, place, data, training, texts))
     own = hyperparameters(training, [name for name in OF_TRAINING if any(name in phase for phase in phases)])
     results: dict[str, Any] = {
         "task": "clm",
-        "base": data.model_name_or_path or "",
         "tokens_at_once": phases[-1]["max_seq_length"],
         "rows": {split: len(text.ids) for split, text in texts.items()},
         "phases": [
@@ -135,7 +135,6 @@ def _train_phase(
         processing_class=tokenizer,
     )
     results: dict[str, Any] = {"task": "clm", "tokens_at_once": phase["max_seq_length"], "scores": {}}
-    results["base"] = data.model_name_or_path or ""
     results["training"] = train(trainer, here)
     if "validation" in texts:
         results["scores"]["validation"] = _measure(trainer, texts["validation"], phase, data, training)

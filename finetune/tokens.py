@@ -150,6 +150,7 @@ def make_windows(
     number_of = {name: number for number, name in enumerate(names)}
 
     def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Texts as windows with a label for every word."""
         columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "words", "length", ROW)}
         encoded = encode_words(tokenizer, batch[TOKENS])
         for (ids, starts), tags, row in zip(encoded, batch[TAGS], batch[ROW], strict=True):

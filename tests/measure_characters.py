@@ -67,10 +67,8 @@ TABLE_4 = {
 }
 SMALL = "small"  # the recipe itself, in two phases
 ONE_HEAD = "increasing, dilation on one head"
-NARROW = {
-    "a quarter as wide": Variant([window // 4 for window in INCREASING], steps=1000),
-    "a quarter as wide, dilation on two heads": Variant([window // 4 for window in INCREASING], 2, steps=1000),
-}
+QUARTER = Variant([window // 4 for window in INCREASING], steps=1000)
+NARROW = {"a quarter as wide": QUARTER, "a quarter as wide, dilation on two heads": QUARTER._replace(dilated_heads=2)}
 VARIANTS = {**TABLE_4, ONE_HEAD: Variant(INCREASING, 1), **NARROW}
 
 
@@ -190,10 +188,8 @@ def _table_4(results: dict[str, Any]) -> str:
     lines = [f"| | {' | '.join(heads)} | paper, text8 | minutes of training |", "|---|---|---|---|---|---|---|---|"]
     for name, variant in TABLE_4.items():
         rows = _rows(results, name)
-        validation = sum(_bits(row, "validation") for row in rows) / len(rows)
         minutes = sum(row["training"]["seconds"] for row in rows) / len(rows) / 60
-        cells = f"{_shown(variant)} | {spread([_bits(row, 'test') for row in rows], 3)} | {validation:.3f}"
-        lines.append(f"| {name} | {cells} | {variant.paper:.2f} | {minutes:.0f} |")
+        lines.append(f"| {name} | {_shown(variant)} | {_scores(rows)} | {variant.paper:.2f} | {minutes:.0f} |")
     return "\n".join(lines)
 
 
@@ -202,9 +198,8 @@ def _dilation(results: dict[str, Any]) -> str:
     lines = [f"| | {' | '.join(heads)} | every seed | validation |", "|---|---|--:|--:|---|---|---|---|"]
     for name in ("increasing windows", ONE_HEAD, DILATED, *NARROW):
         variant, rows = VARIANTS[name], _rows(results, name)
-        validation = sum(_bits(row, "validation") for row in rows) / len(rows)
         cells = f"{_shown(variant)} | {variant.dilated_heads} | {variant.steps:,}"
-        lines.append(f"| {name} | {cells} | {spread([_bits(row, 'test') for row in rows], 3)} | {validation:.3f} |")
+        lines.append(f"| {name} | {cells} | {_scores(rows)} |")
     return "\n".join(lines)
 
 
@@ -238,6 +233,12 @@ def _rows(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _bits(row: dict[str, Any], split: str) -> float:
     return row["scores"][split]["bits_per_character"]
+
+
+def _scores(rows: list[dict[str, Any]]) -> str:
+    """Cells: mean, deviation and every score on the test, and the mean on the validation books."""
+    validation = sum(_bits(row, "validation") for row in rows) / len(rows)
+    return f"{spread([_bits(row, 'test') for row in rows], 3)} | {validation:.3f}"
 
 
 def _shown(variant: Variant) -> str:
