@@ -5,10 +5,8 @@
 Written with T tokens (batch · length), d = hidden_size, f = intermediate_size, e bytes per number (4 in float32, 2 in
 bfloat16). Not in it: Python and its libraries (some 500 MB), and the logits of a language model.
 
-**Inference** holds the weights and, at its peak, in the feed-forward of a layer, T · e · (2 d + 2 f): input of the
-layer, output of the attention, and what the feed-forward has before and after its activation; if T · e · f is above 24
-MiB, these are there for 12 MiB at a time, and T · e · d of outputs beside them. Or, if that is more, in the attention
-T · e · 6 d.
+**Inference** holds the weights, room for T · e · f of wide states, but at most 12 MiB, which the feed-forwards of all
+layers share, and at its peak, in the attention, T · e · 6 d.
 
 **Training** in mixed precision keeps weights, gradients and AdamW's two moments in float32, 16 bytes per weight. What
 autograd saves is listed by `saved_by_layer`, term by term. The peak is the larger of two: where the backward pass
@@ -16,10 +14,9 @@ begins, everything saved and the gradients that one feed-forward works with; and
 gradient checkpointing only the input of every layer is saved, and one layer at a time is computed again.
 
 So much lives. **The default allocator** of the GNU C library keeps what is freed below 32 MiB, and cannot use all of
-it again for aligned tensors: what the feed-forward takes comes beside what the attention left, and gradients come
-beside what the backward pass has freed. With gradient checkpointing they come into the holes that a layer leaves, so
-that the layer below, computed again, finds no room there: every layer comes beside the one before, and checkpointing
-saves next to nothing but tensors above 32 MiB. `kept` is that.
+it again for aligned tensors: gradients come beside what the backward pass has freed. With gradient checkpointing they
+come into the holes that a layer leaves, so that the layer below, computed again, finds no room there: every layer comes
+beside the one before, and checkpointing saves next to nothing but tensors above 32 MiB. `kept` is that.
 """
 
 from dataclasses import dataclass
@@ -33,7 +30,7 @@ from hf_longformer.conversion import InputError
 from .peers import SIZES, our_config
 
 FEWEST_ROWS, MOST_ROWS = 64, 256  # of the attention with dropout, whose weights are there block by block
-PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, if there are more than twice as many
+PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time
 FULL = 4  # bytes of what stays in float32
 LARGEST_IN_THE_HEAP = 32 * 2**20  # bytes: M_MMAP_THRESHOLD never grows beyond
 # Of how many tensors an entry of `saved_by_layer` consists, if it is not one.
@@ -128,9 +125,8 @@ def estimate(
     tokens, size, d = setting.tokens, setting.bytes_per_number, config.hidden_size
     wide, states = tokens * size * config.intermediate_size, tokens * size * d
     whole, attention = 2 * states + 2 * wide, 6 * states
-    phases = 3 * states + 2 * PART if wide > 2 * PART else whole, attention
     blocks = _blocks(config, setting, size)
-    inference = {"weights": total * size, "activations": max(phases) + blocks}
+    inference = {"weights": total * size, "activations": min(wide, PART) + attention + blocks}
 
     layers = config.num_hidden_layers
     layer = sum(saved_by_layer(config, setting, has_global).values())
@@ -158,7 +154,7 @@ def estimate(
     if setting.checkpointing:
         kept += (layers - 1) * _in_the_heap(saved_by_layer(config, setting, has_global))
     return {
-        "inference": {"peak": sum(inference.values()), "kept": min(phases), "optimizer": 0, **inference},
+        "inference": {"peak": sum(inference.values()), "kept": 0, "optimizer": 0, **inference},
         "training": {"peak": sum(training.values()), "kept": kept, **training},
     }
 
@@ -186,13 +182,9 @@ def _in_the_heap(saved: dict[str, int]) -> int:
 
 
 def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> int:
-    """Bytes of copies of a layer's weights that the backward pass reads: those of global keys and values, head by head,
-    and in bfloat16 the ones that autocast makes.
-    """
+    """Bytes of copies of a layer's weights that the backward pass reads: those that autocast makes in bfloat16."""
     d, size = config.hidden_size, setting.bytes_per_number
-    by_head = 2 * d * d if has_global else 0
-    cast = (7 if has_global else 4) * d * d + 2 * d * config.intermediate_size if size != FULL else 0
-    return size * (by_head + cast)
+    return 0 if size == FULL else size * ((7 if has_global else 4) * d * d + 2 * d * config.intermediate_size)
 
 
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:

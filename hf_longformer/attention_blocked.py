@@ -12,6 +12,7 @@ Three ideas:
 `torch.compile` and `torch.export` get one geometry for all lengths: no choice here depends on the length then.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -153,10 +154,10 @@ def global_rows(
 
 
 def global_rows_of_states(
-    query_global: torch.Tensor,
+    global_states: torch.Tensor,
     hidden_states: torch.Tensor,
-    key_projection: tuple[torch.Tensor, torch.Tensor],
-    value_projection: tuple[torch.Tensor, torch.Tensor],
+    projections: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    heads: int,
     *,
     pattern: WindowPattern,
     roles: TokenRoles,
@@ -168,33 +169,41 @@ def global_rows_of_states(
     Costs S · hidden_size · heads · G instead of S · hidden_size²: cheaper while G is below head_dim.
 
     Args:
-        query_global: `(batch, heads, G, head_dim)`.
+        global_states: `(batch * G, hidden_size)`, the states of the global tokens.
         hidden_states: `(batch, S, hidden_size)`.
-        key_projection: Weight `(hidden_size, hidden_size)` and bias `(hidden_size,)` of the global keys.
-        value_projection: The same of the global values.
+        projections: Weight `(hidden_size, hidden_size)` and bias `(hidden_size,)` of global queries, keys and values.
+        heads: Number of heads.
         pattern: Only its direction matters.
         roles: Real and global tokens; at least one is global.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
     """
-    heads, num_global, head_dim = query_global.shape[1:]
+    num_global, head_dim = roles.num_global, hidden_states.shape[-1] // heads
     scaling = head_dim**-0.5 if scaling is None else scaling
-    (key_weight, key_bias), (value_weight, value_bias) = (
-        (weight.unflatten(0, (heads, head_dim)), bias.unflatten(0, (heads, 1, head_dim)))
-        for weight, bias in (key_projection, value_projection)
+    (query_weight, query_bias), (key_weight, key_bias), (value_weight, value_bias) = (
+        (weight.view(heads, head_dim, -1), bias.view(heads, 1, head_dim)) for weight, bias in projections
     )
-    query_of_states = (query_global * scaling) @ key_weight
-    query_of_states = query_of_states.flatten(1, 2)
+    query = torch.baddbmm(query_bias, global_states.expand(heads, -1, -1), query_weight.mT) * scaling
+    query_of_states = _swap_outer(torch.bmm(query, key_weight), num_global)
     if hidden_states.dtype == torch.bfloat16:  # the same product: CPUs take 50 times longer the other way round
-        scores = (hidden_states @ query_of_states.mT).mT
+        scores = torch.bmm(hidden_states, query_of_states.mT).mT
     else:
-        scores = query_of_states @ hidden_states.mT
-    scores = scores.unflatten(1, (heads, num_global))
+        scores = torch.bmm(query_of_states, hidden_states.mT)
     if torch.is_grad_enabled():  # the same for all keys, so that softmax takes it out again: for a gradient of zero
-        scores = scores + (query_global * key_bias).sum(dim=-1, keepdim=True) * scaling
-    weights = torch.dropout(_softmax(scores, _global_row_mask(roles, pattern)), dropout, train=dropout > 0.0)
-    mixed = (weights.flatten(1, 2) @ hidden_states).unflatten(1, (heads, num_global))
-    return mixed @ value_weight.mT + (value_bias if dropout == 0.0 else value_bias * weights.sum(dim=-1, keepdim=True))
+        scores = scores + _swap_outer((query * key_bias).sum(dim=-1, keepdim=True), num_global)
+    mask = _global_row_mask(roles, pattern)
+    weights = _softmax(scores, None if mask is None else mask.expand(-1, heads, num_global, -1).flatten(1, 2))
+    if dropout > 0.0:
+        weights = torch.dropout(weights, dropout, train=True)
+        value_bias = value_bias * _swap_outer(weights.sum(dim=-1, keepdim=True), num_global)
+    mixed = _swap_outer(torch.bmm(weights, hidden_states), num_global)
+    rows = torch.baddbmm(value_bias, mixed, value_weight.mT)
+    return rows.unflatten(1, (-1, num_global)).transpose(0, 1)
+
+
+def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:
+    """`(a, b · G, n)` to `(b, a · G, n)`: rows of a head to rows of a text, so that no weight is copied per text."""
+    return tensor.unflatten(1, (-1, num_global)).transpose(0, 1).flatten(1, 2)
 
 
 def global_weights(
@@ -221,12 +230,9 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles)
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
-        length, tokens = output.shape[2], output.transpose(1, 2).flatten(0, 1)
-        first = torch.arange(0, len(tokens), length, device=rows.device)
-        index = (first[:, None] + roles.global_index).flatten()
-        rows = rows.transpose(1, 2).flatten(0, 1)
-        tokens = tokens.index_add(0, index, rows) if torch.is_grad_enabled() else tokens.index_add_(0, index, rows)
-        return tokens.unflatten(0, (-1, length)).transpose(1, 2)
+        tokens, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
+        add = tokens.index_add if torch.is_grad_enabled() else tokens.index_add_
+        return add(0, roles.global_tokens, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
     index = roles.global_index[:, None, :, None].expand_as(rows)
     add = output.scatter_add if torch.is_grad_enabled() else output.scatter_add_
     return add(2, index, rows)

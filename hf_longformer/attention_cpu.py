@@ -44,7 +44,8 @@ def local_rows(
     numbers = (pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling)
     form = 0 if torch.compiler.is_compiling() else 1
     if dropout == 0.0:
-        return _LOCAL_ROWS[form](query, key, value, *masks, *numbers)[0]
+        attend = _attend if form and not torch.is_grad_enabled() else _LOCAL_ROWS[form]
+        return attend(query, key, value, *masks, *numbers)[0]
     seed = draw_seed()
     return _LOCAL_ROWS_WITH_DROPOUT[form](query, key, value, *masks, seed, *numbers, dropout)
 
@@ -55,6 +56,11 @@ def _attend(
     """Attends block by block, to the window and to the global keys, and merges the two."""
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     roles, pattern, scaling, thrown_away = _unpack(query, arguments)
+    if _is_one_block(query.shape[2], pattern, SHORT):
+        mask = _mask_of_one_block(query, pattern, roles, SHORT)
+        output, statistics = attend(query, key, value, attn_mask=mask, scale=scaling)
+        output = output.transpose(1, 2).contiguous().transpose(1, 2)  # as empty_rows: it mostly is
+        return _throw_away(output, statistics.contiguous(), thrown_away)
     output, statistics = empty_rows(query, value)
     global_keys = _gather_global(roles, key, value)
     for rows, columns, mask in _blocks(query, pattern, roles):
@@ -65,6 +71,12 @@ def _attend(
             other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
             part = _merge(part, other, (mask == 0).any(dim=-1))
         output[rows], statistics[rows] = part
+    return _throw_away(output, statistics, thrown_away)
+
+
+def _throw_away(
+    output: torch.Tensor, statistics: torch.Tensor, thrown_away: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     if thrown_away is not None:
         output.masked_fill_(thrown_away[:, None, :, None], 0.0)
         statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0

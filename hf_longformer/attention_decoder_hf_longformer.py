@@ -89,7 +89,8 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         else:
             output = self._rows(query, keys, roles, dropout, past_key_values)
         if self.position_type == "absolute":
-            output, _ = add_global_rows(self, hidden_states, output, roles, dropout, output_attentions=False)
+            given: Any = {"pattern": self.pattern, "roles": roles, "dropout": dropout, "output_attentions": False}
+            output, _ = add_global_rows(self, hidden_states, output, **given)
         return output.transpose(1, 2).flatten(2), None, None
 
     def _keep(

@@ -143,11 +143,11 @@ class HfLongformerSelfAttention(nn.Module):
     @property
     def pattern(self) -> WindowPattern:
         """The window of this layer, read from the config every time: it may be changed on a loaded model."""
-        return WindowPattern(
-            self.config.attention_windows[self.layer_index],
-            self.config.attention_dilations[self.layer_index],
-            self.config.is_decoder,
+        window, dilation = (
+            of_layers if isinstance(of_layers, int) else of_layers[self.layer_index]
+            for of_layers in (self.config.attention_window, self.config.attention_dilation)
         )
+        return WindowPattern(window, dilation, self.config.is_decoder)
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
@@ -171,7 +171,8 @@ class HfLongformerSelfAttention(nn.Module):
 
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """`(batch, S, hidden_size)` to `(batch, heads, S, head_dim)`."""
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        *shape, size = projected.shape
+        return projected.view(*shape, size // self.head_dim, self.head_dim).transpose(1, 2)
 
 
 def cast_once(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -242,7 +243,9 @@ def _attend(
     else:
         attend = chosen_local_rows(module.config._attn_implementation)
         output = attend(query, key, value, dropout=dropout, **settings)
-    output, weights_of_global = add_global_rows(module, hidden_states, output, roles, dropout, output_attentions)
+    output, weights_of_global = add_global_rows(
+        module, hidden_states, output, dropout=dropout, output_attentions=output_attentions, **settings
+    )
     return output, weights, weights_of_global
 
 
@@ -250,6 +253,8 @@ def add_global_rows(
     module: HfLongformerSelfAttention,
     hidden_states: torch.Tensor,
     output: torch.Tensor,
+    *,
+    pattern: WindowPattern,
     roles: TokenRoles,
     dropout: float,
     output_attentions: bool,
@@ -259,21 +264,23 @@ def add_global_rows(
     if roles.packed is not None:
         roles = roles.packed.roles
         hidden_states = of_row.packed.pad(hidden_states) if roles.has_global else hidden_states
-    settings: dict[str, Any] = {"pattern": module.pattern, "roles": roles}
+    settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
     if roles.has_global:
-        global_states = roles.gather_global(hidden_states[:, None])[:, 0]
-        seen_states = hidden_states
+        global_states = hidden_states.flatten(0, 1).index_select(0, roles.global_tokens)
+        if not output_attentions and _can_reassociate(module, roles):
+            projections = [(p.weight, p.bias) for p in module.global_projections]
+            heads = output.shape[1]
+            rows = global_rows_of_states(global_states, hidden_states, projections, heads, dropout=dropout, **settings)
+            return _put(output, rows, of_row), None
+        global_states, seen_states = global_states.unflatten(0, (-1, roles.num_global)), hidden_states
     elif module.has_global_projections and module.training and torch.is_grad_enabled():
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
         return output, None
-    project_query, *others = module.global_projections
-    query = module.split_heads(project_query(global_states))
-    if roles.has_global and not output_attentions and _can_reassociate(module, roles):
-        projections: Any = [(p.weight, p.bias) for p in others]
-        rows = global_rows_of_states(query, hidden_states, *projections, dropout=dropout, **settings)
-        return _put(output, rows, of_row), None
-    key, value = (module.split_heads(project(seen_states)) for project in others)
+    query, key, value = (
+        module.split_heads(project(states))
+        for project, states in zip(module.global_projections, (global_states, seen_states, seen_states), strict=True)
+    )
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
@@ -390,10 +397,15 @@ def _is_compiled() -> bool:
 
 
 def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:
-    """Whether that is cheaper, and the projections are what they seem: not adapted, quantised or elsewhere."""
-    projections = module.global_projections[1:]
-    plain = all(type(p) is nn.Linear and p.bias is not None and not p.weight.is_meta for p in projections)
-    return plain and roles.is_counted and roles.num_global < module.head_dim
+    """Whether that is cheaper, and the projections are what they seem."""
+    return roles.is_counted and roles.num_global < module.head_dim and all(map(is_plain, module.global_projections))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether weight and bias of a linear layer may be used without it: not adapted, quantised or elsewhere."""
+    if type(module) is not nn.Linear or module.bias is None:
+        return False
+    return type(module.weight) in (nn.Parameter, torch.Tensor) and not module.weight.is_meta
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
-from transformers.activations import ACT2FN
+from transformers.activations import ACT2FN, GELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import apply_chunking_to_forward
 from transformers.utils import is_tracing
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
-from .attention_hf_longformer import HfLongformerSelfAttention
+from .attention_hf_longformer import HfLongformerSelfAttention, is_plain
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
 from .window_pattern import TokenRoles
 
 PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, where nothing is kept for a backward pass
+WIDE = "wide states"  # in the cache of a forward pass
 
 
 class HfLongformerEmbeddings(nn.Module):
@@ -124,23 +125,37 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
         if self.chunk_size_feed_forward:
             return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
-        at_once = self._tokens_at_once(hidden_states)
-        if at_once is None:
-            return self.feed_forward(hidden_states)
-        parts = hidden_states.flatten(0, 1).split(at_once)
-        return torch.cat([self.feed_forward(part) for part in parts]).view_as(hidden_states)
+        if self._can_share_room(hidden_states):
+            return self._feed_forward_in_parts(hidden_states, roles.cache)
+        return self.feed_forward(hidden_states)
 
-    def _tokens_at_once(self, hidden_states: torch.Tensor) -> int | None:
-        """How many tokens the feed-forward takes at a time in inference on a CPU, if there are more than twice as many
-        and nobody waits for what its modules compute.
+    def _can_share_room(self, hidden_states: torch.Tensor) -> bool:
+        """Whether this is inference on a CPU, nobody waits for what the feed-forward's modules compute, and these are
+        what they seem.
         """
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
-            return None
-        at_once = max(1, PART // (self.intermediate_size * hidden_states.element_size()))
-        if hidden_states[..., 0].numel() <= 2 * at_once:
-            return None
+            return False
+        dense = self.intermediate.dense, self.output.dense
+        if self.output.dropout.training or torch.is_autocast_enabled("cpu") or not all(map(is_plain, dense)):
+            return False
         modules = (*self.intermediate.modules(), *self.output.modules())
-        return None if any(one._forward_hooks or one._forward_pre_hooks for one in modules) else at_once
+        return not any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+
+    def _feed_forward_in_parts(self, hidden_states: torch.Tensor, cache: dict) -> torch.Tensor:
+        """The same in room that all layers of a forward pass share: fresh memory costs more than what is done there."""
+        tokens = hidden_states.flatten(0, 1)
+        if WIDE not in cache:
+            at_once = max(1, PART // (self.intermediate_size * tokens.element_size()))
+            cache[WIDE] = tokens.new_empty(min(len(tokens), at_once), self.intermediate_size)
+        room, output = cache[WIDE], torch.empty_like(tokens)
+        widen, narrow = self.intermediate.dense, self.output.dense
+        for part, of_part in zip(tokens.split(len(room)), output.split(len(room)), strict=True):
+            wide = torch.addmm(widen.bias, self.output.read(part), widen.weight.T, out=room[: len(part)])
+            activated = activate_in_place(self.intermediate.activation, wide)
+            torch.addmm(narrow.bias, activated, narrow.weight.T, out=of_part)
+            of_part += part
+        output = output.view_as(hidden_states)
+        return output if self.output.norm_first else self.output.LayerNorm(output)
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         read = self.output.read(hidden_states)
@@ -149,6 +164,13 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         wide = self.intermediate.dense(read)
         with activated_again(wide, self.intermediate.activation) as activated:
             return self.output(activated, hidden_states)
+
+
+def activate_in_place(activation: nn.Module, wide: torch.Tensor) -> torch.Tensor:
+    """`activation(wide)`, in the place of `wide` if the activation is known to allow that."""
+    if type(activation) is GELUActivation and activation.act is nn.functional.gelu:
+        return torch.ops.aten.gelu.out(wide, out=wide)
+    return activation(wide)
 
 
 def can_activate_again(module: HfLongformerIntermediate) -> bool:

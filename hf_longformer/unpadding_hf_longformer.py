@@ -74,14 +74,14 @@ def unpad(
 def _roles_of_row(packed: PackedTexts) -> TokenRoles:
     """Roles of all tokens in one row. Where a text has fewer global tokens than others, a place stands for nothing."""
     roles: Any = packed.roles
-    is_global, index, valid = None, None, None
+    is_global, index, valid, tokens = None, None, None, None
     if roles.has_global:
         is_global = roles.is_global.flatten()[packed.index][None]
         index = (
             (roles.global_index - packed.first + packed.bounds[:, :1]).clamp(0, len(packed.index) - 1).flatten()[None]
         )
-        valid = roles.global_valid.flatten()[None]
-    return TokenRoles(None, is_global, index, valid, is_contiguous=True, packed=packed)
+        valid, tokens = roles.global_valid.flatten()[None], index[0]
+    return TokenRoles(None, is_global, index, valid, is_contiguous=True, packed=packed, global_tokens=tokens)
 
 
 def _roles_of_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> TokenRoles:

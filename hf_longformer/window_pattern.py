@@ -166,6 +166,7 @@ class TokenRoles:
         lengths: Their numbers of tokens.
         packed: How such texts are found again, if kernels take them apart; then all of the above but `texts` is about
             the one row.
+        global_tokens: `(batch * G,)`, where the tokens of `global_index` stand among all `batch * S`.
         cache: Masks that implementations derive from the above, so that layers of one pattern share them.
     """
 
@@ -178,6 +179,7 @@ class TokenRoles:
     texts: tuple["TokenRoles", ...] = ()
     lengths: tuple[int, ...] = ()
     packed: "PackedTexts | None" = None
+    global_tokens: torch.Tensor | None = None
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -195,7 +197,12 @@ class TokenRoles:
         order = torch.argsort(is_global.to(torch.uint8), dim=1, descending=True, stable=True)
         slots = torch.arange(num_global, device=is_global.device)
         valid = slots[None, :] < is_global.sum(dim=1, keepdim=True)
-        return cls(key_padding_mask, is_global, order[:, :num_global], valid, is_counted, is_contiguous)
+        index = order[:, :num_global]
+        batch, length = is_global.shape
+        first = torch.arange(batch, device=is_global.device) * length
+        tokens = (first[:, None] + index).flatten()
+        facts = is_counted, is_contiguous
+        return cls(key_padding_mask, is_global, index, valid, *facts, global_tokens=tokens)
 
     @property
     def has_global(self) -> bool:
@@ -223,12 +230,12 @@ class TokenRoles:
 
     def to(self, *args, **kwargs) -> "TokenRoles":
         """The roles on another device; lets libraries that spread layers over devices move them."""
-        tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid)
-        padding, is_global, index, valid = (None if x is None else x.to(*args, **kwargs) for x in tensors)
+        tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid, self.global_tokens)
+        padding, is_global, index, valid, tokens = (None if x is None else x.to(*args, **kwargs) for x in tensors)
         texts = tuple(text.to(*args, **kwargs) for text in self.texts)
         packed = None if self.packed is None else self.packed.to(*args, **kwargs)
         facts = self.is_counted, self.is_contiguous, texts, self.lengths, packed
-        return TokenRoles(padding, is_global, index, valid, *facts)
+        return TokenRoles(padding, is_global, index, valid, *facts, tokens)
 
 
 @dataclass

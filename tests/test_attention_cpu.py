@@ -104,19 +104,24 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
     """Output and gradients of states, weights and biases; errors at most twice and three times those with keys."""
     heads, head_dim, roles = 3, 4, token_roles(case)
     generator = torch.Generator().manual_seed(0)
-    shapes = [(2, case.length, 12), (12, 12), (12,), (12, 12), (12,), (2, heads, roles.num_global, head_dim)]
+    shapes = [(2, case.length, 12), *[(12, 12), (12,)] * 3]
     exact = [torch.randn(shape, generator=generator).to(DTYPES[dtype]).double() for shape in shapes]
 
-    def with_keys(states, key_weight, key_bias, value_weight, value_bias, query):
-        key, value = (
-            torch.nn.functional.linear(states, weight, bias).unflatten(-1, (heads, head_dim)).transpose(1, 2)
-            for weight, bias in ((key_weight, key_bias), (value_weight, value_bias))
+    def with_keys(states, *projections):
+        global_states = states.flatten(0, 1)[roles.global_tokens].unflatten(0, (2, -1))
+        query, key, value = (
+            torch.nn.functional.linear(tensor, *projection).unflatten(-1, (heads, head_dim)).transpose(1, 2)
+            for tensor, projection in zip((global_states, states, states), batched(projections), strict=True)
         )
         return global_rows(query, key, value, pattern=case.pattern, roles=roles)
 
-    def of_states(states, key_weight, key_bias, value_weight, value_bias, query):
-        projections = (key_weight, key_bias), (value_weight, value_bias)
-        return global_rows_of_states(query, states, *projections, pattern=case.pattern, roles=roles)
+    def of_states(states, *projections):
+        global_states = states.flatten(0, 1)[roles.global_tokens]
+        given = (global_states, states, batched(projections), heads)
+        return global_rows_of_states(*given, pattern=case.pattern, roles=roles)
+
+    def batched(projections):
+        return list(zip(projections[::2], projections[1::2], strict=True))
 
     def run(attend, dtype):
         leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in exact]
@@ -127,9 +132,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
     oracle = run(with_keys, torch.float64)
     reference, result = run(with_keys, DTYPES[dtype]), run(of_states, DTYPES[dtype])
     scales = [best.abs().max().item() for best in oracle]
-    scales[3] = scales[
-        2
-    ]  # the gradient of the keys' bias is a sum that cancels: its terms are as large as the weight's
+    scales[5] = scales[4]  # the gradient of the keys' bias is a sum that cancels: its terms are as the weight's
     for index, (one, other, best) in enumerate(zip(result, reference, oracle, strict=True)):
         rounding = 1e-12 if dtype == "float64" else 8 * torch.finfo(DTYPES[dtype]).eps
         allowed = (2 if index == 0 else 3) * largest_error(other, best) + rounding * max(1.0, scales[index])

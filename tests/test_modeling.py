@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the models promise beside parity with stock: windows that can be changed, any length, any padding, any dtype."""
 
+import copy
 import gc
 import logging
 import weakref
@@ -374,32 +375,51 @@ def test_the_widest_tensor_is_kept_once():
     assert len(wide) == 2  # activated again, once
 
 
-@pytest.mark.parametrize("at_once", [1, 4, 36])
-@pytest.mark.parametrize("options", [{}, {"norm_style": "pre", "is_decoder": True}], ids=["encoder", "causal"])
-def test_feed_forward_of_many_tokens_goes_in_parts(
+@pytest.mark.parametrize("at_once", [1, 4, 36, 1000])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm_style": "pre", "is_decoder": True}, {"hidden_act": "gelu_new"}],
+    ids=["encoder", "causal", "activation"],
+)
+def test_feed_forward_of_inference_goes_in_parts(
     options: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """In inference, and unless a hook waits for what the whole text gives."""
-    model, ids, sizes = make(**options), make_ids("Model"), []
-    whole = layers_hf_longformer.HfLongformerLayer.feed_forward
+    """In room that layers share, and unless a hook waits for what the whole text gives."""
+    model, ids, rooms = make(**options), make_ids("Model"), []
+    in_parts = layers_hf_longformer.HfLongformerLayer._feed_forward_in_parts
 
-    def count(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
-        sizes.append(states[..., 0].numel())
-        return whole(layer, states)
+    def count(layer: nn.Module, states: torch.Tensor, cache: dict[str, Any]) -> torch.Tensor:
+        output = in_parts(layer, states, cache)
+        rooms.append((id(cache[layers_hf_longformer.WIDE]), len(cache[layers_hf_longformer.WIDE])))
+        return output
 
-    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "feed_forward", count)
+    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "_feed_forward_in_parts", count)
     monkeypatch.setattr(layers_hf_longformer, "PART", at_once * model.config.intermediate_size * 8)
     expected = model(ids).last_hidden_state.detach()  # gradients are wanted
-    assert set(sizes) == {ids.numel()}
-    sizes.clear()
+    assert not rooms
     with torch.no_grad():
         torch.testing.assert_close(model(ids).last_hidden_state, expected)
-        assert max(sizes) == at_once
-        sizes.clear()
-        for layer in model.encoder.layer:
-            layer.intermediate.activation.register_forward_hook(lambda *_: None)
-        torch.testing.assert_close(model(ids).last_hidden_state, expected)
-    assert set(sizes) == {ids.numel()}
+        assert len(rooms) == len(model.encoder.layer)
+        assert len(set(rooms)) == 1
+        assert rooms[0][1] == min(at_once, ids.numel())
+        rooms.clear()
+        for prevent in (
+            lambda layer: layer.intermediate.activation.register_forward_hook(lambda *_: None),
+            lambda layer: setattr(layer.intermediate, "dense", Adapted(layer.intermediate.dense)),
+        ):
+            changed = copy.deepcopy(model)
+            for layer in changed.encoder.layer:
+                prevent(layer)
+            torch.testing.assert_close(changed(ids).last_hidden_state, expected)
+        assert not rooms
+
+
+class Adapted(nn.Linear):
+    """A linear layer that computes something of its own, as adapters do."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
+        self.load_state_dict(linear.state_dict())
 
 
 def test_checkpoints_are_not_disturbed():
