@@ -34,7 +34,7 @@ BENCH = $(BIN)/hf-longformer bench --size base --output benchmarks/results/cpu.j
 DTYPES ?= float32,bfloat16
 BOTH = --dtype $(DTYPES)
 bench: $(VENV)/installed ## Measure against peers, an hour and a half (DTYPES=float32: half); goes on where it stopped
-	$(BENCH) inference --lengths 128,256,512,1024,2048,4096,8192 $(BOTH)
+	$(BENCH) inference --lengths 128,256,512,1024,2048,4096 $(BOTH)
 	$(BENCH) inference --lengths 4096 --allocator keeps --peers hf-longformer,stock $(BOTH)
 	$(BENCH) training --lengths 512,1024,2048,4096 --passes 2 --longest 60 $(BOTH)
 	$(BENCH) causal --lengths 2048,8192 --passes 2 $(BOTH)
@@ -44,11 +44,12 @@ bench: $(VENV)/installed ## Measure against peers, an hour and a half (DTYPES=fl
 	$(BENCH) operator --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 4096 --dilations 2 --peers hf-longformer,dense $(BOTH)
 	$(BENCH) operator --lengths 8192,16384 --peers hf-longformer,dense $(BOTH)
-	$(BENCH) inference --lengths 16384 --passes 2 $(BOTH)
+	$(BENCH) inference --lengths 16384 --passes 2 --peers hf-longformer,stock,chunks $(BOTH)
 	$(BENCH) inference --lengths 4096 --windows 64,128,256,1024 --peers hf-longformer,stock
 	$(BENCH) inference --lengths 4096 --dilations 2 --peers hf-longformer
 	$(BENCH) memory --lengths 512,4096 $(BOTH)
 	$(BENCH) memory --size small --lengths 512,2048 $(BOTH)
+	$(BENCH) inference --lengths 8192 --passes 2 $(BOTH)
 	$(BIN)/python -m hf_longformer.benchmarks.report
 
 BENCH_GPU = $(BIN)/hf-longformer bench --size base --device cuda --dtype bfloat16 --output benchmarks/results/gpu.json
