@@ -405,7 +405,8 @@ def is_plain(module: nn.Module) -> bool:
     """Whether weight and bias of a linear layer may be used without it: not adapted, quantised or elsewhere."""
     if type(module) is not nn.Linear or module.bias is None:
         return False
-    return type(module.weight) in (nn.Parameter, torch.Tensor) and not module.weight.is_meta
+    weight, shape = module.weight, (module.out_features, module.in_features)
+    return type(weight) in (nn.Parameter, torch.Tensor) and not weight.is_meta and weight.shape == shape
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,

@@ -125,30 +125,30 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
         if self.chunk_size_feed_forward:
             return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
-        if self._can_share_room(hidden_states):
+        if self._can_go_in_parts(hidden_states):
             return self._feed_forward_in_parts(hidden_states, roles.cache)
         return self.feed_forward(hidden_states)
 
-    def _can_share_room(self, hidden_states: torch.Tensor) -> bool:
-        """Whether this is inference on a CPU, nobody waits for what the feed-forward's modules compute, and these are
-        what they seem.
-        """
+    def _can_go_in_parts(self, hidden_states: torch.Tensor) -> bool:
+        """Whether this is inference on a CPU, and nobody waits for what the feed-forward's modules compute."""
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
-            return False
-        dense = self.intermediate.dense, self.output.dense
-        if self.output.dropout.training or torch.is_autocast_enabled("cpu") or not all(map(is_plain, dense)):
             return False
         modules = (*self.intermediate.modules(), *self.output.modules())
         return not any(one._forward_hooks or one._forward_pre_hooks for one in modules)
 
     def _feed_forward_in_parts(self, hidden_states: torch.Tensor, cache: dict) -> torch.Tensor:
-        """The same in room that all layers of a forward pass share: fresh memory costs more than what is done there."""
+        """The same, for some tokens at a time, in room that all layers of a forward pass share: to widen states into
+        fresh memory takes longer than the activation.
+        """
         tokens = hidden_states.flatten(0, 1)
+        at_once = max(1, PART // (self.intermediate_size * tokens.element_size()))
+        widen, narrow = self.intermediate.dense, self.output.dense
+        is_known = is_plain(widen) and is_plain(narrow) and not self.output.dropout.training
+        if not is_known or torch.is_autocast_enabled("cpu"):
+            return torch.cat([self.feed_forward(part) for part in tokens.split(at_once)]).view_as(hidden_states)
         if WIDE not in cache:
-            at_once = max(1, PART // (self.intermediate_size * tokens.element_size()))
             cache[WIDE] = tokens.new_empty(min(len(tokens), at_once), self.intermediate_size)
         room, output = cache[WIDE], torch.empty_like(tokens)
-        widen, narrow = self.intermediate.dense, self.output.dense
         for part, of_part in zip(tokens.split(len(room)), output.split(len(room)), strict=True):
             wide = torch.addmm(widen.bias, self.output.read(part), widen.weight.T, out=room[: len(part)])
             activated = activate_in_place(self.intermediate.activation, wide)

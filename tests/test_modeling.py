@@ -385,33 +385,47 @@ def test_feed_forward_of_inference_goes_in_parts(
     options: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
 ):
     """In room that layers share, and unless a hook waits for what the whole text gives."""
-    model, ids, rooms = make(**options), make_ids("Model"), []
+    model, ids, rooms, sizes = make(**options), make_ids("Model"), [], []
     in_parts = layers_hf_longformer.HfLongformerLayer._feed_forward_in_parts
+    at_a_time = layers_hf_longformer.HfLongformerLayer.feed_forward
 
-    def count(layer: nn.Module, states: torch.Tensor, cache: dict[str, Any]) -> torch.Tensor:
+    def count_rooms(layer: nn.Module, states: torch.Tensor, cache: dict[str, Any]) -> torch.Tensor:
         output = in_parts(layer, states, cache)
-        rooms.append((id(cache[layers_hf_longformer.WIDE]), len(cache[layers_hf_longformer.WIDE])))
+        rooms.append((id(cache.get(layers_hf_longformer.WIDE)), len(cache.get(layers_hf_longformer.WIDE, ()))))
         return output
 
-    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "_feed_forward_in_parts", count)
+    def count_tokens(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+        sizes.append(states[..., 0].numel())
+        return at_a_time(layer, states)
+
+    def forward(model: nn.Module) -> torch.Tensor:
+        rooms.clear()
+        sizes.clear()
+        return model(ids).last_hidden_state.detach()
+
+    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "_feed_forward_in_parts", count_rooms)
+    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "feed_forward", count_tokens)
     monkeypatch.setattr(layers_hf_longformer, "PART", at_once * model.config.intermediate_size * 8)
-    expected = model(ids).last_hidden_state.detach()  # gradients are wanted
+    expected = forward(model)  # gradients are wanted
     assert not rooms
+    assert set(sizes) == {ids.numel()}
     with torch.no_grad():
-        torch.testing.assert_close(model(ids).last_hidden_state, expected)
+        torch.testing.assert_close(forward(model), expected)
+        assert not sizes
         assert len(rooms) == len(model.encoder.layer)
         assert len(set(rooms)) == 1
         assert rooms[0][1] == min(at_once, ids.numel())
-        rooms.clear()
-        for prevent in (
-            lambda layer: layer.intermediate.activation.register_forward_hook(lambda *_: None),
-            lambda layer: setattr(layer.intermediate, "dense", Adapted(layer.intermediate.dense)),
-        ):
-            changed = copy.deepcopy(model)
-            for layer in changed.encoder.layer:
-                prevent(layer)
-            torch.testing.assert_close(changed(ids).last_hidden_state, expected)
-        assert not rooms
+        changed = copy.deepcopy(model)
+        for layer in changed.encoder.layer:
+            layer.intermediate.dense = Adapted(layer.intermediate.dense)
+        torch.testing.assert_close(forward(changed), expected)
+        assert max(sizes) == min(at_once, ids.numel())
+        assert {length for _, length in rooms} == {0}
+        for layer in model.encoder.layer:
+            layer.intermediate.activation.register_forward_hook(lambda *_: None)
+        torch.testing.assert_close(forward(model), expected)
+    assert not rooms
+    assert set(sizes) == {ids.numel()}
 
 
 class Adapted(nn.Linear):

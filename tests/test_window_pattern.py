@@ -136,6 +136,9 @@ def test_token_roles_hold_every_global_position_once_and_in_order():
     assert all(len(set(row)) == 3 for row in roles.global_index.tolist())
     tensor = torch.arange(30.0).view(3, 1, 5, 2)
     assert roles.gather_global(tensor)[0, 0].tolist() == [[2.0, 3.0], [6.0, 7.0], [8.0, 9.0]]
+    assert roles.global_tokens.view(3, 3).tolist() == [
+        [n + 5 * text for n in row] for text, row in enumerate(roles.global_index.tolist())
+    ]
 
 
 def test_token_roles_without_global_tokens():
@@ -149,6 +152,6 @@ def test_token_roles_move_with_all_their_tensors():
     is_global, real = make_masks(LENGTH, "ragged", "right")
     roles = TokenRoles.from_masks(real, is_global, int(is_global.sum(dim=1).max()))
     moved = roles.to("meta")
-    for name in ("key_padding_mask", "is_global", "global_index", "global_valid"):
+    for name in ("key_padding_mask", "is_global", "global_index", "global_valid", "global_tokens"):
         assert getattr(moved, name).device.type == "meta"
         assert getattr(moved, name).shape == getattr(roles, name).shape
