@@ -50,6 +50,7 @@ bench: $(VENV)/installed ## Measure against peers, an hour and a half (DTYPES=fl
 	$(BENCH) inference --lengths 4096 --dilations 2 --peers hf-longformer
 	$(BENCH) memory --lengths 512,4096 $(BOTH)
 	$(BENCH) memory --size small --lengths 512,2048 $(BOTH)
+	$(BENCH) training --lengths 4096 --allocator returns --passes 1 --peers hf-longformer,checkpointing,stock $(BOTH)
 	$(BENCH) inference --lengths 8192 --passes 2 $(BOTH)
 	$(BIN)/python -m hf_longformer.benchmarks.report
 
