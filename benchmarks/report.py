@@ -165,7 +165,8 @@ def speed(results: Mapping[str, Any]) -> str:
     entries = _usual(results, "inference", "float32")
     if not entries:
         return "not measured yet"
-    first, last = entries[0], entries[-1]
+    compared = [entry for entry in entries if len(entry["peers"]) > 1] or entries
+    first, last = compared[0], compared[-1]
     lines = table(entries).splitlines()[2:]
     lines += ["", f"{machine_line(results)} At {_compared(last)}; at {_compared(first)}."]
     return "\n".join(lines)
