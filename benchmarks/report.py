@@ -307,7 +307,8 @@ def _cell(result: Mapping[str, Any] | None) -> str:
     if "expected_megabytes" in result:
         expected, measured = result["expected_megabytes"], result["measured_megabytes"]
         return f"{expected:,.0f} expected, {measured:,.0f} MiB taken ({expected / measured - 1:+.0%})"
-    spread = f" ({result.get('spread', 0) / result['seconds']:.0%})" if result.get("passes", 1) > 1 else ""
+    known = "spread" in result and result.get("passes", 1) > 1
+    spread = f" ({result['spread'] / result['seconds']:.0%})" if known else ""
     return f"{_duration(result['seconds'])}{spread}, {result['peak_megabytes']:,.0f} MiB"
 
 
