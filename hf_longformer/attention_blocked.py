@@ -231,8 +231,8 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
         tokens, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
-        add = tokens.index_add if torch.is_grad_enabled() else tokens.index_add_
-        return add(0, roles.global_tokens, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
+        add_rows: Any = tokens.index_add if torch.is_grad_enabled() else tokens.index_add_
+        return add_rows(0, roles.global_tokens, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
     index = roles.global_index[:, None, :, None].expand_as(rows)
     add = output.scatter_add if torch.is_grad_enabled() else output.scatter_add_
     return add(2, index, rows)

@@ -266,9 +266,10 @@ def add_global_rows(
         hidden_states = of_row.packed.pad(hidden_states) if roles.has_global else hidden_states
     settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
     if roles.has_global:
-        global_states = hidden_states.flatten(0, 1).index_select(0, roles.global_tokens)
+        tokens: Any = roles.global_tokens
+        global_states = hidden_states.flatten(0, 1).index_select(0, tokens)
         if not output_attentions and _can_reassociate(module, roles):
-            projections = [(p.weight, p.bias) for p in module.global_projections]
+            projections: Any = [(p.weight, p.bias) for p in module.global_projections]
             heads = output.shape[1]
             rows = global_rows_of_states(global_states, hidden_states, projections, heads, dropout=dropout, **settings)
             return _put(output, rows, of_row), None
