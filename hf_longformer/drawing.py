@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of attention patterns, drawn from the mask that the code runs, and of measurements. Needs matplotlib."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -101,24 +102,33 @@ def draw_curves(panels: Mapping[str, Curves], file: str | Path, dots_per_inch: i
     """
     rows = -(-len(panels) // 2)
     figure = _figure(11.0, 3.6 * rows)
-    names = list(dict.fromkeys(name for curves in panels.values() for name in curves.points))
+    colours = _colours(name for curves in panels.values() for name in curves.points)
     places = figure.subplots(rows, 2, squeeze=False).flatten()
     for axes, (title, curves) in zip(places, panels.items(), strict=False):
         for name, points in curves.points.items():
             x, y = zip(*points, strict=True)
-            axes.plot(x, y, marker="o", markersize=4, label=name, color=f"C{names.index(name)}")
+            axes.plot(x, y, marker="o", markersize=4, label=name, color=colours[name])
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         ticks = sorted({x for points in curves.points.values() for x, _ in points})
         axes.set_xticks(ticks, [f"{x:,}" for x in ticks], fontsize=8)
         axes.grid(which="major", color=GRID)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=8)
         axes.set_xlabel(curves.x_label, fontsize=8)
         axes.set_ylabel(curves.y_label, fontsize=8)
         axes.legend(fontsize=7)
     for axes in places[len(panels) :]:
         axes.remove()
     figure.savefig(file, dpi=dots_per_inch)
+
+
+def _colours(names: Iterable[str]) -> dict[str, Any]:
+    """A colour for every name, twenty before one comes again."""
+    from matplotlib import colormaps
+
+    tab20: Any = colormaps["tab20"]
+    twenty = tab20.colors  # dark and light in turns
+    return dict(zip(dict.fromkeys(names), cycle([*twenty[::2], *twenty[1::2]]), strict=False))
 
 
 def _figure(width: float, height: float) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_longformer import WindowPattern
-from hf_longformer.drawing import GLOBAL, LOCAL, NOTHING, draw_patterns, figure_2_panels
+from hf_longformer.drawing import GLOBAL, LOCAL, NOTHING, _colours, draw_patterns, figure_2_panels
 
 LENGTH = 12
 
@@ -43,3 +43,9 @@ def test_draw_patterns_draws_the_dense_mask(is_causal: bool, tmp_path: Path) -> 
             x = left + int((j + 0.5) * (right - left) / LENGTH)
             colour = NOTHING if not expected[i, j] else GLOBAL if 3 in (i, j) else LOCAL
             assert torch.allclose(image[y, x], torch.tensor(colour), atol=0.01), (i, j)
+
+
+def test_draw_curves_gives_every_peer_a_colour_of_its_own() -> None:
+    colours = _colours([*"abcdefghijkl", "a"])
+    assert list(colours) == list("abcdefghijkl")
+    assert len(set(colours.values())) == 12
