@@ -92,8 +92,7 @@ def _ratios() -> Iterator[Ratio]:
             title = f"inference, 4,096 tokens, {dtype}, {words}"
             yield Ratio(f"{title}: stock over ours", "inference", ("stock", same), (ours, same), dtype)
             yield Ratio(f"{title}: ours over the GEMM floor", "inference", (ours, same), ("floor", same), dtype)
-        title = f"inference, 4,096 tokens, {dtype}, {ALLOCATOR_TITLES['default']}"
-        yield Ratio(f"{title}: {LIMIT}", "inference", ("stock", {}), ("floor", {}), dtype)
+            yield Ratio(f"{title}: {LIMIT}", "inference", ("stock", same), ("floor", same), dtype)
         title = f"training step, 4,096 tokens, {dtype}"
         yield Ratio(f"{title}: stock over ours", "training", ("stock", {}), (ours, {}), dtype)
         yield Ratio(f"{title}: ours over the GEMM floor", "training", (ours, {}), ("floor", {}), dtype)

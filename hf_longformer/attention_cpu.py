@@ -77,6 +77,7 @@ def _attend(
 def _throw_away(
     output: torch.Tensor, statistics: torch.Tensor, thrown_away: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and log-sum-exp of rows whose output is not wanted, padding and global tokens, erased."""
     if thrown_away is not None:
         output.masked_fill_(thrown_away[:, None, :, None], 0.0)
         statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
@@ -254,7 +255,7 @@ def _blocks(
     if _is_one_block(length, pattern, short):
         yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, short)
         return
-    block = _rows_of_block(pattern.attention_window)
+    block = rows_of_block(pattern.attention_window)
     hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
     band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
@@ -289,7 +290,7 @@ def _mask_of_one_block(
     return hidden if mask is None else mask + hidden
 
 
-def _rows_of_block(attention_window: int) -> int:
+def rows_of_block(attention_window: int) -> int:
     """Rows that are computed at a time: the more of them, the longer the products, and the more keys that only some of
     them see. Half of what a row sees on one side is about best for windows of 64 to 2,048 tokens.
     """

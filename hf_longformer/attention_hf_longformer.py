@@ -143,11 +143,11 @@ class HfLongformerSelfAttention(nn.Module):
     @property
     def pattern(self) -> WindowPattern:
         """The window of this layer, read from the config every time: it may be changed on a loaded model."""
-        window, dilation = (
-            of_layers if isinstance(of_layers, int) else of_layers[self.layer_index]
-            for of_layers in (self.config.attention_window, self.config.attention_dilation)
+        return WindowPattern(
+            self.config.attention_windows[self.layer_index],
+            self.config.attention_dilations[self.layer_index],
+            self.config.is_decoder,
         )
-        return WindowPattern(window, dilation, self.config.is_decoder)
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
