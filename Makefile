@@ -33,7 +33,7 @@ lint: $(VENV)/installed ## Check style and types
 BENCH = $(BIN)/hf-longformer bench --size base --output benchmarks/results/cpu.json $(ANEW)
 DTYPES ?= float32,bfloat16
 BOTH = --dtype $(DTYPES)
-bench: $(VENV)/installed ## Measure against peers, an hour and a half (DTYPES=float32: half); goes on where it stopped
+bench: $(VENV)/installed ## Measure against peers, some hours (DTYPES=float32: one and a half); goes on where it stopped
 	$(BENCH) inference --lengths 128,256,512 --passes 9 $(BOTH)
 	$(BENCH) inference --lengths 1024,2048,4096 $(BOTH)
 	$(BENCH) inference --lengths 4096 --allocator keeps --peers hf-longformer,stock $(BOTH)
