@@ -25,12 +25,12 @@ from pathlib import Path
 import torch
 
 from hf_longformer import HfLongformerConfig, HfLongformerModel
-from hf_longformer.attention_cpu import rows_of_block
 from hf_longformer.conversion import InputError
-from hf_longformer.layers_hf_longformer import PART
 
 from .peers import SIZES, our_config
 
+FEWEST_ROWS, MOST_ROWS = 64, 256  # of the attention with dropout, whose weights are there block by block
+PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time
 FULL = 4  # bytes of what stays in float32
 LARGEST_IN_THE_HEAP = 32 * 2**20  # bytes: M_MMAP_THRESHOLD never grows beyond
 # Of how many tensors an entry of `saved_by_layer` consists, if it is not one.
@@ -190,7 +190,7 @@ def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:
     """Bytes of what the attention works with: the weights of one block of rows, and as much again for each of three."""
     window = config.attention_windows[0]
-    rows = rows_of_block(window)
+    rows = min(max(window // 4 // FEWEST_ROWS * FEWEST_ROWS, FEWEST_ROWS), MOST_ROWS)
     reach = min(setting.length, window + rows)
     return 4 * setting.batch * config.num_attention_heads * min(setting.length, rows) * reach * size
 

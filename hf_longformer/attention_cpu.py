@@ -255,7 +255,7 @@ def _blocks(
     if _is_one_block(length, pattern, short):
         yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, short)
         return
-    block = rows_of_block(pattern.attention_window)
+    block = _rows_of_block(pattern.attention_window)
     hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
     band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
@@ -290,7 +290,7 @@ def _mask_of_one_block(
     return hidden if mask is None else mask + hidden
 
 
-def rows_of_block(attention_window: int) -> int:
+def _rows_of_block(attention_window: int) -> int:
     """Rows that are computed at a time: the more of them, the longer the products, and the more keys that only some of
     them see. Half of what a row sees on one side is about best for windows of 64 to 2,048 tokens.
     """
