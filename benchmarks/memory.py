@@ -14,9 +14,9 @@ begins, everything saved and the gradients that one feed-forward works with; and
 gradient checkpointing only the input of every layer is saved, and one layer at a time is computed again.
 
 So much lives. **The default allocator** of the GNU C library keeps what is freed below 32 MiB, and cannot use all of
-it again for aligned tensors: gradients come beside what the backward pass has freed. With gradient checkpointing they
-come into the holes that a layer leaves, so that the layer below, computed again, finds no room there: every layer comes
-beside the one before, and checkpointing saves next to nothing but tensors above 32 MiB. `kept` is that.
+it again for aligned tensors: gradients come beside what the backward pass has freed. With gradient checkpointing those
+that fit come into the holes that a layer leaves, so that the layer below, computed again, finds no room there: every
+layer comes beside the one before, and checkpointing saves next to nothing but tensors above 32 MiB. `kept` is that.
 """
 
 from dataclasses import dataclass
@@ -152,7 +152,8 @@ def estimate(
     }
     kept = begins + trained * FULL - activations - gradients
     if setting.checkpointing:
-        kept += (layers - 1) * _in_the_heap(saved_by_layer(config, setting, has_global))
+        holes = _holes(saved_by_layer(config, setting, has_global))
+        kept += (layers - 1) * sum(holes.values()) - layers * _gradients_in(holes, config, has_global)
     return {
         "inference": {"peak": sum(inference.values()), "kept": 0, "optimizer": 0, **inference},
         "training": {"peak": sum(training.values()), "kept": kept, **training},
@@ -176,9 +177,22 @@ def saved_by_layer(config: HfLongformerConfig, setting: Setting, has_global: boo
     return {name: setting.tokens * count for name, count in per_token.items()}
 
 
-def _in_the_heap(saved: dict[str, int]) -> int:
-    """Bytes of tensors that the default allocator of the GNU C library does not return when they are freed."""
-    return sum(count for name, count in saved.items() if count // TENSORS.get(name, 1) <= LARGEST_IN_THE_HEAP)
+def _holes(saved: dict[str, int]) -> dict[str, int]:
+    """What the default allocator of the GNU C library does not return when it is freed, of `saved_by_layer`."""
+    return {name: count for name, count in saved.items() if _of_one(name, count) <= LARGEST_IN_THE_HEAP}
+
+
+def _gradients_in(holes: dict[str, int], config: HfLongformerConfig, has_global: bool) -> int:
+    """Bytes of the gradients of a layer's weights that are no larger than the largest hole."""
+    d, f = config.hidden_size, config.intermediate_size
+    largest = max((_of_one(name, count) for name, count in holes.items()), default=0)
+    gradients = [d * d * FULL] * (7 if has_global else 4) + [d * f * FULL] * 2
+    return sum(gradient for gradient in gradients if gradient <= largest)
+
+
+def _of_one(name: str, count: int) -> int:
+    """Bytes of one of the tensors that an entry of `saved_by_layer` consists of."""
+    return count // TENSORS.get(name, 1)
 
 
 def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> int:
@@ -191,6 +205,8 @@ def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:
     """Bytes of what the attention works with: the weights of one block of rows, and as much again for each of three."""
     window = config.attention_windows[0]
     rows = min(max(window // 4 // FEWEST_ROWS * FEWEST_ROWS, FEWEST_ROWS), MOST_ROWS)
+    if setting.bytes_per_number == FULL:
+        rows = FEWEST_ROWS if window <= 1024 else MOST_ROWS
     reach = min(setting.length, window + rows)
     return 4 * setting.batch * config.num_attention_heads * min(setting.length, rows) * reach * size
 

@@ -12,7 +12,7 @@ dropped is drawn twice from one seed: kept are query, key, value, output and the
 Both are operators of `torch.library`: `torch.compile` puts one node into its graph for all blocks, whatever the length.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from .operator_forms import empty_rows, make_operator, statistics_dtype
 from .window_pattern import TokenRoles, WindowPattern
 
 FEWEST, MOST = 64, 256  # rows of a block
+PART = 1024  # rows that attend to the global tokens at a time
 SHORT, SHORT_WITH_DROPOUT = 256, 128  # rows: two such blocks that see each other's ends are taken as one
 Index = tuple[slice, slice, slice]
 EVERYTHING: Index = (slice(None), slice(None), slice(None))
@@ -64,13 +65,12 @@ def _attend(
     output, statistics = empty_rows(query, value)
     global_keys = _gather_global(roles, key, value)
     for rows, columns, mask in _blocks(query, pattern, roles):
-        part = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
-        if global_keys:
-            mask = _global_mask(roles, pattern, rows[2], query.dtype)
-            keys, values = (x[:, rows[1]] for x in global_keys)
-            other = attend(query[rows], keys, values, attn_mask=mask, scale=scaling)
-            part = _merge(part, other, (mask == 0).any(dim=-1))
-        output[rows], statistics[rows] = part
+        output[rows], statistics[rows] = attend(
+            query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling
+        )
+    for rows, mask in _parts_for_global(query, pattern, roles):
+        other = attend(query[rows], *global_keys, attn_mask=mask, scale=scaling)
+        _merge_into(output[rows], statistics[rows], other, (mask == 0).any(dim=-1))
     return _throw_away(output, statistics, thrown_away)
 
 
@@ -79,8 +79,9 @@ def _throw_away(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output and log-sum-exp of rows whose output is not wanted, padding and global tokens, erased."""
     if thrown_away is not None:
-        output.masked_fill_(thrown_away[:, None, :, None], 0.0)
-        statistics.masked_fill_(thrown_away[:, None], float("inf"))  # every weight of these rows becomes 0
+        batch, token = thrown_away.nonzero(as_tuple=True)
+        output[batch, :, token] = 0.0
+        statistics[batch, :, token] = float("inf")  # every weight of these rows becomes 0
     return output, statistics
 
 
@@ -116,10 +117,8 @@ def _attend_backward(
 
     for rows, columns, mask in _blocks(query, pattern, roles):
         add(rows, key[columns], value[columns], mask, grads[1][columns], grads[2][columns])
-        if global_keys:
-            mask = _global_mask(roles, pattern, rows[2], query.dtype)
-            keys, values, key_grad, value_grad = (x[:, rows[1]] for x in (*global_keys, *global_grads))
-            add(rows, keys, values, mask, key_grad, value_grad)
+    for rows, mask in _parts_for_global(query, pattern, roles):
+        add(rows, *global_keys, mask, *global_grads)
     return tuple(x.to(dtype) for x in _with_gradients_of_global(roles, grads, global_grads))
 
 
@@ -130,9 +129,9 @@ def _attend_with_dropout(query: torch.Tensor, key: torch.Tensor, value: torch.Te
     roles, pattern, scaling, thrown_away = _unpack(query, numbers, SHORT_WITH_DROPOUT)
     output, _ = empty_rows(query, value)
     drop = Draw(int(seed), dropout)
-    global_values = _gather_global(roles, value)
-    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
-        output[rows] = drop(weights) @ _with_global(value, global_values, rows, columns) * drop.scale
+    values_of = _behind_global(value, pattern, roles)
+    for rows, columns, weights, _ in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
+        torch.mul(drop(weights) @ values_of(columns), drop.scale, out=output[rows])
     return output
 
 
@@ -149,22 +148,23 @@ def _attend_with_dropout_backward(
     numbers = [*masks, attention_window, dilations, is_causal, scaling]
     roles, pattern, scaling, thrown_away = _unpack(query, numbers, SHORT_WITH_DROPOUT)
     drop = Draw(int(seed), dropout)
-    global_keys = _gather_global(roles, key, value)
-    grads, global_grads = _zero_gradients(query, key, value, global_keys)
-    for rows, columns, weights in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
-        keys = _with_global(key, global_keys[:1], rows, columns)
-        values = _with_global(value, global_keys[1:], rows, columns)
-        grad, kept = grad_output[rows] * drop.scale, drop(weights.clone())
-        value_grad = kept.mT @ grad
-        score_grad = (grad @ values.mT).mul_(kept)
+    values_of, rooms = _behind_global(value, pattern, roles), Rooms()
+    grads, global_grads = _zero_gradients(query, key, value, _gather_global(roles, key, value))
+    split = roles.num_global
+
+    def add(index: int, rows: Index, columns: Index, part: torch.Tensor) -> None:
+        grads[index][columns] += part[:, :, split:]
+        if split:
+            global_grads[index - 1][:, rows[1]] += part[:, :, :split]
+
+    for rows, columns, weights, keys in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
+        grad, kept = grad_output[rows] * drop.scale, drop(rooms("kept", weights.shape, query).copy_(weights))
+        part = rooms("columns", keys.shape, query)
+        add(2, rows, columns, torch.matmul(kept.mT, grad, out=part))
+        score_grad = torch.matmul(grad, values_of(columns).mT, out=rooms("scores", weights.shape, query)).mul_(kept)
         score_grad.addcmul_(weights, (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True), value=-1.0)
-        grads[0][rows] = score_grad @ keys * scaling
-        key_grad = score_grad.mT @ query[rows] * scaling
-        split = key_grad.shape[2] - roles.num_global
-        for index, part in ((1, key_grad), (2, value_grad)):
-            grads[index][columns] += part[:, :, :split]
-            if global_grads:
-                global_grads[index - 1][:, rows[1]] += part[:, :, split:]
+        torch.mul(score_grad @ keys, scaling, out=grads[0][rows])
+        add(1, rows, columns, torch.matmul(score_grad.mT, query[rows] * scaling, out=part))
     return _with_gradients_of_global(roles, grads, global_grads)
 
 
@@ -221,27 +221,72 @@ def _weights_of_blocks(
     roles: TokenRoles,
     scaling: float,
     thrown_away: torch.Tensor | None,
-) -> Iterator[tuple[Index, Index, torch.Tensor]]:
-    """Blocks of rows, the columns of their windows, and the weights of these and, behind them, of the global tokens."""
-    global_keys = _gather_global(roles, key)
+) -> Iterator[tuple[Index, Index, torch.Tensor, torch.Tensor]]:
+    """Blocks of rows, the columns of their windows, the weights of the global tokens and, behind them, of these
+    columns, and their keys. Weights are there until the next block.
+    """
+    keys_of, rooms = _behind_global(key, pattern, roles), Rooms()
     for rows, columns, mask in _blocks(query, pattern, roles, SHORT_WITH_DROPOUT):
-        scores = (query[rows] * scaling) @ _with_global(key, global_keys, rows, columns).mT
-        split = scores.shape[-1] - roles.num_global
-        if mask is not None:
-            scores[..., :split] += mask
+        keys = keys_of(columns)
+        shape = torch.Size([*query[rows].shape[:3], keys.shape[2]])
+        scores = torch.matmul(query[rows] * scaling, keys.mT, out=rooms("scores", shape, query))
         if roles.num_global:
-            scores[..., split:] += _global_mask(roles, pattern, rows[2], query.dtype)
-        weights = torch.softmax(scores, dim=-1)  # in float32 at least, whatever the dtype
+            scores[..., : roles.num_global] += _global_mask(roles, pattern, rows[2], query.dtype)
+        if mask is not None:
+            _add_mask(scores[..., roles.num_global :], mask)
+        weights = torch.softmax(scores, dim=-1, out=rooms("weights", shape, query))  # in float32 at least inside
         if thrown_away is not None and thrown_away[:, rows[2]].any():
             weights.masked_fill_(thrown_away[:, None, rows[2], None], 0.0)  # some see nothing
-        yield rows, columns, weights
+        yield rows, columns, weights, keys
 
 
-def _with_global(
-    tensor: torch.Tensor, of_global: tuple[torch.Tensor, ...], rows: Index, columns: Index
-) -> torch.Tensor:
-    """Keys or values of a block's columns and, behind them, those of the global tokens, if there are any."""
-    return torch.cat([tensor[columns], *(x[:, rows[1]] for x in of_global)], dim=2) if of_global else tensor[columns]
+def _add_mask(scores: torch.Tensor, mask: torch.Tensor) -> None:
+    """Adds the mask of a block. That of a band hides nothing but in a triangle at either end of its columns."""
+    edge, width = mask.shape[-2:]
+    if mask.dim() > 2 or width <= 2 * edge:
+        scores += mask
+        return
+    for columns in (slice(edge), slice(width - edge, width)):
+        scores[..., columns] += mask[..., columns]
+
+
+def _behind_global(
+    tensor: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
+) -> Callable[[Index], torch.Tensor]:
+    """Gives keys, or values, of the global tokens and, behind them, of a block's columns, for blocks in their order.
+
+    It is a view of a copy: the global ones are written in front of the columns, over tokens at which no later block
+    looks.
+    """
+    num_global = roles.num_global
+    if not num_global:
+        return lambda columns: tensor[columns]
+    of_global, front = roles.gather_global(tensor), num_global * max(pattern.dilations)
+    batch, heads, length, size = tensor.shape
+    copy = tensor.new_empty(batch, front + length, heads, size).transpose(1, 2)
+    copy[:, :, front:] = tensor
+
+    def take(columns: Index) -> torch.Tensor:
+        _, heads, tokens = columns
+        start, stop = tokens.start + front, tokens.stop + front
+        first = start - num_global * tokens.step
+        copy[:, heads, first : start : tokens.step] = of_global[:, heads]
+        return copy[:, heads, first : stop : tokens.step]
+
+    return take
+
+
+class Rooms:
+    """Memory of what is worked out block by block: fresh one takes as long as the products."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, torch.Tensor] = {}
+
+    def __call__(self, name: str, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
+        """A tensor of `shape`, in the place of the last one of that name."""
+        if name not in self.rooms or self.rooms[name].numel() < shape.numel():
+            self.rooms[name] = like.new_empty(shape.numel())
+        return self.rooms[name][: shape.numel()].view(shape)
 
 
 def _blocks(
@@ -255,8 +300,11 @@ def _blocks(
     if _is_one_block(length, pattern, short):
         yield EVERYTHING, EVERYTHING, _mask_of_one_block(query, pattern, roles, short)
         return
-    block = _rows_of_block(pattern.attention_window)
-    hidden = None if roles.hidden is None else _additive(~roles.hidden, query.dtype)[:, None, None, :]
+    block = _rows_of_block(pattern.attention_window, query.dtype)
+    hidden = roles.hidden
+    if hidden is not None:
+        before = [0, *hidden.any(dim=0).cumsum(0).tolist()]  # hidden tokens in front of every one
+        hidden = _additive(~hidden, query.dtype)[:, None, None, :]
     band = _band(query.dtype, pattern.attention_window, pattern.is_causal, block)
     for dilation, heads in pattern.head_runs(query.shape[1]):
         for phase in range(min(dilation, length)):
@@ -268,9 +316,19 @@ def _blocks(
                 mask = None
                 if stop - 1 - low > w or high - 1 - start > (0 if pattern.is_causal else w):  # some are not seen
                     mask = band[: stop - start, low - start + w : high - start + w]
-                if hidden is not None:
+                if hidden is not None and before[columns.start] < before[min(columns.stop, length)]:
                     mask = hidden[..., columns] if mask is None else mask + hidden[..., columns]
                 yield (slice(None), heads, rows), (slice(None), heads, columns), mask
+
+
+def _parts_for_global(
+    query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
+) -> Iterator[tuple[Index, torch.Tensor]]:
+    """Parts of the rows, of all heads, and the mask between them and the global tokens; none if there are no such."""
+    length = query.shape[2] if roles.num_global else 0
+    for start in range(0, length, PART):
+        rows = slice(start, min(start + PART, length), 1)
+        yield (slice(None), slice(None), rows), _global_mask(roles, pattern, rows, query.dtype)
 
 
 def _mask_of_one_block(
@@ -290,10 +348,12 @@ def _mask_of_one_block(
     return hidden if mask is None else mask + hidden
 
 
-def _rows_of_block(attention_window: int) -> int:
+def _rows_of_block(attention_window: int, dtype: torch.dtype) -> int:
     """Rows that are computed at a time: the more of them, the longer the products, and the more keys that only some of
-    them see. Half of what a row sees on one side is about best for windows of 64 to 2,048 tokens.
+    them see. Measured for windows of 64 to 2,048 tokens.
     """
+    if dtype == torch.float32:
+        return FEWEST if attention_window <= 1024 else MOST
     return min(max(attention_window // 4 // FEWEST * FEWEST, FEWEST), MOST)
 
 
@@ -328,18 +388,24 @@ def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device="cpu").masked_fill_(~allowed, float("-inf"))
 
 
-def _merge(
-    part: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor], sees_other: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two partial attentions of the same rows, output and log-sum-exp each, to one; the other counts only where it saw
-    something.
+def _merge_into(
+    output: torch.Tensor,
+    statistics: torch.Tensor,
+    other: tuple[torch.Tensor, torch.Tensor],
+    sees_other: torch.Tensor,
+) -> None:
+    """Makes a partial attention, output and log-sum-exp, the whole one: merges another one of the same rows into it,
+    which counts only where it saw something.
     """
-    (output, statistics), (other_output, other_statistics) = part, other
+    other_output, other_statistics = other
     other_statistics = other_statistics.masked_fill(~sees_other, float("-inf"))
     merged = torch.logaddexp(statistics, other_statistics)
     weight = torch.exp(other_statistics - merged)[..., None]
-    dtype = weight.dtype
-    return torch.lerp(output.to(dtype), other_output.to(dtype), weight).to(output.dtype), merged
+    if output.dtype == weight.dtype:
+        output.lerp_(other_output, weight)
+    else:
+        output.copy_(torch.lerp(output.to(weight.dtype), other_output.to(weight.dtype), weight))
+    statistics.copy_(merged)
 
 
 _MASKS = "Tensor? key_padding_mask, Tensor? is_global, Tensor? global_index, Tensor? global_valid"

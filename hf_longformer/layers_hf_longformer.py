@@ -147,10 +147,10 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         if not is_known or torch.is_autocast_enabled("cpu"):
             return torch.cat([self.feed_forward(part) for part in tokens.split(at_once)]).view_as(hidden_states)
         if WIDE not in cache:
-            cache[WIDE] = tokens.new_empty(min(len(tokens), at_once), self.intermediate_size)
+            cache[WIDE] = tokens.new_empty(self.intermediate_size * min(len(tokens), at_once))
         room, output = cache[WIDE], torch.empty_like(tokens)
-        for part, of_part in zip(tokens.split(len(room)), output.split(len(room)), strict=True):
-            wide = torch.addmm(widen.bias, self.output.read(part), widen.weight.T, out=room[: len(part)])
+        for part, of_part in zip(tokens.split(at_once), output.split(at_once), strict=True):
+            wide = widen_into(room[: self.intermediate_size * len(part)], widen, self.output.read(part))
             activated = activate_in_place(self.intermediate.activation, wide)
             torch.addmm(narrow.bias, activated, narrow.weight.T, out=of_part)
             of_part += part
@@ -164,6 +164,16 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         wide = self.intermediate.dense(read)
         with activated_again(wide, self.intermediate.activation) as activated:
             return self.output(activated, hidden_states)
+
+
+def widen_into(room: torch.Tensor, linear: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
+    """`linear(tokens)` in `room`. In float32 tokens stand beside each other in memory, not below: a product of few of
+    them takes up to a sixth less time to write.
+    """
+    if tokens.dtype == torch.float32:
+        wide = room.view(linear.out_features, len(tokens))
+        return torch.addmm(linear.bias[:, None], linear.weight, tokens.T, out=wide).T
+    return torch.addmm(linear.bias, tokens, linear.weight.T, out=room.view(len(tokens), linear.out_features))
 
 
 def activate_in_place(activation: nn.Module, wide: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from helpers import DTYPES
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from hf_longformer import dropout_cpu
 from hf_longformer.dropout_cpu import Draw, Dropout
 
 
@@ -96,3 +97,32 @@ def test_draw_drops_nothing_that_it_cannot_count():
     assert torch.equal(Draw(0, 1e-6)(ones), torch.ones(100))
     assert Draw(0, 1e-6).scale == 1.0
     assert Draw(0, 1 - 1e-9).scale == 2**15
+
+
+def test_draw_gives_every_value_as_often():
+    """15 of the 16 bits of every half are used, here as 4,096 values of 12 bits: chi-squared, and the lower 12 too."""
+    drawn = Draw(5, 0.1).draw(2**19).view(torch.int16).int() & 0x7FFF
+    for values in (drawn >> 3, drawn & 0xFFF):
+        expected = len(values) / 4096
+        chi_squared = (values.bincount(minlength=4096) - expected).pow(2).sum().item() / expected
+        assert abs(chi_squared - 4095) < 4 * (2 * 4095) ** 0.5
+
+
+@pytest.mark.parametrize("lag", [1, 2, 64, 577, 640, 4096])
+def test_draw_is_not_correlated(lag: int):
+    """Not with what is drawn `lag` numbers later, nor with the next draw, nor with that of the next seed."""
+    draw, n = Draw(0, 0.1), 2**19
+    first, second = (draw(torch.ones(n)).double() - 0.9 for _ in range(2))
+    other = Draw(1, 0.1)(torch.ones(n)).double() - 0.9
+    for one, two in ((first[lag:], first[:-lag]), (first, second), (first[lag:], second[:-lag]), (first, other)):
+        assert abs((one * two).mean().item()) / 0.09 < 4.5 * n**-0.5
+
+
+def test_draw_takes_one_piece_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    """No piece is drawn like another one, nor are the sizes of pieces seen in what is kept."""
+    monkeypatch.setattr(dropout_cpu, "PIECE", 1000)
+    kept = Draw(0, 0.5)(torch.ones(5500))
+    pieces = kept[:5000].view(5, 1000)
+    assert len({tuple(piece.tolist()) for piece in pieces}) == 5
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    assert abs(kept[5000:].mean().item() - 0.5) < 0.1

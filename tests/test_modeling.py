@@ -414,7 +414,7 @@ def test_feed_forward_of_inference_goes_in_parts(
         assert not sizes
         assert len(rooms) == len(model.encoder.layer)
         assert len(set(rooms)) == 1
-        assert rooms[0][1] == min(at_once, ids.numel())
+        assert rooms[0][1] == min(at_once, ids.numel()) * model.config.intermediate_size
         changed = copy.deepcopy(model)
         for layer in changed.encoder.layer:
             layer.intermediate.dense = Adapted(layer.intermediate.dense)
@@ -426,6 +426,20 @@ def test_feed_forward_of_inference_goes_in_parts(
         torch.testing.assert_close(forward(model), expected)
     assert not rooms
     assert set(sizes) == {ids.numel()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_states_are_widened_in_room(tokens: int, dtype: torch.dtype):
+    """Whatever the order in memory, the room holds them, all but its own numbers."""
+    torch.manual_seed(0)
+    linear, states = nn.Linear(6, 11).to(dtype), torch.randn(tokens, 6, dtype=dtype)
+    room = torch.full((11 * tokens,), torch.nan, dtype=dtype)
+    with torch.no_grad():
+        wide = layers_hf_longformer.widen_into(room, linear, states)
+        torch.testing.assert_close(wide, linear(states))
+    assert wide.data_ptr() == room.data_ptr()
+    assert not room.isnan().any()
 
 
 class Adapted(nn.Linear):
