@@ -34,7 +34,7 @@ class Draw:
     def __init__(self, seed: int, probability: float) -> None:
         self.kept = max(1, round((1 - probability) * 2**15))
         self.scale = 2**15 / self.kept
-        self.keys = Random(seed)  # noqa: S311: nothing is secret
+        self.keys = Random(seed)  # noqa: S311 (nothing is secret)
         self.room = torch.empty(2, 0, dtype=torch.int32, device="cpu")
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
