@@ -118,7 +118,7 @@ def _attend_backward(
     for rows, columns, mask in _blocks(query, pattern, roles):
         add(rows, key[columns], value[columns], mask, grads[1][columns], grads[2][columns])
     for rows, mask in _parts_for_global(query, pattern, roles):
-        add(rows, *global_keys, mask, *global_grads)
+        add(rows, global_keys[0], global_keys[1], mask, global_grads[0], global_grads[1])
     return tuple(x.to(dtype) for x in _with_gradients_of_global(roles, grads, global_grads))
 
 
@@ -153,9 +153,9 @@ def _attend_with_dropout_backward(
     split = roles.num_global
 
     def add(index: int, rows: Index, columns: Index, part: torch.Tensor) -> None:
-        grads[index][columns] += part[:, :, split:]
+        grads[index][columns].add_(part[:, :, split:])
         if split:
-            global_grads[index - 1][:, rows[1]] += part[:, :, :split]
+            global_grads[index - 1][:, rows[1]].add_(part[:, :, :split])
 
     for rows, columns, weights, keys in _weights_of_blocks(query, key, pattern, roles, scaling, thrown_away):
         grad, kept = grad_output[rows] * drop.scale, drop(rooms("kept", weights.shape, query).copy_(weights))
@@ -231,7 +231,7 @@ def _weights_of_blocks(
         shape = torch.Size([*query[rows].shape[:3], keys.shape[2]])
         scores = torch.matmul(query[rows] * scaling, keys.mT, out=rooms("scores", shape, query))
         if roles.num_global:
-            scores[..., : roles.num_global] += _global_mask(roles, pattern, rows[2], query.dtype)
+            scores[..., : roles.num_global].add_(_global_mask(roles, pattern, rows[2], query.dtype))
         if mask is not None:
             _add_mask(scores[..., roles.num_global :], mask)
         weights = torch.softmax(scores, dim=-1, out=rooms("weights", shape, query))  # in float32 at least inside
@@ -247,12 +247,10 @@ def _add_mask(scores: torch.Tensor, mask: torch.Tensor) -> None:
         scores += mask
         return
     for columns in (slice(edge), slice(width - edge, width)):
-        scores[..., columns] += mask[..., columns]
+        scores[..., columns].add_(mask[..., columns])
 
 
-def _behind_global(
-    tensor: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
-) -> Callable[[Index], torch.Tensor]:
+def _behind_global(tensor: torch.Tensor, pattern: WindowPattern, roles: TokenRoles) -> Callable[[Index], torch.Tensor]:
     """Gives keys, or values, of the global tokens and, behind them, of a block's columns, for blocks in their order.
 
     It is a view of a copy: the global ones are written in front of the columns, over tokens at which no later block
