@@ -229,12 +229,13 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles)
     if roles.global_index is None:
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
+    is_kept = torch.is_grad_enabled() and output.requires_grad  # for a backward pass, as it is
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
         tokens, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
-        add_rows: Any = tokens.index_add if torch.is_grad_enabled() else tokens.index_add_
+        add_rows: Any = tokens.index_add if is_kept else tokens.index_add_
         return add_rows(0, roles.global_tokens, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
     index = roles.global_index[:, None, :, None].expand_as(rows)
-    add = output.scatter_add if torch.is_grad_enabled() else output.scatter_add_
+    add = output.scatter_add if is_kept else output.scatter_add_
     return add(2, index, rows)
 
 

@@ -139,7 +139,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
         assert largest_error(one, best) <= allowed, index
 
 
-DROPOUT_CASES = pairwise_cases(length=[1, 7, 65, 256, 257, 300], window=[2, 8, 64, 400, 600], **FACTORS)
+DROPOUT_CASES = pairwise_cases(length=[1, 7, 65, 256, 257, 300, 700], window=[2, 8, 64, 128, 400, 600], **FACTORS)
 
 
 def dropped_weights(case: Case, query: torch.Tensor, key: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:
