@@ -184,10 +184,8 @@ def _holes(saved: dict[str, int]) -> dict[str, int]:
 
 def _gradients_in(holes: dict[str, int], config: HfLongformerConfig, has_global: bool) -> int:
     """Bytes of the gradients of a layer's weights that are no larger than the largest hole."""
-    d, f = config.hidden_size, config.intermediate_size
     largest = max((_of_one(name, count) for name, count in holes.items()), default=0)
-    gradients = [d * d * FULL] * (7 if has_global else 4) + [d * f * FULL] * 2
-    return sum(gradient for gradient in gradients if gradient <= largest)
+    return sum(FULL * numbers for numbers in _matrices(config, has_global) if FULL * numbers <= largest)
 
 
 def _of_one(name: str, count: int) -> int:
@@ -197,16 +195,23 @@ def _of_one(name: str, count: int) -> int:
 
 def weight_copies(config: HfLongformerConfig, setting: Setting, has_global: bool = True) -> int:
     """Bytes of copies of a layer's weights that the backward pass reads: those that autocast makes in bfloat16."""
-    d, size = config.hidden_size, setting.bytes_per_number
-    return 0 if size == FULL else size * ((7 if has_global else 4) * d * d + 2 * d * config.intermediate_size)
+    size = setting.bytes_per_number
+    return 0 if size == FULL else size * sum(_matrices(config, has_global))
+
+
+def _matrices(config: HfLongformerConfig, has_global: bool) -> list[int]:
+    """Numbers of every weight matrix of a layer that is used."""
+    d, f = config.hidden_size, config.intermediate_size
+    return [d * d] * (7 if has_global else 4) + [d * f] * 2
 
 
 def _blocks(config: HfLongformerConfig, setting: Setting, size: int) -> int:
     """Bytes of what the attention works with: the weights of one block of rows, and as much again for each of three."""
     window = config.attention_windows[0]
-    rows = min(max(window // 4 // FEWEST_ROWS * FEWEST_ROWS, FEWEST_ROWS), MOST_ROWS)
     if setting.bytes_per_number == FULL:
         rows = FEWEST_ROWS if window <= 1024 else MOST_ROWS
+    else:
+        rows = min(max(window // 4 // FEWEST_ROWS * FEWEST_ROWS, FEWEST_ROWS), MOST_ROWS)
     reach = min(setting.length, window + rows)
     return 4 * setting.batch * config.num_attention_heads * min(setting.length, rows) * reach * size
 
