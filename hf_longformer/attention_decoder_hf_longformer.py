@@ -11,7 +11,7 @@ from .attention_blocked import apply_local_weights, local_weights
 from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
 from .attention_reference import attention_reference
-from .cache_hf_longformer import RollingCache
+from .cache_hf_longformer import RollingCache, one_cache
 from .window_pattern import TokenRoles
 
 
@@ -44,6 +44,7 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         output_attentions: bool = False,
         past_key_values: RollingCache | None = None,
         position_ids: torch.Tensor | None = None,
+        cache: RollingCache | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """As in `HfLongformerSelfAttention`, and:
 
@@ -53,10 +54,12 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
             output_attentions: Whether to return weights.
             past_key_values: What is kept of the tokens before; the new ones are added.
             position_ids: `(batch, S)`, counted from anywhere, for rotary positions; without them nothing is rotated.
+            cache: Another name of `past_key_values`.
 
         Raises:
             NotImplementedError: If weights are asked for and cannot be had.
         """
+        past_key_values = one_cache(cache, past_key_values)
         if self.position_type == "absolute" and past_key_values is None:
             return super().forward(hidden_states, roles, output_attentions)
         if output_attentions and (self.position_type == "relative" or past_key_values is not None):

@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_hf_longformer import HfLongformerConfig
 from .window_pattern import WindowPattern
+
+# What Transformers calls a cache where it passes or returns one: `past_key_values`, and from 5.24 on `cache`.
+CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class RollingCache(Cache):
@@ -100,4 +104,15 @@ class RollingCache(Cache):
                 setattr(self, name, take(getattr(self, name)))
 
 
-__all__ = ["RollingCache"]
+def one_cache(cache: Any, past_key_values: Any) -> Any:
+    """The cache that was given under either name; None if there is none.
+
+    Raises:
+        ValueError: If two were given.
+    """
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument, got both: leave past_key_values out")
+    return past_key_values if cache is None else cache
+
+
+__all__ = ["CACHE_NAME", "RollingCache", "one_cache"]

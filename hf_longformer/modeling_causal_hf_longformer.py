@@ -12,7 +12,7 @@ from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from .cache_hf_longformer import RollingCache
+from .cache_hf_longformer import CACHE_NAME, RollingCache, one_cache
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_hf_longformer import (
     HfLongformerKwargs,
@@ -70,6 +70,7 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        cache: RollingCache | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerCausalLMOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)` are the tokens themselves, shifted here,
@@ -84,7 +85,7 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
             token_type_ids,
             position_ids,
             inputs_embeds,
-            past_key_values=past_key_values,
+            past_key_values=one_cache(cache, past_key_values),
             use_cache=use_cache,
             **kwargs,
         )
@@ -92,12 +93,8 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_keywords(kwargs))
-        return HfLongformerCausalLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            **what_was_recorded(outputs),
-        )
+        kept = {CACHE_NAME: outputs.get(CACHE_NAME), **what_was_recorded(outputs)}
+        return HfLongformerCausalLMOutput(loss=loss, logits=logits, **kept)
 
     def prepare_inputs_for_generation(
         self,
@@ -106,14 +103,16 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         global_attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        cache: RollingCache | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """What `generate` passes on: the prompt at first, then what is new. The model counts positions."""
+        past_key_values = one_cache(cache, past_key_values)
         is_first = not isinstance(past_key_values, RollingCache) or past_key_values.is_empty  # `forward` refuses others
         kept: dict[str, Any] = {
             name: kwargs[name] for name in ("use_cache", "logits_to_keep", "output_hidden_states") if name in kwargs
         }
-        inputs: dict[str, Any] = {"past_key_values": past_key_values, "attention_mask": attention_mask, **kept}
+        inputs: dict[str, Any] = {CACHE_NAME: past_key_values, "attention_mask": attention_mask, **kept}
         if is_first and inputs_embeds is not None:
             inputs["inputs_embeds"] = inputs_embeds
         elif is_first:

@@ -29,7 +29,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, token_roles, traced_roles
-from .cache_hf_longformer import RollingCache
+from .cache_hf_longformer import CACHE_NAME, RollingCache, one_cache
 from .configuration_hf_longformer import HfLongformerConfig
 from .inputs_hf_longformer import (
     check_inputs,
@@ -59,7 +59,10 @@ class HfLongformerModelOutput(BaseModelOutputWithPooling):
     """
 
     global_attentions: tuple[torch.Tensor, ...] | None = None
-    past_key_values: RollingCache | None = None
+    if CACHE_NAME == "cache":  # outputs of Transformers read it under the other name, too
+        cache: RollingCache | None = None
+    else:
+        past_key_values: RollingCache | None = None
 
 
 @dataclass
@@ -218,6 +221,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         past_key_values: RollingCache | None = None,
         use_cache: bool | None = None,
         auto_global_attention: str = "none",
+        cache: RollingCache | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerModelOutput:
         """Encodes texts of any length up to `config.max_length_tokens`; nothing needs to be padded to the window.
@@ -234,6 +238,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             use_cache: Whether a causal model begins such a cache and returns it; others have none.
             auto_global_attention: What `config.global_attention = "auto"` stands for, which heads say: `"none"` or an
                 argument of `global_attention_mask`.
+            cache: Another name of `past_key_values`, Transformers' from 5.24 on.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Raises:
@@ -242,7 +247,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             NotImplementedError: If a cache, or global tokens, cannot be had.
         """
         shape = token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self, past_key_values, bool(use_cache))
+        past_key_values = _check_cache(self, one_cache(cache, past_key_values), bool(use_cache))
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         if input_ids is not None:
@@ -271,7 +276,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         hidden_states = self.embeddings(*inputs)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
         if self.has_causal_layers:
-            settings |= {"past_key_values": past_key_values, "position_ids": position_ids}
+            settings |= {CACHE_NAME: past_key_values, "position_ids": position_ids}
         for layer in self.encoder.layer:
             hidden_states = layer(hidden_states, roles, **settings)
         hidden_states = self.encoder.LayerNorm(hidden_states)
@@ -281,9 +286,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             real = torch.ones_like(position_ids) if roles.key_padding_mask is None else roles.key_padding_mask
             past_key_values.remember(roles.hidden, real)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
-        return HfLongformerModelOutput(
-            last_hidden_state=hidden_states, pooler_output=pooled, past_key_values=past_key_values
-        )
+        kept: dict[str, Any] = {CACHE_NAME: past_key_values}
+        return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
 
 
 def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:

@@ -27,7 +27,7 @@ import yaml
 from measured import Run, kept, read_arguments, read_known, run_all, spread, wanted
 from transformers import AutoTokenizer, pipeline, set_seed
 
-from hf_longformer import HfLongformerForCausalLM
+from hf_longformer import HfLongformerForCausalLM, RollingCache
 from hf_longformer.benchmarks.measure import machine
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion.files import new_folder, write_json
@@ -131,11 +131,10 @@ def read_long(folder: Path, files: list[str]) -> list[dict[str, float]]:
     model = HfLongformerForCausalLM.from_pretrained(folder).eval()
     text = b"".join(Path(file).read_bytes() for file in files)[: LONG + 1]
     ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()[None]
-    cache, nats, rows, start = None, 0.0, [], time.perf_counter()
+    cache, nats, rows, start = RollingCache(model.config), 0.0, [], time.perf_counter()
     for first in range(0, LONG, SEGMENT):
         last = min(first + SEGMENT, LONG)
-        outputs = model(ids[:, first:last], past_key_values=cache, use_cache=True)
-        cache = outputs.past_key_values
+        outputs = model(ids[:, first:last], cache=cache)
         loss = torch.nn.functional.cross_entropy(
             outputs.logits[0].float(), ids[0, first + 1 : last + 1], reduction="sum"
         )

@@ -20,6 +20,7 @@ from hf_longformer import (
 from hf_longformer.attention_causal import causal_rows
 from hf_longformer.attention_decoder_hf_longformer import sinusoids
 from hf_longformer.attention_reference import attention_reference
+from hf_longformer.cache_hf_longformer import CACHE_NAME
 from hf_longformer.window_pattern import WindowPattern
 
 POSITIONS = ("absolute", "rotary", "relative")
@@ -194,6 +195,46 @@ def test_generation_from_embeddings_and_from_a_kept_text() -> None:
     with torch.no_grad():
         cache = model(ids[:, :12], use_cache=True).past_key_values
     assert torch.equal(model.generate(ids, past_key_values=cache, **settings)[:, 20:], expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+def test_generation_reads_every_token_once(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this version of Transformers calls the cache: without one it would go on, token by token slower."""
+    model, read = make_model(position_embedding_type="rotary"), []
+    hook = model.longformer.embeddings.register_forward_hook(lambda _, given, __: read.append(given[0].shape[1]))
+    model.generate(make_ids(20), max_new_tokens=5, do_sample=False, pad_token_id=1, eos_token_id=None, **options)
+    hook.remove()
+    assert read == [20, 1, 1, 1, 1]
+
+
+def test_a_cache_has_two_names() -> None:
+    """`past_key_values`, and `cache` as in Transformers 5.24; outputs have that of the installed version."""
+    model, ids = make_model(), make_ids(20)
+    with torch.no_grad():
+        whole = model(ids).logits[:, 12:]
+        for name in ("cache", "past_key_values"):
+            cache = model(ids[:, :12], use_cache=True)[CACHE_NAME]
+            output = model(ids[:, 12:], **{name: cache})
+            assert output[CACHE_NAME] is cache
+            torch.testing.assert_close(output.logits, whole)
+        output = model.longformer(ids, use_cache=True)
+    assert isinstance(output[CACHE_NAME], RollingCache)
+    assert output.past_key_values is output[CACHE_NAME]
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model(ids, cache=cache, past_key_values=cache)
+
+
+def test_checkpoints_leave_a_cache_alone() -> None:
+    """Layers whose activations are computed again would put their keys into it twice."""
+    model, ids = make_model(position_embedding_type="rotary").train(), make_ids(20)
+    gradients = []
+    for is_checkpointed in (False, True):
+        if is_checkpointed:
+            model.activation_checkpointing_enable()
+        model.zero_grad()
+        model(ids, labels=ids, past_key_values=RollingCache(model.config)).loss.backward()
+        gradients.append(model.get_input_embeddings().weight.grad.clone())
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("positions", ["rotary", "relative"])
