@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.initialization import no_init_weights
 
 import hf_longformer
 from hf_longformer import HfLongformerConfig
@@ -120,7 +119,7 @@ def target_class(head: str) -> Any:
 def empty_model(source: Source, config: HfLongformerConfig) -> PreTrainedModel:
     """The new model without numbers: names and shapes only."""
     options = {"add_pooling_layer": not source.lacks_pooler} if source.head == "Model" else {}
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"):
         return target_class(source.head)(config, **options)
 
 

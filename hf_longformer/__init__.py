@@ -31,6 +31,7 @@ from .modeling_hf_longformer import (
     HfLongformerPreTrainedModel,
 )
 from .tokenization_hf_longformer import DataCollatorWithGlobalAttention, byte_tokenizer, global_attention_mask
+from .transformers_internals import warn_if_untested
 from .version import __version__
 from .window_pattern import WindowPattern
 
@@ -44,6 +45,7 @@ AUTO_CLASSES = {
     HfLongformerForMultipleChoice: AutoModelForMultipleChoice,
 }
 
+warn_if_untested()
 AutoConfig.register(HfLongformerConfig.model_type, HfLongformerConfig)
 for _model_class, _auto_class in AUTO_CLASSES.items():
     _auto_class.register(HfLongformerConfig, _model_class)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_utils import AttentionInterface
-from transformers.utils import is_tracing, logging
+from transformers.utils import logging
 
 from .attention_blocked import (
     apply_local_weights,
@@ -29,6 +29,7 @@ from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
 from .operator_forms import is_exporting
+from .transformers_internals import is_tracing
 from .window_pattern import TokenRoles, WindowPattern
 
 logger = logging.get_logger(__name__)

@@ -5,14 +5,11 @@
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicSlidingWindowLayer
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers import Cache
 
 from .configuration_hf_longformer import HfLongformerConfig
+from .transformers_internals import DynamicSlidingWindowLayer
 from .window_pattern import WindowPattern
-
-# What Transformers calls a cache where it passes or returns one: `past_key_values`, and from 5.24 on `cache`.
-CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class RollingCache(Cache):
@@ -115,4 +112,4 @@ def one_cache(cache: Any, past_key_values: Any) -> Any:
     return past_key_values if cache is None else cache
 
 
-__all__ = ["CACHE_NAME", "RollingCache", "one_cache"]
+__all__ = ["RollingCache", "one_cache"]

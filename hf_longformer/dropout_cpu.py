@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils import is_tracing
+
+from .transformers_internals import is_tracing
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 PIECE = 2**19  # numbers at a time: what is worked out for them stays in the cache

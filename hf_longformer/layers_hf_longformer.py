@@ -10,14 +10,12 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.activations import ACT2FN, GELUActivation
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.pytorch_utils import apply_chunking_to_forward
-from transformers.utils import is_tracing
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, is_plain
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
+from .transformers_internals import GradientCheckpointingLayer, is_tracing
 from .window_pattern import TokenRoles
 
 PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, where nothing is kept for a backward pass
@@ -124,7 +122,8 @@ class HfLongformerLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
         if self.chunk_size_feed_forward:
-            return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, hidden_states)
+            parts = hidden_states.split(self.chunk_size_feed_forward, dim=1)
+            return torch.cat([self.feed_forward(part) for part in parts], dim=1)
         if self._can_go_in_parts(hidden_states):
             return self._feed_forward_in_parts(hidden_states, roles.cache)
         return self.feed_forward(hidden_states)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import torch
-from transformers.generation import GenerationConfig, GenerationMixin
-from transformers.generation.configuration_utils import GenerationMode
+from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import can_return_tuple
 
-from .cache_hf_longformer import CACHE_NAME, RollingCache, one_cache
+from .cache_hf_longformer import RollingCache, one_cache
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_hf_longformer import (
     HfLongformerKwargs,
@@ -20,6 +18,7 @@ from .modeling_hf_longformer import (
     loss_keywords,
     what_was_recorded,
 )
+from .transformers_internals import CACHE_NAME, GenerationChecks, can_return_tuple
 
 # What `generate` takes for other models, and what there is instead.
 NOT_IN_GENERATION = {
@@ -38,7 +37,7 @@ class HfLongformerCausalLMOutput(CausalLMOutputWithPast):
     global_attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
+class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, GenerationMixin):  # whose name is looked for
     """Predicts the next token, from windows that look back only.
 
     Generation, and reading a text in segments, keep what the windows can still reach (`RollingCache`): memory and time
@@ -52,10 +51,6 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
         if not config.is_decoder:
             raise ValueError("HfLongformerForCausalLM needs a causal configuration: set is_decoder=True, got False")
         super().__init__(config)
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` begins a cache of our own
 
     @can_return_tuple
     def forward(
@@ -124,53 +119,43 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationMixin):
             inputs["global_attention_mask"] = global_attention_mask
         return inputs
 
-    def _validate_generation_mode(
-        self, generation_mode: GenerationMode, generation_config: GenerationConfig, generation_mode_kwargs: Any
-    ) -> None:
-        _refuse({name: getattr(generation_config, name, None) for name in NOT_IN_GENERATION})
-        if generation_mode == GenerationMode.ASSISTED_GENERATION:
+    def check_generation(self, config: GenerationConfig, is_assisted: bool) -> None:
+        """Refuses what this model, or a `RollingCache`, cannot do, before anything is read.
+
+        Raises:
+            NotImplementedError: If such a thing is asked for.
+        """
+        _refuse({name: getattr(config, name, None) for name in NOT_IN_GENERATION})
+        if is_assisted:
             raise NotImplementedError(
                 "assisted generation takes tokens back, and a RollingCache has forgotten what was before them: "
                 "leave the assistant, or prompt_lookup_num_tokens, out"
             )
-        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
 
-    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
-        asked = {name: model_kwargs.get(name) for name in NOT_IN_GENERATION}
+    def check_model_arguments(self, arguments: dict[str, Any]) -> None:
+        """The same for what `generate` would pass on to `forward`."""
+        asked = {name: arguments.get(name) for name in NOT_IN_GENERATION}
         types = asked["token_type_ids"]
         if types is not None and not types.any():  # what a tokenizer gives without being asked
             del asked["token_type_ids"]
         _refuse(asked)
-        super()._validate_model_kwargs(model_kwargs)  # type: ignore[misc]
 
-    def _prepare_generated_length(
-        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
-    ) -> GenerationConfig:
+    def default_length(self, read: int, wanted: int) -> int:
         """Without a length asked for, 20 tokens are generated, unless positions end before: those alone are learned."""
-        by_default, read = generation_config.max_length, kwargs["input_ids_length"]
-        prepared = super()._prepare_generated_length(  # type: ignore[misc]
-            generation_config, has_default_max_length, *args, **kwargs
-        )
-        if has_default_max_length and generation_config.max_new_tokens is None:
-            limit = self.config.max_length_tokens if self.config.position_embedding_type == "absolute" else math.inf
-            prepared.max_length = max(read + 1, min(read + by_default, limit))
-        return prepared
+        limit = self.config.max_length_tokens if self.config.position_embedding_type == "absolute" else math.inf
+        return int(max(read + 1, min(read + wanted, limit)))
 
-    def _prepare_cache_for_generation(
-        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        self._check_generated_length(generation_config.max_length, model_kwargs)
-        return super()._prepare_cache_for_generation(  # type: ignore[misc]
-            generation_config, model_kwargs, *args, **kwargs
-        )
+    def check_length(self, length: int, arguments: dict[str, Any]) -> None:
+        """Refuses at once what learned positions do not suffice for. The last token is not read again.
 
-    def _check_generated_length(self, max_length: int, model_kwargs: dict[str, Any]) -> None:
-        """Refuses at once what learned positions do not suffice for. The last token is not read again."""
-        mask, limit = model_kwargs.get("attention_mask"), self.config.max_length_tokens
+        Raises:
+            ValueError: If there are too few.
+        """
+        mask, limit = arguments.get("attention_mask"), self.config.max_length_tokens
         if self.config.position_embedding_type != "absolute" or mask is None:
             return
         real = int(mask.sum(dim=1).max())
-        new = max_length - mask.shape[1]
+        new = length - mask.shape[1]
         if real + new - 1 > limit:
             raise ValueError(
                 f"this model has learned {limit:,} positions, got a prompt of {real:,} tokens and {new:,} to generate: "

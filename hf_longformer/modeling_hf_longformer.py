@@ -12,7 +12,6 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
-from transformers import initialization as init
 from transformers.activations import ACT2FN, gelu
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
@@ -23,13 +22,11 @@ from transformers.modeling_outputs import (
     TokenClassifierOutput,
 )
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import can_return_tuple, is_tracing, logging
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils import logging
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, token_roles, traced_roles
-from .cache_hf_longformer import CACHE_NAME, RollingCache, one_cache
+from .cache_hf_longformer import RollingCache, one_cache
 from .configuration_hf_longformer import HfLongformerConfig
 from .inputs_hf_longformer import (
     check_inputs,
@@ -40,6 +37,15 @@ from .inputs_hf_longformer import (
     token_shape,
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
+from .transformers_internals import (
+    CACHE_NAME,
+    OutputRecorder,
+    can_return_tuple,
+    capture_outputs,
+    initialization as init,
+    is_tracing,
+    merge_with_config_defaults,
+)
 from .unpadding_hf_longformer import is_worth_unpadding, unpad
 from .window_pattern import TokenRoles
 

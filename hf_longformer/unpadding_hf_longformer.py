@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers.utils import is_tracing
 
 from .attention_hf_longformer import has_kernels
+from .transformers_internals import is_tracing
 from .window_pattern import PackedTexts, TokenRoles, text_bounds
 
 MIN_PADDING = 64  # tokens per text, on average: what taking a text apart from the others costs, for a small model

@@ -20,7 +20,7 @@ from hf_longformer import (
 from hf_longformer.attention_causal import causal_rows
 from hf_longformer.attention_decoder_hf_longformer import sinusoids
 from hf_longformer.attention_reference import attention_reference
-from hf_longformer.cache_hf_longformer import CACHE_NAME
+from hf_longformer.transformers_internals import CACHE_NAME, CHECKPOINTING
 from hf_longformer.window_pattern import WindowPattern
 
 POSITIONS = ("absolute", "rotary", "relative")
@@ -230,7 +230,7 @@ def test_checkpoints_leave_a_cache_alone() -> None:
     gradients = []
     for is_checkpointed in (False, True):
         if is_checkpointed:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{CHECKPOINTING}_enable")()
         model.zero_grad()
         model(ids, labels=ids, past_key_values=RollingCache(model.config)).loss.backward()
         gradients.append(model.get_input_embeddings().weight.grad.clone())
@@ -245,7 +245,8 @@ def test_length_is_not_limited_by_positions_that_are_not_learned(positions: str)
 
 def test_prompt_longer_than_learned_positions_is_refused() -> None:
     model = make_model(max_position_embeddings=32)
-    with pytest.raises(ValueError, match="the longest text has 40 tokens, the model takes 30"):
+    # Which of the two it is depends on what `generate` of the installed version does first.
+    with pytest.raises(ValueError, match=r"has 40 tokens, the model takes 30|learned 30 positions, got a prompt of 40"):
         model.generate(make_ids(40), max_new_tokens=2)
     with torch.no_grad():
         cache = model(make_ids(30), use_cache=True).past_key_values

@@ -15,6 +15,7 @@ from torch import nn
 
 import hf_longformer
 from hf_longformer import HfLongformerForSequenceClassification, attention_hf_longformer, layers_hf_longformer
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 IMPLEMENTATIONS = ("eager", "sdpa")
 HEADS = {
@@ -460,7 +461,7 @@ def test_checkpoints_are_not_disturbed():
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{CHECKPOINTING}_enable")()
         model.zero_grad()
         model(ids).last_hidden_state.sin().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.encoder.parameters()]))

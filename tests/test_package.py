@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import transformers
 
 import hf_longformer
+from hf_longformer import transformers_internals
+from hf_longformer.transformers_internals import OVERRIDDEN
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "hf_longformer").glob("*.py"))
@@ -27,15 +30,16 @@ ALLOWED = {
     "window_pattern": set(),
     "configuration_hf_longformer": set(),
     "tokenization_hf_longformer": set(),
-    "dropout_cpu": set(),
+    "transformers_internals": set(),
+    "dropout_cpu": {"transformers_internals"},
     **{name: {"window_pattern"} for name in ATTENTIONS},
     "operator_forms": set(),
     "kernels_triton": set(),
     "attention_blocked": {"operator_forms", "window_pattern"},
     "attention_cpu": {"dropout_cpu", "operator_forms", "window_pattern"},
     "attention_triton": {"kernels_triton", "operator_forms", "window_pattern"},
-    "attention_hf_longformer": ATTENTIONS | {"operator_forms", "window_pattern"},
-    "cache_hf_longformer": {"configuration_hf_longformer", "window_pattern"},
+    "attention_hf_longformer": ATTENTIONS | {"operator_forms", "transformers_internals", "window_pattern"},
+    "cache_hf_longformer": {"configuration_hf_longformer", "transformers_internals", "window_pattern"},
     "attention_decoder_hf_longformer": ATTENTIONS
     | {"attention_hf_longformer", "cache_hf_longformer", "window_pattern"},
     "layers_hf_longformer": {
@@ -43,6 +47,7 @@ ALLOWED = {
         "attention_hf_longformer",
         "configuration_hf_longformer",
         "dropout_cpu",
+        "transformers_internals",
         "window_pattern",
     },
     "inputs_hf_longformer": {
@@ -54,6 +59,7 @@ ALLOWED = {
         "cache_hf_longformer",
         "configuration_hf_longformer",
         "modeling_hf_longformer",
+        "transformers_internals",
     },
     "modeling_hf_longformer": {
         "attention_decoder_hf_longformer",
@@ -62,10 +68,11 @@ ALLOWED = {
         "configuration_hf_longformer",
         "inputs_hf_longformer",
         "layers_hf_longformer",
+        "transformers_internals",
         "unpadding_hf_longformer",
         "window_pattern",
     },
-    "unpadding_hf_longformer": {"attention_hf_longformer", "window_pattern"},
+    "unpadding_hf_longformer": {"attention_hf_longformer", "transformers_internals", "window_pattern"},
     "drawing": {"window_pattern"},
 }
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
@@ -168,6 +175,59 @@ def test_importing_the_package_loads_neither_the_rest_nor_anything_heavy():
     assert "hf_longformer.modeling_hf_longformer" in loaded
     unwanted = {f"hf_longformer.{name}" for name in INSTALLED_INSIDE} | {"hf_longformer.cli", "typer", "matplotlib"}
     assert not unwanted & loaded
+
+
+# Documented parts of Transformers below its top level. Everything else of it stands in `transformers_internals`.
+DOCUMENTED = {
+    "activations": {"ACT2FN", "GELUActivation", "gelu"},
+    "configuration_utils": {"PreTrainedConfig"},
+    "modeling_outputs": None,  # all of it
+    "modeling_utils": {"AttentionInterface", "PreTrainedModel"},
+    "pipelines": {"PIPELINE_REGISTRY"},
+    "trainer_utils": {"IntervalStrategy", "SaveStrategy"},
+    "utils": {"logging"},
+}
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_private_names_of_transformers_stand_in_one_file(file: Path):
+    if file.stem in ("transformers_internals", "prediction", "training"):
+        return
+    for node in ast.walk(parse(file)):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "transformers":
+            continue
+        names = {alias.name for alias in node.names}
+        _, _, module = node.module.partition(".")
+        if module:
+            assert module in DOCUMENTED, f"line {node.lineno}: {node.module}"
+            assert DOCUMENTED[module] is None or names <= DOCUMENTED[module], f"line {node.lineno}: {names}"
+        else:
+            assert names <= {name for name in dir(transformers) if not name.startswith("_")}, node.lineno
+
+
+def test_overridden_members_of_transformers_are_listed():
+    """A class of ours that sets or overrides a private member of theirs says so in `transformers_internals`."""
+    found = set()
+    for module in (hf_longformer.modeling_hf_longformer, hf_longformer.modeling_causal_hf_longformer):
+        for owner in vars(module).values():
+            if isinstance(owner, type) and owner.__module__ == module.__name__:
+                found |= overridden(owner)
+    assert found == set(OVERRIDDEN)
+
+
+def overridden(owner: type) -> set[str]:
+    """Members with a leading underscore that a class has from Transformers and sets anew."""
+    theirs = [base for base in owner.__mro__ if base.__module__.startswith("transformers.")]
+    own = {name for name in vars(owner) if name.startswith("_") and not name.startswith("__")}
+    return {name for name in own if any(name in vars(base) for base in theirs)}
+
+
+def test_import_says_once_that_transformers_is_newer_than_what_was_tested():
+    lines = "import transformers; transformers.__version__ = '{}'; import hf_longformer"
+    for version, number in (("5.99.1", 1), (transformers_internals.NEWEST, 0), ("5.24.7", 0)):
+        run = [sys.executable, "-c", lines.format(version)]
+        said = subprocess.run(run, capture_output=True, text=True, check=True).stderr.splitlines()
+        assert len([line for line in said if "was tested with Transformers" in line]) == number, (version, said)
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=name_of)
