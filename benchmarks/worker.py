@@ -17,6 +17,7 @@ import torch
 from transformers.utils import logging
 
 from hf_longformer import longformer_attention
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
 from .memory import Setting, estimate, parameter_counts
@@ -179,7 +180,7 @@ def _training(peer: Peer, inputs: dict[str, torch.Tensor], cell: Cell, checkpoin
     """A step of training: forward, a loss on every hidden state, backward, AdamW. What AdamW keeps is there before."""
     model = peer.model.train()
     if checkpointing:
-        model.gradient_checkpointing_enable()
+        getattr(model, f"{CHECKPOINTING}_enable")()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
@@ -199,7 +200,7 @@ def _training(peer: Peer, inputs: dict[str, torch.Tensor], cell: Cell, checkpoin
     finally:
         model.zero_grad()
         if checkpointing:
-            model.gradient_checkpointing_disable()
+            getattr(model, f"{CHECKPOINTING}_disable")()
 
 
 def _cast(cell: Cell) -> AbstractContextManager:

@@ -11,7 +11,8 @@ from .attention_blocked import apply_local_weights, local_weights
 from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
 from .attention_reference import attention_reference
-from .cache_hf_longformer import RollingCache, one_cache
+from .cache_hf_longformer import RollingCache
+from .transformers_internals import one_cache
 from .window_pattern import TokenRoles
 
 

@@ -101,15 +101,4 @@ class RollingCache(Cache):
                 setattr(self, name, take(getattr(self, name)))
 
 
-def one_cache(cache: Any, past_key_values: Any) -> Any:
-    """The cache that was given under either name; None if there is none.
-
-    Raises:
-        ValueError: If two were given.
-    """
-    if cache is not None and past_key_values is not None:
-        raise ValueError("cache and past_key_values are two names of one argument, got both: leave past_key_values out")
-    return past_key_values if cache is None else cache
-
-
-__all__ = ["RollingCache", "one_cache"]
+__all__ = ["RollingCache"]

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .cache_hf_longformer import RollingCache, one_cache
+from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_hf_longformer import (
     HfLongformerKwargs,
@@ -18,7 +18,7 @@ from .modeling_hf_longformer import (
     loss_keywords,
     what_was_recorded,
 )
-from .transformers_internals import CACHE_NAME, GenerationChecks, can_return_tuple
+from .transformers_internals import CACHE_NAME, GenerationChecks, can_return_tuple, one_cache
 
 # What `generate` takes for other models, and what there is instead.
 NOT_IN_GENERATION = {

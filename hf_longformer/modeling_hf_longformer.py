@@ -26,7 +26,7 @@ from transformers.utils import logging
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, token_roles, traced_roles
-from .cache_hf_longformer import RollingCache, one_cache
+from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .inputs_hf_longformer import (
     check_inputs,
@@ -45,6 +45,7 @@ from .transformers_internals import (
     initialization as init,
     is_tracing,
     merge_with_config_defaults,
+    one_cache,
 )
 from .unpadding_hf_longformer import is_worth_unpadding, unpad
 from .window_pattern import TokenRoles

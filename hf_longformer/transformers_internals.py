@@ -54,6 +54,17 @@ OVERRIDDEN = {
 }
 
 
+def one_cache(cache: Any, past_key_values: Any) -> Any:
+    """The cache that was given under either name; None if there is none.
+
+    Raises:
+        ValueError: If two were given.
+    """
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument, got both: leave past_key_values out")
+    return past_key_values if cache is None else cache
+
+
 class GenerationChecks(GenerationMixin):
     """`GenerationMixin` that asks the model at four points; `generate` itself cannot be wrapped, since what is to be
     checked is worked out inside.
@@ -62,6 +73,13 @@ class GenerationChecks(GenerationMixin):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # `forward` begins a cache of its own
+
+    def generate(self, *args: Any, cache: Any = None, past_key_values: Any = None, **kwargs: Any) -> Any:
+        """As Transformers' own, with a cache under either name."""
+        given = one_cache(cache, past_key_values)
+        if given is not None:
+            kwargs[CACHE_NAME] = given
+        return super().generate(*args, **kwargs)
 
     def check_generation(self, config: GenerationConfig, is_assisted: bool) -> None:
         """Refuses what cannot be had, before anything is read."""
@@ -133,5 +151,6 @@ __all__ = [
     "initialization",
     "is_tracing",
     "merge_with_config_defaults",
+    "one_cache",
     "warn_if_untested",
 ]

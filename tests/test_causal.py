@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`HfLongformerForCausalLM`: exact in every kind of positions, step by step, in segments, and in generation."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,8 @@ def test_generation_from_embeddings_and_from_a_kept_text() -> None:
     embeddings = model.get_input_embeddings()(ids)
     assert torch.equal(model.generate(inputs_embeds=embeddings, **settings), expected)
     with torch.no_grad():
-        cache = model(ids[:, :12], use_cache=True).past_key_values
-    assert torch.equal(model.generate(ids, past_key_values=cache, **settings)[:, 20:], expected)
+        cache = model(ids[:, :12], use_cache=True)[CACHE_NAME]
+    assert torch.equal(model.generate(ids, **{CACHE_NAME: cache}, **settings)[:, 20:], expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
@@ -222,6 +223,23 @@ def test_a_cache_has_two_names() -> None:
     assert output.past_key_values is output[CACHE_NAME]
     with pytest.raises(ValueError, match="two names of one argument"):
         model(ids, cache=cache, past_key_values=cache)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_generate_takes_a_cache_under_both_names(name: str) -> None:
+    model, ids = make_model(position_embedding_type="rotary"), make_ids(20)
+    settings: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 1, "eos_token_id": None}
+    read = []
+    with torch.no_grad():
+        cache = model(ids[:, :12], use_cache=True)[CACHE_NAME]
+    model.longformer.embeddings.register_forward_hook(lambda _, given, __: read.append(given[0].shape[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        found = model.generate(ids, **{name: cache}, **settings)
+    assert read == [8, 1, 1, 1]
+    assert torch.equal(found, model.generate(ids, **settings))
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model.generate(ids, cache=cache, past_key_values=cache, **settings)
 
 
 def test_checkpoints_leave_a_cache_alone() -> None:
@@ -279,7 +297,7 @@ def test_generation_of_default_length_knows_no_limit_without_learned_positions()
         ({"prompt_lookup_num_tokens": 3}, "assisted generation takes tokens back"),
         ({"position_ids": torch.arange(12)[None]}, "cannot do position_ids=.* the model counts positions"),
         ({"token_type_ids": torch.ones(2, 12, dtype=torch.long)}, "cannot do token_type_ids"),
-        ({"past_key_values": DynamicCache()}, "must be a RollingCache, .* got DynamicCache"),
+        ({CACHE_NAME: DynamicCache()}, "must be a RollingCache, .* got DynamicCache"),
     ],
 )
 def test_generation_options_that_cannot_be_had(options: dict[str, Any], message: str) -> None:

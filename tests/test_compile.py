@@ -24,6 +24,7 @@ from hf_longformer import (
     longformer_attention,
 )
 from hf_longformer.attention_cpu import _LOCAL_ROWS, _LOCAL_ROWS_WITH_DROPOUT
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LENGTHS = (40, 53, 64, 9, 129, 17, 200)  # shorter and longer than a block, and whole ones
@@ -158,7 +159,7 @@ def test_compile_draws_the_dropout_of_eager_and_again_in_checkpoints():
     model = make_model(HfLongformerForMaskedLM, attention_probs_dropout_prob=0.3).train()
     inputs = make_inputs(2, 40, number_global=3)
     eager = output_and_gradients(model, model, inputs)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    getattr(model, f"{CHECKPOINTING}_enable")({"use_reentrant": False})
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert_same(output_and_gradients(model, compiled, inputs), eager)
     one, other = (compiled(**inputs).logits for _ in range(2))

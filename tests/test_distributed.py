@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.utils.logging import disable_progress_bar
 
 from hf_longformer import HfLongformerForMaskedLM, HfLongformerForSequenceClassification
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 # Which of the two texts, one for each process, has global tokens.
 MARKED = {"neither": [[], []], "both": [[0], [0, 9]], "one of them": [[0], []]}
@@ -34,7 +35,7 @@ def make_problem(implementation: str, marked: str, checkpointing: bool) -> tuple
     torch.manual_seed(3)
     model = HfLongformerForMaskedLM(tiny_config(attn_implementation=implementation)).train()
     if checkpointing:
-        model.gradient_checkpointing_enable()
+        getattr(model, f"{CHECKPOINTING}_enable")()
     inputs = batches()
     inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
     for row, positions in enumerate(MARKED[marked]):

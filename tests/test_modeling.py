@@ -224,7 +224,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(implementation: str, ma
     fields = {"attention_probs_dropout_prob": 0.2, "hidden_dropout_prob": 0.1}
     model = make("ForMaskedLM", **fields, attn_implementation=implementation).train()
     plain = gradients(model)
-    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    getattr(model, f"{CHECKPOINTING}_enable")({"use_reentrant": reentrant})
     runs = []
     model.longformer.encoder.layer[0].intermediate.register_forward_pre_hook(lambda *_: runs.append(1))
     checkpointed = gradients(model)
@@ -241,7 +241,7 @@ def test_every_parameter_gets_a_gradient(head: str, mode: str, marked: str, impl
     """Also the global projections where no token is global: distributed training waits for all of them."""
     model = make(head, torch.float32, attn_implementation=implementation).train()
     if mode == "checkpointing":
-        model.gradient_checkpointing_enable()
+        getattr(model, f"{CHECKPOINTING}_enable")()
     ids = make_ids(head)
     mask = marks(*{"first": [0], "all": range(37)}.get(marked, []), shape=tuple(ids.shape))
     if marked == "ragged":

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hf_longformer
 from hf_longformer import HfLongformerModel, unpadding_hf_longformer
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 LENGTH = 67
 # Where the real tokens of five texts stand: from, to.
@@ -135,7 +136,7 @@ def test_training_with_dropout_and_checkpointing_repeats_itself(unpadded: list[i
     for checkpointing in (False, True):
         model = make(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2).train()
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            getattr(model, f"{CHECKPOINTING}_enable")()
         torch.manual_seed(0)
         model(**batch(SPANS["right"], "first")).last_hidden_state.sin().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.encoder.parameters()]))

@@ -41,7 +41,7 @@ ALLOWED = {
     "attention_hf_longformer": ATTENTIONS | {"operator_forms", "transformers_internals", "window_pattern"},
     "cache_hf_longformer": {"configuration_hf_longformer", "transformers_internals", "window_pattern"},
     "attention_decoder_hf_longformer": ATTENTIONS
-    | {"attention_hf_longformer", "cache_hf_longformer", "window_pattern"},
+    | {"attention_hf_longformer", "cache_hf_longformer", "transformers_internals", "window_pattern"},
     "layers_hf_longformer": {
         "attention_decoder_hf_longformer",
         "attention_hf_longformer",
