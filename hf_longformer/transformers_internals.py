@@ -79,7 +79,7 @@ class GenerationChecks(GenerationMixin):
         given = one_cache(cache, past_key_values)
         if given is not None:
             kwargs[CACHE_NAME] = given
-        return super().generate(*args, **kwargs)
+        return super().generate(*args, **kwargs)  # type: ignore[misc]
 
     def check_generation(self, config: GenerationConfig, is_assisted: bool) -> None:
         """Refuses what cannot be had, before anything is read."""
