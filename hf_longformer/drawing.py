@@ -82,15 +82,17 @@ class Curves:
     Args:
         x_label, y_label: Of the axes, with units.
         points: Name to its points `(x, y)`, all positive.
+        is_log: Whether the vertical axis is logarithmic; otherwise it begins at 0.
     """
 
     x_label: str
     y_label: str
     points: Mapping[str, Sequence[tuple[float, float]]]
+    is_log: bool = True
 
 
 def draw_curves(panels: Mapping[str, Curves], file: str | Path, dots_per_inch: int = 110) -> None:
-    """Draws measurements as PNG, two panels in a row, both axes logarithmic; a name has one colour everywhere.
+    """Draws measurements as PNG, two panels in a row; a name has one colour everywhere.
 
     Args:
         panels: Title to what it shows.
@@ -109,7 +111,11 @@ def draw_curves(panels: Mapping[str, Curves], file: str | Path, dots_per_inch: i
             x, y = zip(*points, strict=True)
             axes.plot(x, y, marker="o", markersize=4, label=name, color=colours[name])
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        if curves.is_log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:,.10g}")
+        else:
+            axes.set_ylim(bottom=0)
         ticks = sorted({x for points in curves.points.values() for x, _ in points})
         axes.set_xticks(ticks, [f"{x:,}" for x in ticks], fontsize=8)
         axes.grid(which="major", color=GRID)
