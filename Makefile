@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow lint bench bench-gpu conversions tasks characters tiny ablation clean
+.PHONY: help demo test test-slow test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,12 @@ test: $(VENV)/installed ## Run the tests
 test-slow: $(VENV)/installed ## Run the slow tests too
 	$(BIN)/python tests/fetch_transformers_tests.py --optional
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -q -m 'slow or not slow'
+
+test-matrix: $(VENV)/installed ## Run the core of the suite with the oldest and the newest releases (gigabytes)
+	$(BIN)/python tests/matrix.py
+
+test-matrix-fast: $(VENV)/installed ## The same with other releases of Transformers alone
+	$(BIN)/python tests/matrix.py oldest-transformers before-cache
 
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff check .
