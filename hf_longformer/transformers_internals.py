@@ -152,5 +152,6 @@ __all__ = [
     "is_tracing",
     "merge_with_config_defaults",
     "one_cache",
+    "release",
     "warn_if_untested",
 ]
