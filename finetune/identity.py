@@ -1,0 +1,168 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is: a folder goes on with the same run, and with no other."""
+
+import dataclasses
+import enum
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import hf_longformer
+from hf_longformer.conversion.errors import InputError
+from hf_longformer.conversion.files import write_json
+
+RUN = "run.json"
+FINISHED = "results.json"  # written last
+LARGEST = 2**30  # bytes of a file that are hashed; of larger ones the size, the beginning and the end
+SHOWN = 5  # differences that a message names
+# Arguments that change neither what is learned nor what is measured.
+IMMATERIAL = {
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "local_files_only", "run_name", "project"),
+    *("report_to", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "logging_dir"),
+    *("logging_first_step", "logging_steps", "logging_strategy", "save_total_limit", "trackio_space_id"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+    *("preprocessing_num_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
+    *(
+        "hub_always_push",
+        "hub_revision",
+        "skip_memory_metrics",
+        "include_num_input_tokens_seen",
+        "debug",
+        "ddp_timeout",
+    ),
+    *("per_device_eval_batch_size", "eval_accumulation_steps", "local_rank", "use_cpu", "torch_empty_cache_steps"),
+}
+
+
+def identity(objects: Iterable[Any], base: str | None, **more: Any) -> dict[str, Any]:
+    """What a run is, as JSON: arguments, what the files that they name hold, the weights that it begins with, versions.
+
+    Args:
+        objects: Dataclasses of arguments.
+        base: The checkpoint that is trained, a folder or a Hub name; None if training begins from nothing.
+        **more: Further facts, such as a recipe's model and phases.
+    """
+    arguments: dict[str, Any] = {}
+    for one in objects:
+        for field in dataclasses.fields(one):
+            if field.name not in IMMATERIAL and field.name not in arguments:
+                arguments[field.name] = _as_json(getattr(one, field.name))
+    files = dict(sorted((name, digest) for name, digest in _files(arguments) if name != base))
+    return {
+        "arguments": arguments,
+        "files": files,
+        "base": _digest(Path(base)) if base and Path(base).is_dir() else base,
+        **{name: _as_json(value) for name, value in more.items()},
+        "versions": {
+            "hf-longformer": hf_longformer.__version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def begin(folder: Path, facts: dict[str, Any], overwrite: bool) -> bool:
+    """Makes a folder the folder of this run, or finds that it is.
+
+    Args:
+        folder: The run's.
+        facts: As `identity` gives them.
+        overwrite: Whether another run that is there may be removed.
+
+    Returns:
+        Whether the run is finished: there is nothing left to do.
+
+    Raises:
+        InputError: If the folder holds another run, or something else.
+    """
+    facts = json.loads(json.dumps(facts))
+    known = _read(folder / RUN)
+    if overwrite and folder.exists() and any(folder.iterdir()):
+        if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
+            raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
+        shutil.rmtree(folder)
+        known = None
+    if known is None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"--output_dir must be a new folder, or that of the same run, got {folder}, which holds something else: "
+                "give another one"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RUN, facts)
+        return False
+    if different := list(_differences(known, facts)):
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        raise InputError(
+            f"{folder} holds another run, with {'; '.join(different[:SHOWN])}{more}: give another --output_dir, or "
+            "--overwrite_output_dir True to remove that run"
+        )
+    return (folder / FINISHED).exists()
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in sorted({*known, *wanted}):
+        before, now = known.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now, "the file " if name == "files" else "")
+        elif before != now:
+            is_hash = prefix == "the file " or name == "base"
+            title = "other weights to begin with" if name == "base" else f"{prefix}{name}"
+            yield f"{title}{' (other content)' if is_hash and name != 'base' else '' if is_hash else f' {before}, not {now}'}"
+
+
+def _files(value: Any) -> Iterator[tuple[str, str]]:
+    """The files and folders that arguments name, with a hash of what they hold."""
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from _files(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _files(one)
+    elif isinstance(value, str) and value and len(value) < 4096 and Path(value).exists():
+        yield value, _digest(Path(value))
+
+
+def _digest(path: Path) -> str:
+    """A hash of a file, or of all files of a folder and their names."""
+    found = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            found.update(f"{file.relative_to(path)}\0{_digest(file)}\n".encode())
+        return found.hexdigest()
+    size = path.stat().st_size
+    found.update(f"{size}\n".encode())
+    with path.open("rb") as stream:
+        if size <= LARGEST:
+            while piece := stream.read(2**20):
+                found.update(piece)
+        else:
+            found.update(stream.read(2**25))
+            stream.seek(-(2**25), 2)
+            found.update(stream.read())
+    return found.hexdigest()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(name): _as_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_as_json(one) for one in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
