@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Uploading a converted checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -10,12 +11,26 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from .errors import InputError
 
 
-def push(folder: str | Path, repository: str) -> str:
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    private: bool | None = True,
+    token: str | None = None,
+    revision: str | None = None,
+    message: str = "Upload converted model",
+    leave_out: Sequence[str] | None = None,
+) -> str:
     """Uploads a folder to the Hub in one commit: model, tokenizer, report and card together.
 
     Args:
-        folder: A converted checkpoint.
-        repository: A Hub name; created, private, if there is none.
+        folder: A checkpoint.
+        repository: A Hub name; created if there is none.
+        private: Whether it is private then; None: as the owner's settings say.
+        token: Of the Hub, if not the one that is stored here.
+        revision: The branch; the main one if left out.
+        message: Of the commit.
+        leave_out: Patterns of files that stay here.
 
     Returns:
         The address of the commit.
@@ -23,10 +38,16 @@ def push(folder: str | Path, repository: str) -> str:
     Raises:
         InputError: If the Hub refuses.
     """
-    api = HfApi()
+    api = HfApi(token=token)
     try:
-        api.create_repo(repository, private=True, exist_ok=True)
-        commit = api.upload_folder(folder_path=str(folder), repo_id=repository, commit_message="Upload converted model")
+        repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
+        commit = api.upload_folder(
+            folder_path=str(folder),
+            repo_id=repository,
+            revision=revision,
+            commit_message=message,
+            ignore_patterns=None if leave_out is None else list(leave_out),
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(f"the result is in {folder}, but {repository} could not be written: {error}") from error
     return str(commit)

@@ -20,6 +20,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 RECIPES = (".yaml", ".yml", ".json")
 LOWER_IS_BETTER = ("loss", "mse", "mae")
@@ -91,6 +92,18 @@ class LongTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch, best."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
     seed: int = field(default=0, metadata={"help": "Of weights, order and masks."})
+    do_train: bool = field(
+        default=True, metadata={"help": "False: only measure a trained checkpoint on validation and test data."}
+    )
+    do_eval: bool = field(default=True, metadata={"help": "False: measure nothing on validation data."})
+    do_predict: bool = field(default=True, metadata={"help": "False: measure nothing on test data."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Remove another run that is in --output_dir, instead of refusing."}
+    )
+    if CHECKPOINTING == "gradient_checkpointing":  # of older releases, whose default says no
+        gradient_checkpointing: bool | None = field(
+            default=None, metadata={"help": "Compute activations again, to save memory: by the length if left out."}
+        )
 
     def __post_init__(self) -> None:
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # or bf16 would be refused
@@ -103,11 +116,18 @@ class LongTrainingArguments(TrainingArguments):
         if self.fsdp and self.fsdp_config is None:
             # Without the embeddings, which the model names for other uses: accelerate would shard their words twice.
             self.fsdp_config = {"transformer_layer_cls_to_wrap": ["HfLongformerLayer"]}
+        if not self.do_eval:
+            self.eval_strategy = "no"
+        wants_eval = self.do_eval
+        if self.push_to_hub and self.hub_strategy not in ("every_save", "end"):
+            raise InputError(
+                f"a run is uploaded once, whole, at its end: leave --hub_strategy out, got {self.hub_strategy}"
+            )
         keep_best, self.load_best_model_at_end = self.load_best_model_at_end, False
         if self.metric_for_best_model is not None:
             self._choose_direction()
         super().__post_init__()
-        self.load_best_model_at_end = keep_best
+        self.load_best_model_at_end, self.do_eval = keep_best, wants_eval
 
     def choose_best_by(self, metric: str, evaluated: bool) -> None:
         """Settles what the best model is, once it is known whether there is anything to evaluate on.

@@ -42,16 +42,19 @@ def load_checkpoint(
     """
     where = {key: options[key] for key in ("revision", "local_files_only") if options.get(key)}
     settings = {key: value for key, value in options.items() if key not in ("revision", "local_files_only")}
+    words: Any = None
     try:
         _check_type(name, PreTrainedConfig.get_config_dict(name, **where)[0])
-        words = AutoTokenizer.from_pretrained(name, **where) if tokenizer else None
-        model, report = model_class.from_pretrained(
+        if tokenizer:
+            words = AutoTokenizer.from_pretrained(name, **where)
+        loaded: Any = model_class.from_pretrained(
             name, **where, **settings, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, TypeError, StrictDataclassError) as error:
         raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
+    model, report = loaded
     notes = _check_weights(name, model, report, new)
     if words is not None and len(words) > model.config.vocab_size:
         raise InputError(

@@ -26,7 +26,7 @@ from .training import LongTrainer
 logger = logging.get_logger(__name__)
 QUESTION_BEGINS, QUESTION_ENDS, CANDIDATE_BEGINS, CANDIDATE_ENDS = MARKERS = "[q]", "[/q]", "[ent]", "[/ent]"
 QUESTION, CANDIDATES, SUPPORTS, ANSWER = "question", "candidates", "supports", "answer"  # columns of `read_questions`
-CHUNKS = "chunks"
+CHUNKS, CHUNKS_LEFT_OUT = "chunks", "chunks_left_out"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -122,7 +122,7 @@ def make_chunks(
 
     Returns:
         One row per question: `chunks`, lists of token ids; `labels`, the index of the right candidate; `length`, tokens
-        of all chunks; and `row` in the table's file.
+        of all chunks; `chunks_left_out`; and `row` in the table's file.
 
     Raises:
         InputError: If a question and its candidates leave no room for supports.
@@ -152,7 +152,9 @@ def make_chunks(
         starts = range(0, len(context), max(room, 1))
         pieces = [[*context[start : start + room], last] for start in starts] or [[]]
         chunks = [head + piece for piece in pieces]
-        return {CHUNKS: chunks[:max_chunks], "labels": row[ANSWER], "length": sum(map(len, chunks[:max_chunks]))}
+        kept = chunks[:max_chunks]
+        counts = {"length": sum(map(len, kept)), CHUNKS_LEFT_OUT: len(chunks) - len(kept)}
+        return {CHUNKS: kept, "labels": row[ANSWER], **counts}
 
     others = [column for column in table.rows.column_names if column != ROW]
     return table.rows.map(cut_row, remove_columns=others, num_proc=workers).sort("length", reverse=True)

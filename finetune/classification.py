@@ -16,7 +16,7 @@ from hf_longformer.conversion import InputError
 
 from .data import ROW, Table, text_of
 from .metrics import Classification, Regression
-from .windows import encode
+from .windows import BEYOND, encode
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 POOLING: dict[str, Callable] = {"stride-mean": np.mean, "stride-max": np.max}
@@ -65,6 +65,12 @@ class Labels:
             raise InputError(f"the column {column} of {table.name} must hold different labels, got {sorted(names)}")
         known = getattr(_element(table, column), "names", None)  # the order of a data set that numbers its labels
         return cls(kind, list(known or sorted(names, key=_as_numbers_first)))
+
+    @classmethod
+    def of_model(cls, config: Any) -> "Labels":
+        """The labels that a trained model knows, in the order of its outputs."""
+        kind = config.problem_type or SINGLE
+        return cls(kind, [] if kind == REGRESSION else [config.id2label[index] for index in range(config.num_labels)])
 
     def encode(self, table: Table, column: str, delimiter: str | None) -> list[Any]:
         """The labels of all rows, as the model wants them: a number each, or 0 or 1 for every label.
@@ -182,7 +188,7 @@ def make_windows(
     length: int,
     stride: int | None,
     workers: int | None = None,
-) -> Dataset:
+) -> tuple[Dataset, dict[str, int]]:
     """Texts as rows of tokens, with their labels, sorted by length.
 
     Args:
@@ -195,7 +201,8 @@ def make_windows(
         workers: Processes that tokenise.
 
     Returns:
-        One row per window: what the tokenizer makes, `labels`, `length`, and `row` in the table's file.
+        One row per window: what the tokenizer makes, `labels`, `length`, and `row` in the table's file; and how many
+        `documents` were cut off at the limit, by how many `tokens` in all.
     """
     rows = table.rows.select_columns([*columns, ROW]).add_column("labels", labels)
 
@@ -205,8 +212,10 @@ def make_windows(
         texts = windows.pop("text")
         return {**windows, **{name: [batch[name][text] for text in texts] for name in ("labels", ROW)}}
 
-    cut = rows.map(cut_batch, batched=True, remove_columns=rows.column_names, num_proc=workers)
-    return cut.sort("length", reverse=True)
+    windows = rows.map(cut_batch, batched=True, remove_columns=rows.column_names, num_proc=workers)
+    beyond = np.asarray(windows[BEYOND])
+    counts = {"documents": int((beyond > 0).sum()), "tokens": int(beyond.sum())}
+    return windows.remove_columns(BEYOND).sort("length", reverse=True), counts
 
 
 class Loss:

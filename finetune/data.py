@@ -87,8 +87,10 @@ class Table:
         return Table(self.rows.select([index for index, flag in enumerate(flags) if not flag]), self.name)
 
 
-def read_tables(arguments: TableArguments, local_files_only: bool = False) -> dict[str, Table]:
-    """The tables of a task by split; `train` is always there.
+def read_tables(
+    arguments: TableArguments, local_files_only: bool = False, needs_train: bool = True
+) -> dict[str, Table]:
+    """The tables of a task by split; `train` is always there, if it is needed.
 
     Raises:
         InputError: If a file is missing, empty or not what its name says, or nothing to train on is given.
@@ -100,10 +102,13 @@ def read_tables(arguments: TableArguments, local_files_only: bool = False) -> di
             raise InputError(f"--dataset_name and files cannot both be given, got {' and '.join(given)}")
         files = _files_of_folder(Path(arguments.dataset_name)) if arguments.dataset_config_name is None else {}
         if not files:
-            return _from_hub(arguments, local_files_only)
-    if files["train"] is None:
+            return _from_hub(arguments, local_files_only, needs_train)
+    if not needs_train and not any(files[split] for split in SPLITS[1:]):
+        raise InputError("something to measure on is needed: give --validation_file or --test_file, got neither")
+    if files["train"] is None and needs_train:
         raise InputError("something to train on is needed: give --train_file or --dataset_name, got neither")
-    return {split: read_table(file) for split, file in files.items() if file is not None}
+    wanted = [split for split in SPLITS if files[split] is not None and (needs_train or split != "train")]
+    return {split: read_table(str(files[split])) for split in wanted}
 
 
 def read_table(file: str) -> Table:
@@ -202,7 +207,7 @@ def _files_of_folder(folder: Path) -> dict[str, str | None]:
     return dict.fromkeys(SPLITS) | {file.stem: str(file) for file in files}
 
 
-def _from_hub(arguments: TableArguments, local_files_only: bool) -> dict[str, Table]:
+def _from_hub(arguments: TableArguments, local_files_only: bool, needs_train: bool) -> dict[str, Table]:
     name = str(arguments.dataset_name)
     offline = config.HF_HUB_OFFLINE
     config.HF_HUB_OFFLINE = offline or local_files_only  # no argument of `load_dataset` keeps it off the network
@@ -212,9 +217,10 @@ def _from_hub(arguments: TableArguments, local_files_only: bool) -> dict[str, Ta
         raise InputError(f"the data set {name} cannot be loaded: {one_line(error)}") from error
     finally:
         config.HF_HUB_OFFLINE = offline
-    if "train" not in loaded:
-        raise InputError(f"the data set {name} must have a split train, got {', '.join(map(str, loaded))}")
-    return {split: _numbered(loaded[split], f"{name} ({split})") for split in SPLITS if split in loaded}
+    wanted = [split for split in SPLITS if needs_train or split != "train"]
+    if (needs_train and "train" not in loaded) or not any(split in loaded for split in wanted):
+        raise InputError(f"the data set {name} must have a split {wanted[0]}, got {', '.join(map(str, loaded))}")
+    return {split: _numbered(loaded[split], f"{name} ({split})") for split in wanted if split in loaded}
 
 
 def _numbered(rows: Dataset, name: str) -> Table:
@@ -239,6 +245,8 @@ def add_splits(
     Raises:
         InputError: If the shares leave nothing to train on.
     """
+    if "train" not in tables:
+        return tables
     wanted = {"test": arguments.test_share, "validation": arguments.validation_share if evaluate else 0.0}
     shares = {split: share for split, share in wanted.items() if share > 0 and split not in tables}
     train = tables["train"]

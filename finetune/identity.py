@@ -68,43 +68,49 @@ def identity(objects: Iterable[Any], base: str | None, **more: Any) -> dict[str,
     }
 
 
-def begin(folder: Path, facts: dict[str, Any], overwrite: bool) -> bool:
-    """Makes a folder the folder of this run, or finds that it is.
+class Run:
+    """The run of a folder: this one, which may have begun before, or none yet.
 
     Args:
         folder: The run's.
         facts: As `identity` gives them.
-        overwrite: Whether another run that is there may be removed.
-
-    Returns:
-        Whether the run is finished: there is nothing left to do.
+        training: Whose `overwrite_output_dir` allows another run that is there to be removed.
 
     Raises:
         InputError: If the folder holds another run, or something else.
     """
-    facts = json.loads(json.dumps(facts))
-    known = _read(folder / RUN)
-    if overwrite and folder.exists() and any(folder.iterdir()):
-        if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
-            raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
-        shutil.rmtree(folder)
-        known = None
-    if known is None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+
+    def __init__(self, folder: Path, facts: dict[str, Any], training: Any) -> None:
+        self.folder, self.training, self.facts = folder, training, json.loads(json.dumps(facts))
+        self.removes = training.overwrite_output_dir and folder.exists() and any(folder.iterdir())
+        known = _read(folder / RUN)
+        if self.removes:
+            if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
+                raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
+            known = None
+        elif known is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(
-                f"--output_dir must be a new folder, or that of the same run, got {folder}, which holds something else: "
-                "give another one"
+                f"--output_dir must be a new folder, or that of the same run, got {folder}, which holds something else"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RUN, facts)
-        return False
-    if different := list(_differences(known, facts)):
-        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-        raise InputError(
-            f"{folder} holds another run, with {'; '.join(different[:SHOWN])}{more}: give another --output_dir, or "
-            "--overwrite_output_dir True to remove that run"
-        )
-    return (folder / FINISHED).exists()
+        elif known is not None and (different := list(_differences(known, self.facts))):
+            more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+            raise InputError(
+                f"{folder} holds another run, with {'; '.join(different[:SHOWN])}{more}: give another --output_dir, or "
+                "--overwrite_output_dir True to remove that run"
+            )
+        self.is_finished = known is not None and (folder / FINISHED).exists()
+
+    def claim(self) -> None:
+        """Makes the folder that of this run, before its first file is written, and removes another run if it may."""
+        with self.training.main_process_first(desc="the folder of the run"):
+            if self.training.process_index:
+                return
+            if self.removes:
+                shutil.rmtree(self.folder)
+                self.removes = False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / RUN).exists():
+                write_json(self.folder / RUN, self.facts)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -121,9 +127,10 @@ def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(before, now, "the file " if name == "files" else "")
         elif before != now:
-            is_hash = prefix == "the file " or name == "base"
-            title = "other weights to begin with" if name == "base" else f"{prefix}{name}"
-            yield f"{title}{' (other content)' if is_hash and name != 'base' else '' if is_hash else f' {before}, not {now}'}"
+            if name == "base":
+                yield "other weights to begin with"
+            else:
+                yield f"{prefix}{name}" + (" changed" if prefix else f" {before}, not {now}")
 
 
 def _files(value: Any) -> Iterator[tuple[str, str]]:

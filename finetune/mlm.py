@@ -180,7 +180,7 @@ class MaskedLMTrainer(LongTrainer):
     @torch.no_grad()
     def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, Any, Any]:
         """Per text: nats of its masked tokens, and how many there are; each text counts once however it is split."""
-        inputs = self.masker(self._prepare_inputs(inputs), seed=0)
+        inputs = self.masker(self.prepared_inputs(inputs), seed=0)
         labels = inputs["labels"]
         with self.compute_loss_context_manager():
             logits = model(**inputs, labelled_only=True).logits

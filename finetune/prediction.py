@@ -15,26 +15,14 @@ from transformers.utils import cached_file
 from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.errors import first_line
-from hf_longformer.conversion.files import write_json
 
 from . import qa
 from .classification import POOLING, SINGLE, Labels, pool, probabilities
 from .data import ROW
+from .prediction_defaults import DEFAULTS
 from .windows import check_length, check_stride, encode
 
-DEFAULTS = "prediction.json"
 TOKENS_PER_BATCH = 16_384
-
-
-def save_defaults(folder: Path, task: str, options: dict[str, Any]) -> None:
-    """Writes how inputs were cut for a checkpoint, so that prediction does the same.
-
-    Args:
-        folder: The checkpoint's.
-        task: As `hf-longformer predict` calls it.
-        options: Names and values.
-    """
-    write_json(folder / DEFAULTS, {"task": task, **options})
 
 
 class Predictor:

@@ -15,7 +15,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from .data import ROW, Table
 from .metrics import QuestionAnswering, answer_scores
 from .training import LongTrainer
-from .windows import encode
+from .windows import BEYOND, encode
 
 FIRST_STARTS = 20  # the likeliest first tokens, and as many last ones, that are combined to answers
 
@@ -79,7 +79,9 @@ def cut_questions(
 ) -> dict[str, list[Any]]:
     """Columns with one entry per window, as `windows.encode` makes them; arguments as in `make_windows`."""
     shortened = [_shorten(text.strip(), tokenizer, question_length) for text in questions]
-    return encode(tokenizer, shortened, contexts, length=length, stride=stride, offsets=True)
+    columns = encode(tokenizer, shortened, contexts, length=length, stride=stride, offsets=True)
+    columns.pop(BEYOND)  # none: documents are cut into windows
+    return columns
 
 
 def _shorten(question: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
@@ -230,7 +232,7 @@ class QuestionAnsweringTrainer(LongTrainer):
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
         """Loss, best spans `(batch, 1 + n_best, 3)` and the question of every window `(batch,)`."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self.prepared_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         spans = spans_of(outputs, inputs, self.processing_class, self.n_best, self.answer_length)

@@ -31,7 +31,9 @@ FEATURES = Features(
 )
 
 
-def read_questions(arguments: TableArguments, evidence: str | None, local_files_only: bool = False) -> dict[str, Table]:
+def read_questions(
+    arguments: TableArguments, evidence: str | None, local_files_only: bool = False, needs_train: bool = True
+) -> dict[str, Table]:
     """The questions of a task by split, one row per question and document.
 
     Columns: `id`, `question`, `context`, `answers` (texts), `spans` (characters of the context, first and behind the
@@ -41,15 +43,17 @@ def read_questions(arguments: TableArguments, evidence: str | None, local_files_
         arguments: Files or a data set.
         evidence: The folder with TriviaQA's documents.
         local_files_only: Whether to stay off the network.
+        needs_train: Whether there is something to train on.
 
     Raises:
         InputError: If a file is missing or not in one of the formats.
     """
-    files = {split: getattr(arguments, f"{split}_file") for split in SPLITS}
+    files = {split: getattr(arguments, f"{split}_file") for split in SPLITS if needs_train or split != "train"}
     given = [Path(file) for file in files.values() if file is not None]
-    if arguments.dataset_name is None and files["train"] is not None and all(map(_is_nested, given)):
+    has_train = files.get("train") is not None or not needs_train
+    if arguments.dataset_name is None and has_train and given and all(map(_is_nested, given)):
         return {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
-    tables = read_tables(arguments, local_files_only)
+    tables = read_tables(arguments, local_files_only, needs_train)
     for table in tables.values():
         table.check_columns(["question", "context", "answers"])
     return {split: _made(table.name, _of_table, {"rows": table.rows}) for split, table in tables.items()}

@@ -10,18 +10,17 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, set_seed
+from transformers import DataCollatorWithPadding
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import write_json
-from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
+from hf_longformer.finetune import flow
 from hf_longformer.finetune.classification import (
     MULTI,
     REGRESSION,
@@ -36,18 +35,8 @@ from hf_longformer.finetune.classification import (
     scores,
 )
 from hf_longformer.finetune.data import ROW, Table, TableArguments, add_splits, deal, find_leaks, read_tables, text_of
-from hf_longformer.finetune.prediction import save_defaults
-from hf_longformer.finetune.training import (
-    LongTrainer,
-    checkpoint_activations,
-    facts,
-    load,
-    save_results,
-    scalars,
-    train,
-    write_lines,
-)
-from hf_longformer.finetune.windows import check_length, check_stride
+from hf_longformer.finetune.results import facts, scalars, write_lines
+from hf_longformer.finetune.windows import check_stride
 
 BEST = {SINGLE: "f1_macro", MULTI: "f1_micro", REGRESSION: "mse"}
 
@@ -87,126 +76,147 @@ class ClassificationArguments(TableArguments):
         return [self.text_column] if self.text_pair_column is None else [self.text_column, self.text_pair_column]
 
 
+class Classification(flow.Task):
+    """Documents to labels, several labels or a number."""
+
+    name = "classification"
+    arguments = ClassificationArguments
+    model_class = HfLongformerForSequenceClassification
+    new = ("classifier",)
+    labels: Labels
+
+    def read(self) -> dict[str, Table]:
+        """The tables, with their labels checked before anything is trained."""
+        data, trains = self.data, self.training.do_train
+        tables = {
+            split: self._usable(split, table)
+            for split, table in read_tables(data, self.model_arguments.local_files_only, trains).items()
+        }
+        if trains:
+            self.labels = Labels.of(tables["train"], data.label_column, data.problem_type, data.label_delimiter)
+        else:
+            self.labels = Labels.of_model(self.model.config)
+        if self.labels.problem_type != SINGLE and (
+            data.class_weights != "none" or self.training.label_smoothing_factor
+        ):
+            raise InputError(
+                "--class_weights and --label_smoothing_factor are for single labels, got "
+                f"{self.labels.problem_type}: leave them out, or say --problem_type single_label_classification"
+            )
+        for table in tables.values():
+            self.labels.encode(table, data.label_column, data.label_delimiter)
+        return tables
+
+    def _usable(self, split: str, table: Table) -> Table:
+        table.check_columns([*self.data.columns, self.data.label_column])
+        usable = table.without(lambda row: not text_of(row[self.data.text_column]).strip(), "no text")
+        if not len(usable.rows):
+            raise InputError(f"{table.name} must have rows with something in {self.data.text_column}, got none")
+        self.skipped[split] = len(table.rows) - len(usable.rows)
+        return usable
+
+    @property
+    def strata(self) -> str | None:
+        """The column whose values every split has as often."""
+        return self.data.label_column if self.labels.problem_type == SINGLE else None
+
+    @property
+    def best(self) -> str:
+        """What the best model is chosen by."""
+        return BEST[self.labels.problem_type]
+
+    @property
+    def unit(self) -> str:
+        """Of the loss."""
+        return "squared error" if self.labels.problem_type == REGRESSION else "nats per text"
+
+    def go(self) -> dict[str, Any]:
+        """One training, or one for every fold."""
+        if not self.training.do_train:
+            return flow.train_and_measure(self)
+        tables = self.read()
+        if self.data.folds is not None:
+            return _cross_validate(self, tables)
+        evaluate = self.training.eval_strategy != "no"
+        return flow.train_and_measure(self, add_splits(tables, self.data, self.strata, evaluate))
+
+    def config(self) -> dict[str, Any]:
+        """The labels."""
+        return self.labels.config()
+
+    def windows_of(self, split: str, table: Table) -> Any:
+        """Rows of tokens, one or several per text."""
+        data = self.data
+        stride = check_stride(data.stride, self.length)
+        encoded = self.labels.encode(table, data.label_column, data.label_delimiter)
+        self.right = {**getattr(self, "right", {}), split: dict(zip(table.rows[ROW], encoded, strict=True))}
+        windows, cut = make_windows(
+            table,
+            encoded,
+            self.tokenizer,
+            data.columns,
+            length=self.length,
+            stride=None if data.overflow == "truncate" else stride,
+            workers=data.preprocessing_num_workers,
+        )
+        if cut["tokens"]:
+            self.cut[split] = cut
+        return windows
+
+    def trainer_options(self) -> dict[str, Any]:
+        """The loss of the labels, and scores of whole texts."""
+        weights, smoothing = None, self.training.label_smoothing_factor
+        if self.data.class_weights == "balanced" and "train" in self.right:
+            weights = balanced_weights(list(self.right["train"].values()), len(self.labels.names))
+        loss = Loss(self.labels.problem_type, weights, smoothing)
+
+        def measure(found: Any) -> dict[str, float]:
+            _, logits, answers = self._of_texts("validation", found.predictions)
+            # `Trainer`'s mean of the losses of batches depends on the sizes of the batches.
+            mean = loss(SequenceClassifierOutput(logits=torch.tensor(found.predictions)), torch.tensor(found.label_ids))
+            return {**scalars(scores(logits, answers, self.labels)), "loss": float(mean)}
+
+        collator = DataCollatorWithPadding(self.tokenizer)
+        return {"data_collator": collator, "compute_metrics": measure, "compute_loss_func": loss}
+
+    def _of_texts(self, split: str, logits: np.ndarray) -> tuple[list[int], np.ndarray, list[Any]]:
+        rows, pooled = pool(logits, self.windows[split][ROW], self.data.overflow)
+        return rows, pooled, [self.right[split][row] for row in rows]
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """Scores of whole texts; lines of predictions, and a picture of what was taken for what."""
+        texts = self._of_texts(split, found.predictions)
+        measured = scores(texts[1], texts[2], self.labels)
+        if self.training.process_index == 0:
+            write_lines(self.folder / f"{split}-predictions.jsonl", predictions(*texts, self.labels))
+            if "confusion" in measured:
+                draw_confusion(measured["confusion"], self.labels.names, self.folder / f"{split}-confusion.png")
+        return measured
+
+    def facts(self) -> dict[str, Any]:
+        """The labels, what became of long documents, and texts that stand in several splits."""
+        return {
+            "problem_type": self.labels.problem_type,
+            "labels": self.labels.names,
+            "overflow": self.data.overflow,
+            "leaks": find_leaks(self.tables, self.data.columns),
+        }
+
+    def defaults(self) -> dict[str, Any]:
+        """For `hf-longformer predict classification`."""
+        stride = check_stride(self.data.stride, self.length)
+        kept = {"overflow": self.data.overflow, "stride": stride, "text_pair": self.data.text_pair_column is not None}
+        return {"max_seq_length": self.length, **kept}
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
-    model_arguments, data, training = parse_arguments(
-        (ModelArguments, ClassificationArguments, LongTrainingArguments), arguments
-    )
-    tables = {
-        split: _usable(table, data) for split, table in read_tables(data, model_arguments.local_files_only).items()
-    }
-    labels = Labels.of(tables["train"], data.label_column, data.problem_type, data.label_delimiter)
-    if labels.problem_type != SINGLE and (data.class_weights != "none" or training.label_smoothing_factor):
-        raise InputError(
-            f"--class_weights and --label_smoothing_factor are for single labels, got {labels.problem_type}: leave them"
-            " out, or say --problem_type single_label_classification"
-        )
-    for table in tables.values():  # before anything is trained
-        labels.encode(table, data.label_column, data.label_delimiter)
-    if data.folds is not None:
-        return _cross_validate(model_arguments, data, training, tables, labels)
-    return _train_once(model_arguments, data, training, tables, labels)
+    return flow.main(Classification, arguments)
 
 
-def _usable(table: Table, data: ClassificationArguments) -> Table:
-    table.check_columns([*data.columns, data.label_column])
-    usable = table.without(lambda row: not text_of(row[data.text_column]).strip(), "no text")
-    if not len(usable.rows):
-        raise InputError(f"{table.name} must have rows with something in {data.text_column}, got none")
-    return usable
-
-
-def _strata(data: ClassificationArguments, labels: Labels) -> str | None:
-    return data.label_column if labels.problem_type == SINGLE else None
-
-
-def _train_once(
-    model_arguments: ModelArguments,
-    data: ClassificationArguments,
-    training: LongTrainingArguments,
-    tables: dict[str, Table],
-    labels: Labels,
-) -> dict[str, Any]:
-    tables = add_splits(tables, data, _strata(data, labels), evaluate=training.eval_strategy != "no")
-    set_seed(training.seed)
-    model, tokenizer = load(HfLongformerForSequenceClassification, model_arguments, **labels.config())
-    length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    data.stride = check_stride(data.stride, length)
-    checkpoint_activations(training, length)
-    training.choose_best_by(BEST[labels.problem_type], "validation" in tables)
-    options: dict[str, Any] = {"length": length, "workers": data.preprocessing_num_workers}
-    options["stride"] = None if data.overflow == "truncate" else data.stride
-    windows, right = {}, {}
-    for split, table in tables.items():
-        encoded = labels.encode(table, data.label_column, data.label_delimiter)
-        right[split] = dict(zip(table.rows[ROW], encoded, strict=True))
-        windows[split] = make_windows(table, encoded, tokenizer, data.columns, **options)
-    of_train = list(right["train"].values())
-    weights = balanced_weights(of_train, len(labels.names)) if data.class_weights == "balanced" else None
-    loss = Loss(labels.problem_type, weights, training.label_smoothing_factor)
-
-    def of_texts(split: str, logits: np.ndarray) -> tuple[list[int], np.ndarray, list[Any]]:
-        rows, pooled = pool(logits, windows[split][ROW], data.overflow)
-        return rows, pooled, [right[split][row] for row in rows]
-
-    def measure(found: Any) -> dict[str, float]:
-        _, logits, answers = of_texts("validation", found.predictions)
-        # `Trainer`'s mean of the losses of batches depends on the sizes of the batches.
-        mean = loss(SequenceClassifierOutput(logits=torch.tensor(found.predictions)), torch.tensor(found.label_ids))
-        return {**scalars(scores(logits, answers, labels)), "loss": float(mean)}
-
-    trainer = LongTrainer(
-        model,
-        training,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        train_dataset=windows["train"],
-        eval_dataset=windows.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=measure,
-        compute_loss_func=loss,
-    )
-    results: dict[str, Any] = {
-        "task": "classification",
-        "problem_type": labels.problem_type,
-        "labels": labels.names,
-        "tokens_at_once": length,
-        "overflow": data.overflow,
-        "rows": {split: len(table.rows) for split, table in tables.items()},
-        "windows": {split: len(rows) for split, rows in windows.items()},
-        "leaks": find_leaks(tables, data.columns),
-        "training": train(trainer, training),
-        "scores": {},
-    }
-    trainer.compute_metrics, folder = None, Path(str(training.output_dir))
-    for split in ("validation", "test"):
-        if split in tables:
-            found = of_texts(split, trainer.predict(windows[split]).predictions)
-            measured = results["scores"][split] = scores(found[1], found[2], labels)
-            if trainer.is_world_process_zero():
-                _write(folder, split, predictions(*found, labels), measured, labels)
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        kept = {"overflow": data.overflow, "stride": data.stride, "text_pair": data.text_pair_column is not None}
-        save_defaults(folder, "classification", {"max_seq_length": length, **kept})
-    save_results(folder, results, trainer, "squared error" if labels.problem_type == REGRESSION else "nats per text")
-    return results
-
-
-def _write(folder: Path, split: str, lines: list[dict[str, Any]], measured: dict[str, Any], labels: Labels) -> None:
-    write_lines(folder / f"{split}-predictions.jsonl", lines)
-    if "confusion" in measured:
-        draw_confusion(measured["confusion"], labels.names, folder / f"{split}-confusion.png")
-
-
-def _cross_validate(
-    model_arguments: ModelArguments,
-    data: ClassificationArguments,
-    training: LongTrainingArguments,
-    tables: dict[str, Table],
-    labels: Labels,
-) -> dict[str, Any]:
+def _cross_validate(task: Classification, tables: dict[str, Table]) -> dict[str, Any]:
     """Trains once per fold, in a folder each, and gives mean and spread of the scores."""
-    table, folds = tables["train"], data.folds or 0
+    table, folds, data, training = tables["train"], task.data.folds or 0, task.data, task.training
     if not 2 <= folds <= len(table.rows):
         raise InputError(f"--folds must lie between 2 and the {len(table.rows)} rows, got {folds}")
     if "test" in tables or data.test_share:
@@ -214,25 +224,26 @@ def _cross_validate(
         raise InputError(
             f"--folds tests on parts of the training rows and on nothing else, got {other}: leave them out"
         )
-    folder, settings = Path(str(training.output_dir)), facts(training)
-    found = []
-    for number, test in enumerate(deal(table, [1 / folds] * (folds - 1), data.split_seed, _strata(data, labels)), 1):
-        done = folder / f"fold-{number}" / "results.json"
-        if done.exists():  # of a run that was killed in a later fold
-            found.append(_finished(done, settings, len(test)))
+    settings, found = facts(training), []
+    for number, test in enumerate(deal(table, [1 / folds] * (folds - 1), data.split_seed, task.strata), 1):
+        done = task.folder / f"fold-{number}" / "results.json"
+        if done.exists():  # of this run, which was killed in a later fold
+            found.append(json.loads(done.read_text(encoding="utf-8")))
             continue
-        here = copy.deepcopy(training)
-        here.output_dir = str(done.parent)
+        fold = Classification(task.model_arguments, data, copy.deepcopy(training))
+        fold.training.output_dir, fold.labels, fold.run = str(done.parent), task.labels, task.run
         rest = sorted(set(range(len(table.rows))) - set(test))
         parts = {name: Table(table.rows.select(part), table.name) for name, part in (("train", rest), ("test", test))}
-        found.append(_train_once(model_arguments, data, here, {**tables, **parts}, labels))
+        evaluate = training.eval_strategy != "no"
+        splits = add_splits({**tables, **parts}, data, task.strata, evaluate)
+        found.append(flow.train_and_measure(fold, splits))
     of_folds = [scalars(fold["scores"]["test"]) for fold in found]
     in_all = [name for name in of_folds[0] if all(name in one for one in of_folds)]  # ROC-AUC may be missing in one
     numbers = {name: [one[name] for one in of_folds] for name in in_all}
     results = {
         "task": "classification",
-        "problem_type": labels.problem_type,
-        "labels": labels.names,
+        "problem_type": task.labels.problem_type,
+        "labels": task.labels.names,
         "rows": {"all": len(table.rows)},
         "scores": {
             "mean": {name: float(np.mean(values)) for name, values in numbers.items()},
@@ -241,23 +252,7 @@ def _cross_validate(
         },
     }
     if training.process_index == 0:
-        write_json(folder / "results.json", {**results, **settings})
-    return results
-
-
-def _finished(file: Path, settings: dict[str, Any], rows: int) -> dict[str, Any]:
-    """The results of a fold that was trained before, if it was trained in the same way."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    for name, wanted, got in (
-        ("seed", settings["seed"], results["seed"]),
-        ("hyperparameters", settings["hyperparameters"], results["hyperparameters"]),
-        ("test rows", rows, results["rows"]["test"]),
-    ):
-        if wanted != got:
-            raise InputError(
-                f"{file} must be of the same run, with {name} {wanted}, got {got}: remove it, or give another "
-                "--output_dir"
-            )
+        write_json(task.folder / "results.json", {**results, **settings})
     return results
 
 

@@ -13,20 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
+from hf_longformer.finetune.checkpoints import load_checkpoint
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
-from hf_longformer.finetune.training import (
-    HYPERPARAMETERS,
-    LongTrainer,
-    checkpoint_activations,
-    hyperparameters,
-    save_results,
-    train,
-)
+from hf_longformer.finetune.flow import data_names, whole_run
+from hf_longformer.finetune.identity import Run, identity
+from hf_longformer.finetune.results import HYPERPARAMETERS, hyperparameters, save_results
+from hf_longformer.finetune.training import LongTrainer, checkpoint_activations, train
 
 BYTES = "bytes"
 OF_MODEL = ("attention_window", "attention_dilation")
@@ -70,15 +68,49 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     data, training, recipe = parse_arguments(
         (CausalArguments, LongTrainingArguments), arguments, structures=("model", "phases")
     )
-    training.choose_best_by("loss", evaluated=False)  # phases are measured at their ends
-    set_seed(training.seed)
     phases = _check_phases(recipe.get("phases", [{"max_seq_length": data.max_seq_length}]), arguments)
+    facts = identity((data, training), data.model_name_or_path, task="clm", model=recipe.get("model"), phases=phases)
+    return whole_run(CausalTraining(data, training, recipe.get("model", {}), phases), facts)
+
+
+@dataclass
+class CausalTraining:
+    """A training in phases, or a measurement without training.
+
+    Args:
+        data, training: The arguments.
+        fields: Of the new model's configuration.
+        phases: With a length each.
+    """
+
+    data: CausalArguments
+    training: LongTrainingArguments
+    fields: dict[str, Any]
+    phases: list[dict[str, Any]]
+    run: Run | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return Path(str(self.training.output_dir))
+
+    def go(self) -> dict[str, Any]:
+        """Trains phase by phase, and measures."""
+        training = self.training
+        training.choose_best_by("loss", evaluated=False)  # phases are measured at their ends
+        set_seed(training.seed)
+        return _measure_only(self) if not training.do_train else _train(self)
+
+
+def _train(task: CausalTraining) -> dict[str, Any]:
+    data, training, phases, folder = task.data, task.training, task.phases, task.folder
     tokenizer, texts = _read(data)
-    folder = Path(str(training.output_dir))
-    model = _make_model(data, recipe.get("model", {}), tokenizer)
+    model = _make_model(data, task.fields, tokenizer)
     for number, phase in enumerate(phases, 1):  # before anything is trained
         _set_windows(copy.deepcopy(model.config), phase, number)
         Chunks(texts["train"], phase["max_seq_length"])
+    if task.run is not None:
+        task.run.claim()
     done: list[dict[str, Any]] = []
     for number, phase in enumerate(phases, 1):
         place = folder / f"phase-{number}"
@@ -93,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results: dict[str, Any] = {
         "task": "clm",
         "tokens_at_once": phases[-1]["max_seq_length"],
+        "data": data_names(data),
         "rows": {split: len(text.ids) for split, text in texts.items()},
         "phases": [
             {"phase": _in_order({**own, **phase}), **{name: found[name] for name in ("scores", "training")}}
@@ -105,9 +138,29 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     trainer = LongTrainer(model, training, processing_class=tokenizer)
     if "test" in texts:
         results["scores"]["test"] = _measure(trainer, texts["test"], phases[-1], data, training)
+    trainer.check_numbers(weights=True)
     trainer.save_model()
-    save_results(folder, results, trainer, "nats per token")
-    return results
+    return save_results(folder, results, trainer, "nats per token")
+
+
+def _measure_only(task: CausalTraining) -> dict[str, Any]:
+    data, training = task.data, task.training
+    if data.model_name_or_path is None:
+        raise InputError("--do_train False measures a checkpoint: give --model_name_or_path, got none")
+    tokenizer, texts = _read(data, needs_train=False)
+    trainer = LongTrainer(_make_model(data, task.fields, tokenizer), training, processing_class=tokenizer)
+    length = data.eval_length or data.max_seq_length
+    results: dict[str, Any] = {
+        "task": "clm",
+        "tokens_at_once": length,
+        "rows": {split: len(text.ids) for split, text in texts.items()},
+        "scores": {
+            split: _measure(trainer, text, {"max_seq_length": length}, data, training) for split, text in texts.items()
+        },
+    }
+    if task.run is not None:
+        task.run.claim()
+    return save_results(task.folder, results, trainer, "nats per token")
 
 
 def _train_phase(
@@ -138,9 +191,9 @@ def _train_phase(
     results["training"] = train(trainer, here)
     if "validation" in texts:
         results["scores"]["validation"] = _measure(trainer, texts["validation"], phase, data, training)
+    results["cut"] = {"train": {"tokens": len(texts["train"].ids) % phase["max_seq_length"]}}
     trainer.save_model()
-    save_results(place, results, trainer, "nats per token")
-    return results
+    return save_results(place, results, trainer, "nats per token")
 
 
 def _set_windows(config: HfLongformerConfig, phase: dict[str, Any], number: int) -> None:
@@ -189,18 +242,28 @@ def _check_phases(phases: Any, arguments: Sequence[str] | None) -> list[dict[str
     return phases
 
 
-def _read(data: CausalArguments) -> tuple[PreTrainedTokenizerBase, dict[str, Text]]:
+def _read(data: CausalArguments, needs_train: bool = True) -> tuple[PreTrainedTokenizerBase, dict[str, Text]]:
     is_bytes = data.tokenizer == BYTES
-    tokenizer = byte_tokenizer() if is_bytes else AutoTokenizer.from_pretrained(data.tokenizer)
+    try:
+        tokenizer = byte_tokenizer() if is_bytes else AutoTokenizer.from_pretrained(data.tokenizer)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--tokenizer must be bytes or have a tokenizer, got {data.tokenizer}: {one_line(error)}"
+        ) from error
     if data.benchmark is not None:
         if not is_bytes or data.train_files:
             raise InputError(
                 "--benchmark is read as bytes and instead of --train_files, got another tokenizer or files"
             )
-        return tokenizer, split_benchmark(Path(data.benchmark))
-    if not data.train_files:
+        parts = split_benchmark(Path(data.benchmark))
+        return tokenizer, {split: text for split, text in parts.items() if needs_train or split != "train"}
+    if needs_train and not data.train_files:
         raise InputError("something to train on is needed: give --train_files or --benchmark, got neither")
-    files = {"train": data.train_files, "validation": data.validation_files, "test": data.test_files}
+    files = {"validation": data.validation_files, "test": data.test_files}
+    if needs_train:
+        files = {"train": data.train_files, **files}
+    elif not any(files.values()):
+        raise InputError("something to measure on is needed: give --validation_files or --test_files, got neither")
     return tokenizer, {split: read_texts(names, tokenizer, is_bytes) for split, names in files.items() if names}
 
 
@@ -210,7 +273,15 @@ def _make_model(
     if data.model_name_or_path is not None:
         if fields:
             raise InputError("a recipe has model: or --model_name_or_path, got both")
-        return HfLongformerForCausalLM.from_pretrained(data.model_name_or_path, dtype="float32")
+        model, _, _ = load_checkpoint(
+            HfLongformerForCausalLM, data.model_name_or_path, tokenizer=False, dtype=torch.float32
+        )
+        if len(tokenizer) > model.config.vocab_size:
+            raise InputError(
+                f"the tokenizer must not know more tokens than the model's {model.config.vocab_size:,}, got "
+                f"{len(tokenizer):,}"
+            )
+        return model
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id")}
     try:
         config = HfLongformerConfig(

@@ -8,13 +8,11 @@ python finetune/run_mlm.py --model_name_or_path CHECKPOINT --train_files a.txt b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from transformers import set_seed
-
 from hf_longformer import HfLongformerForMaskedLM
-from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
+from hf_longformer.conversion import InputError
+from hf_longformer.finetune import flow
 from hf_longformer.finetune.mlm import (
     MaskedLMTrainer,
     Masker,
@@ -25,15 +23,15 @@ from hf_longformer.finetune.mlm import (
     sync_projections,
     tokens_and_characters,
 )
-from hf_longformer.finetune.training import checkpoint_activations, load, save_results, train
-from hf_longformer.finetune.windows import check_length
 
 
 @dataclass
 class DataArguments:
     """What is trained on, and how."""
 
-    train_files: list[str] = field(metadata={"help": "Text files, or JSON lines with an entry text."})
+    train_files: list[str] = field(
+        default_factory=list, metadata={"help": "Text files, or JSON lines with an entry text."}
+    )
     validation_files: list[str] = field(
         default_factory=list, metadata={"help": "The same, never trained on: measured before and after."}
     )
@@ -61,55 +59,83 @@ class DataArguments:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Trains, and returns what `results.json` holds."""
-    model_arguments, data, training = parse_arguments((ModelArguments, DataArguments, LongTrainingArguments), arguments)
-    set_seed(training.seed)
-    model, tokenizer = load(HfLongformerForMaskedLM, model_arguments)
-    length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    if data.train == "positions":
-        _train_positions_only(model)
-    checkpoint_activations(training, length)
-    training.remove_unused_columns = False  # the collator needs what the model does not take
-    options = {} if data.streaming else {"num_proc": data.preprocessing_num_workers}
-    documents = load_documents(data.train_files, data.documents, data.streaming)
-    pieces = cut(documents, tokenizer, length, data.cross_documents, **options)
-    held_out = evaluated = None
-    if data.validation_files:
-        held_out = load_documents(data.validation_files, data.documents)
-        evaluated = cut(held_out, tokenizer, length, data.cross_documents, num_proc=data.preprocessing_num_workers)
+class MaskedLanguageModel(flow.Task):
+    """Texts with holes to what was there."""
+
+    name = "mlm"
+    arguments = DataArguments
+    model_class = HfLongformerForMaskedLM
+    best = "loss"
+    unit = "nats per masked token"
+    counted, pieces = "documents", "pieces"
+    trainer_class = MaskedLMTrainer
+    collator_needs_all = True
+
+    def go(self) -> dict[str, Any]:
+        """One training."""
+        return flow.train_and_measure(self)
+
+    def read(self) -> dict[str, Any]:
+        """The documents."""
+        data, trains = self.data, self.training.do_train
+        if trains and not data.train_files:
+            raise InputError("something to train on is needed: give --train_files, got none")
+        if not trains and not data.validation_files:
+            raise InputError("something to measure on is needed: give --validation_files, got none")
+        tables = {"train": load_documents(data.train_files, data.documents, data.streaming)} if trains else {}
+        if data.validation_files and self.training.do_eval:
+            tables["validation"] = load_documents(data.validation_files, data.documents)
+        return tables
+
+    def prepare(self) -> None:
+        """What is trained, and a measurement before."""
+        if self.data.train == "positions":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad = name.endswith("position_embeddings.weight")
         # Not by `evaluate` before `train`: after that, Trainer would train every process's model for itself.
-        training.eval_on_start = True
-    training.choose_best_by("loss", held_out is not None)
-    trainer = MaskedLMTrainer(
-        model,
-        training,
-        data_collator=PieceCollator(tokenizer, data.global_every),
-        train_dataset=pieces,
-        eval_dataset=evaluated,
-        processing_class=tokenizer,
-        compute_metrics=bits,
-        masker=Masker(tokenizer, data.mlm_probability, data.global_masks),
-    )
-    results: dict[str, Any] = {"task": "mlm", "train": data.train, "tokens_at_once": length}
-    results["training"] = train(trainer, training)
-    if held_out is not None:
-        tokens, characters = tokens_and_characters(held_out, tokenizer)
-        before = next(entry for entry in trainer.state.log_history if "eval_bits_per_token" in entry)
-        for name, measured in (("before", before), ("after", trainer.evaluate())):
+        self.training.eval_on_start = self.training.eval_on_start or "validation" in self.tables
+
+    def windows_of(self, split: str, table: Any) -> Any:
+        """Documents as pieces."""
+        is_streamed = self.data.streaming and split == "train"
+        options = {} if is_streamed else {"num_proc": self.data.preprocessing_num_workers}
+        return cut(table, self.tokenizer, self.length, self.data.cross_documents, **options)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Masks, and bits per masked token."""
+        return {
+            "data_collator": PieceCollator(self.tokenizer, self.data.global_every),
+            "compute_metrics": bits,
+            "masker": Masker(self.tokenizer, self.data.mlm_probability, self.data.global_masks),
+        }
+
+    def measure(self, trainer: Any, results: dict[str, Any]) -> None:
+        """Bits before, and after if there was training."""
+        if "validation" not in self.tables:
+            return
+        tokens, characters = tokens_and_characters(self.tables["validation"], self.tokenizer)
+        found = {"after": trainer.evaluate()}
+        if self.training.do_train:
+            log = trainer.state.log_history
+            found = {"before": next(entry for entry in log if "eval_bits_per_token" in entry), **found}
+        for name, measured in found.items():
             per_character = measured["eval_bits_per_token"] * tokens / characters
             kept = {one: measured[f"eval_{one}"] for one in ("bits_per_token", "perplexity", "masked_tokens")}
             results[name] = {"bits_per_character": per_character, **kept, "characters": characters}
-    if data.sync_global and data.global_every is None and not data.global_masks:
-        sync_projections(model)
-    trainer.save_model()
-    save_results(Path(training.output_dir), results, trainer, "nats per masked token")
-    return results
+
+    def facts(self) -> dict[str, Any]:
+        """What was trained."""
+        return {"train": self.data.train}
+
+    def before_saving(self, results: dict[str, Any]) -> None:
+        """Global projections that were not trained become those that were."""
+        if self.data.sync_global and self.data.global_every is None and not self.data.global_masks:
+            sync_projections(self.model)
 
 
-def _train_positions_only(model: HfLongformerForMaskedLM) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = name.endswith("position_embeddings.weight")
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Trains, and returns what `results.json` holds."""
+    return flow.main(MaskedLanguageModel, arguments)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,15 @@ python finetune/run_multiple_choice.py --model_name_or_path CHECKPOINT --train_f
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from transformers import set_seed
 
 from hf_longformer import HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError
-from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
+from hf_longformer.finetune import flow
 from hf_longformer.finetune.choice import (
     CANDIDATES,
     CHUNKS,
+    CHUNKS_LEFT_OUT,
     QUESTION,
     SUPPORTS,
     ChoiceTrainer,
@@ -30,16 +28,8 @@ from hf_longformer.finetune.choice import (
 )
 from hf_longformer.finetune.classification import SINGLE, Loss
 from hf_longformer.finetune.data import Table, TableArguments, add_splits, find_leaks, read_tables
+from hf_longformer.finetune.results import scalars, write_lines
 from hf_longformer.finetune.tokens import with_prefix_space
-from hf_longformer.finetune.training import (
-    checkpoint_activations,
-    load,
-    save_results,
-    scalars,
-    train,
-    write_lines,
-)
-from hf_longformer.finetune.windows import check_length
 
 
 @dataclass
@@ -65,75 +55,87 @@ class ChoiceArguments(TableArguments):
     )
 
 
+class MultipleChoice(flow.Task):
+    """Questions to one of their candidates."""
+
+    name = "multiple-choice"
+    arguments = ChoiceArguments
+    model_class = HfLongformerForTokenClassification
+    best = "accuracy"
+    unit = "nats per question"
+    new = ("classifier",)
+    trainer_class = ChoiceTrainer
+    collator_needs_all = True
+
+    def go(self) -> dict[str, Any]:
+        """One training."""
+        if self.data.max_chunks is not None and self.data.max_chunks < 1:
+            raise InputError(f"--max_chunks must be at least 1, got {self.data.max_chunks}")
+        return flow.train_and_measure(self)
+
+    def read(self) -> dict[str, Table]:
+        """Rows in one form; supports that no table has are none, unless their column was named."""
+        data = self.data
+        tables = read_tables(data, self.model_arguments.local_files_only, self.training.do_train)
+        some = any(data.supports_column in table.rows.column_names for table in tables.values())
+        supports = data.supports_column if some or data.supports_column != SUPPORTS else None
+        columns = (data.question_column, data.candidates_column, supports, data.answer_column)
+        questions = {split: read_questions(table, *columns) for split, table in tables.items()}
+        return add_splits(questions, data, evaluate=self.training.eval_strategy != "no")
+
+    def config(self) -> dict[str, Any]:
+        """The configuration says the same as the collator does, to those who use the model later."""
+        return {"num_labels": 1, "global_attention": "question"}
+
+    def prepare(self) -> None:
+        """Words are tokenised as within a text, and there are markers."""
+        self.tokenizer = with_prefix_space(self.tokenizer)  # type: ignore[has-type]
+        add_markers(self.model, self.tokenizer)
+
+    def windows_of(self, split: str, table: Table) -> Any:
+        """Every question with its chunks."""
+        data = self.data
+        most = data.max_chunks if split == "train" else None
+        questions = make_chunks(
+            table, self.tokenizer, length=self.length, max_chunks=most, workers=data.preprocessing_num_workers
+        )
+        left_out = sum(questions[CHUNKS_LEFT_OUT])
+        if left_out:
+            self.cut[split] = {
+                "questions": sum(number > 0 for number in questions[CHUNKS_LEFT_OUT]),
+                "chunks": left_out,
+            }
+        return questions.remove_columns(CHUNKS_LEFT_OUT)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """The loss of all candidates of a question together."""
+        return {
+            "data_collator": ChunkCollator(self.tokenizer),
+            "compute_metrics": lambda found: scalars(self._measure("validation", found)[0]),
+            "compute_loss_func": Loss(SINGLE),
+        }
+
+    def _measure(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return measure(self.windows[split], found.predictions, self.tables[split])
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """Accuracy; lines of predictions."""
+        measured, lines = self._measure(split, found)
+        if self.training.process_index == 0:
+            write_lines(self.folder / f"{split}-predictions.jsonl", lines)
+        return measured
+
+    def facts(self) -> dict[str, Any]:
+        """How much is read, and questions that stand in several splits."""
+        return {
+            "chunks": {split: sum(map(len, rows[CHUNKS])) for split, rows in self.windows.items()},
+            "leaks": find_leaks(self.tables, [QUESTION, CANDIDATES, SUPPORTS]),
+        }
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
-    model_arguments, data, training = parse_arguments(
-        (ModelArguments, ChoiceArguments, LongTrainingArguments), arguments
-    )
-    if data.max_chunks is not None and data.max_chunks < 1:
-        raise InputError(f"--max_chunks must be at least 1, got {data.max_chunks}")
-    tables = _questions(read_tables(data, model_arguments.local_files_only), data)
-    tables = add_splits(tables, data, evaluate=training.eval_strategy != "no")
-    set_seed(training.seed)
-    # The configuration says the same as the collator does, to those who use the model later.
-    model, tokenizer = load(
-        HfLongformerForTokenClassification, model_arguments, num_labels=1, global_attention="question"
-    )
-    tokenizer = with_prefix_space(tokenizer)
-    add_markers(model, tokenizer)
-    length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    checkpoint_activations(training, length)
-    training.choose_best_by("accuracy", "validation" in tables)
-    training.remove_unused_columns = False  # the collator needs what the model does not take
-    questions = {
-        split: make_chunks(
-            table,
-            tokenizer,
-            length=length,
-            max_chunks=data.max_chunks if split == "train" else None,
-            workers=data.preprocessing_num_workers,
-        )
-        for split, table in tables.items()
-    }
-    trainer = ChoiceTrainer(
-        model,
-        training,
-        data_collator=ChunkCollator(tokenizer),
-        train_dataset=questions["train"],
-        eval_dataset=questions.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=lambda found: scalars(
-            measure(questions["validation"], found.predictions, tables["validation"])[0]
-        ),
-        compute_loss_func=Loss(SINGLE),
-    )
-    results: dict[str, Any] = {
-        "task": "multiple-choice",
-        "tokens_at_once": length,
-        "rows": {split: len(table.rows) for split, table in tables.items()},
-        "chunks": {split: sum(map(len, rows[CHUNKS])) for split, rows in questions.items()},
-        "leaks": find_leaks(tables, [QUESTION, CANDIDATES, SUPPORTS]),
-        "training": train(trainer, training),
-        "scores": {},
-    }
-    trainer.compute_metrics, folder = None, Path(str(training.output_dir))
-    for split in ("validation", "test"):
-        if split in tables:
-            found = trainer.predict(questions[split]).predictions
-            results["scores"][split], lines = measure(questions[split], found, tables[split])
-            if trainer.is_world_process_zero():
-                write_lines(folder / f"{split}-predictions.jsonl", lines)
-    trainer.save_model()
-    save_results(folder, results, trainer, "nats per question")
-    return results
-
-
-def _questions(tables: dict[str, Table], data: ChoiceArguments) -> dict[str, Table]:
-    """Rows in one form; supports that no table has are none, unless their column was named."""
-    some = any(data.supports_column in table.rows.column_names for table in tables.values())
-    supports = data.supports_column if some or data.supports_column != SUPPORTS else None
-    columns = (data.question_column, data.candidates_column, supports, data.answer_column)
-    return {split: read_questions(table, *columns) for split, table in tables.items()}
+    return flow.main(MultipleChoice, arguments)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,16 @@ python finetune/run_qa.py --model_name_or_path CHECKPOINT --train_file train.jso
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
-from transformers import set_seed
-from transformers.utils import logging
 
 from hf_longformer import HfLongformerForQuestionAnswering
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import write_json
-from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
+from hf_longformer.finetune import flow
 from hf_longformer.finetune.data import Table, TableArguments
-from hf_longformer.finetune.prediction import save_defaults
 from hf_longformer.finetune.qa import (
     Answer,
     QuestionAnsweringTrainer,
@@ -34,16 +30,8 @@ from hf_longformer.finetune.qa import (
     scores,
 )
 from hf_longformer.finetune.qa_data import hold_out, read_questions
-from hf_longformer.finetune.training import (
-    checkpoint_activations,
-    load,
-    save_results,
-    scalars,
-    train,
-)
-from hf_longformer.finetune.windows import check_length, check_stride
-
-logger = logging.get_logger(__name__)
+from hf_longformer.finetune.results import scalars
+from hf_longformer.finetune.windows import check_stride
 
 
 @dataclass
@@ -76,136 +64,146 @@ class QuestionAnsweringArguments(TableArguments):
     max_train_samples: int | None = field(default=None, metadata={"help": "Questions to train on, drawn at random."})
 
 
+class QuestionAnswering(flow.Task):
+    """Questions to spans of documents."""
+
+    name = "qa"
+    arguments = QuestionAnsweringArguments
+    model_class = HfLongformerForQuestionAnswering
+    best = "f1"
+    unit = "nats per window"
+    new = ("qa_outputs",)
+    counted = "questions"
+    trainer_class = QuestionAnsweringTrainer
+    collator_needs_all = True
+    threshold: float | None = None
+
+    def go(self) -> dict[str, Any]:
+        """One training."""
+        return flow.train_and_measure(self)
+
+    def read(self) -> dict[str, Table]:
+        """The tables, without what cannot be asked or learned from, and how many rows that were."""
+        tables = self._tables()
+        kept = {
+            split: table.without(lambda row: not (row["question"].strip() and row["context"].strip()), "an empty text")
+            for split, table in tables.items()
+        }
+        if "train" in kept:
+            kept["train"] = kept["train"].without(
+                lambda row: bool(row["answers"]) and not row["spans"], "an answer that does not stand in its document"
+            )
+        self.skipped = {split: len(table.rows) - len(kept[split].rows) for split, table in tables.items()}
+        for split, table in kept.items():
+            if not len(table.rows):
+                raise InputError(f"{table.name} must have questions that can be used for {split}, got none")
+        self.gold = {split: gold_answers(table) for split, table in kept.items()}
+        return kept
+
+    def _tables(self) -> dict[str, Table]:
+        data, trains = self.data, self.training.do_train
+        tables = read_questions(data, data.evidence_folder, self.model_arguments.local_files_only, trains)
+        if not trains:
+            return tables
+        for split, share in (("test", data.test_share), ("validation", data.validation_share)):
+            wanted = split == "test" or self.training.eval_strategy != "no"
+            if split not in tables and share > 0 and wanted:
+                tables["train"], tables[split] = hold_out(tables["train"], share, data.split_seed)
+        if data.max_train_samples is not None:
+            rows = tables["train"].rows.shuffle(seed=data.split_seed)
+            tables["train"] = Table(rows.select(range(min(data.max_train_samples, len(rows)))), tables["train"].name)
+        return tables
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether a question may be left unanswered: as asked for, or as the questions show."""
+        if self.data.no_answer is not None:
+            return bool(self.data.no_answer)
+        shown = self.gold["train"] if "train" in self.gold else next(iter(self.gold.values()))
+        return any(not answers for answers in shown.values())
+
+    def windows_of(self, split: str, table: Table) -> Dataset:
+        """Every document in windows, each behind its question."""
+        data = self.data
+        windows = make_windows(
+            table.rows,
+            self.tokenizer,
+            length=self.length,
+            stride=check_stride(data.stride, self.length),
+            question_length=data.max_question_length,
+            answer_loss=data.answer_loss,
+            workers=data.preprocessing_num_workers,
+        )
+        keep = np.ones(len(windows), dtype=bool)
+        counts: dict[str, int] = {}
+        if data.documents_beyond == "truncate":
+            indices = np.asarray(windows["index"])
+            keep[1:] = indices[1:] != indices[:-1]
+            counts |= {"documents": len(set(indices[~keep].tolist())), "windows": int((~keep).sum())}
+        asked = self.tokenizer(list(table.rows["question"]), add_special_tokens=False, verbose=False)["input_ids"]
+        counts["questions"] = sum(len(ids) > data.max_question_length for ids in asked)
+        if split == "train" and data.windows_without_answer < 1.0:
+            empty = np.asarray([not starts for starts in windows["starts"]])
+            drawn = np.random.default_rng(data.split_seed).random(len(windows)) < data.windows_without_answer
+            counts["windows_without_an_answer"] = int((keep & empty & ~drawn).sum())
+            keep &= ~empty | drawn
+        if any(counts.values()):
+            self.cut[split] = {name: number for name, number in counts.items() if number}
+        windows = windows if keep.all() else windows.select(np.flatnonzero(keep))
+        return windows.sort("length", reverse=True)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Spans, and F1 of whole documents."""
+        return {
+            "data_collator": WindowCollator(self.tokenizer),
+            "compute_metrics": self._measure,
+            "n_best": self.data.n_best,
+            "answer_length": self.data.max_answer_length,
+        }
+
+    def _found(self, split: str, spans: np.ndarray) -> dict[str, Answer]:
+        return answers_of(self.windows[split], spans, self.tables[split].rows, self.data.n_best)
+
+    def _measure(self, prediction: Any) -> dict[str, float]:
+        answers, gold = self._found("validation", prediction.predictions), self.gold["validation"]
+        threshold = choose_null_threshold(answers, gold) if self.may_be_silent else None
+        return scalars(scores(answers, gold, threshold, self.data.normalisation))
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """The official scores; the official scorer's input, the n best answers, and how much likelier no answer is."""
+        answers = self._found(split, found.predictions)
+        if self.may_be_silent and split == "validation":
+            self.threshold = choose_null_threshold(answers, self.gold[split])
+        if self.training.process_index == 0:
+            contents = {
+                "predictions": {name: one.text(self.threshold) for name, one in answers.items()},
+                "nbest": {name: one.candidates for name, one in answers.items()},
+                "null-odds": {name: one.null_score for name, one in answers.items()},
+            }
+            for name, content in contents.items():
+                write_json(self.folder / f"{split}-{name}.json", content)
+        return scores(answers, self.gold[split], self.threshold, self.data.normalisation)
+
+    def measure(self, trainer: Any, results: dict[str, Any]) -> None:
+        """Adds the threshold too."""
+        super().measure(trainer, results)
+        results["questions"] = {split: len(names) for split, names in self.gold.items()}
+        results["null_threshold"] = self.threshold
+
+    def facts(self) -> dict[str, Any]:
+        """What became of long documents."""
+        return {"documents_beyond": self.data.documents_beyond}
+
+    def defaults(self) -> dict[str, Any]:
+        """For `hf-longformer predict qa`."""
+        kept = {name: getattr(self.data, name) for name in ("max_question_length", "max_answer_length")}
+        stride = check_stride(self.data.stride, self.length)
+        return {"max_seq_length": self.length, "null_threshold": self.threshold, "stride": stride, **kept}
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
-    model_arguments, data, training = parse_arguments(
-        (ModelArguments, QuestionAnsweringArguments, LongTrainingArguments), arguments
-    )
-    tables, skipped = _usable(_tables(data, training, model_arguments.local_files_only), data)
-    set_seed(training.seed)
-    model, tokenizer = load(HfLongformerForQuestionAnswering, model_arguments)
-    length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    data.stride = check_stride(data.stride, length)
-    checkpoint_activations(training, length)
-    training.choose_best_by("f1", "validation" in tables)
-    training.remove_unused_columns = False  # the collator needs what the model does not take
-    windows = {split: _windows(split, table, tokenizer, length, data, training) for split, table in tables.items()}
-    gold = {split: gold_answers(table) for split, table in tables.items()}
-    may_be_silent = data.no_answer
-    if may_be_silent is None:
-        may_be_silent = any(not answers for answers in gold["train"].values())
-
-    def found(split: str, spans: np.ndarray) -> dict[str, Answer]:
-        return answers_of(windows[split], spans, tables[split].rows, data.n_best)
-
-    def measure(prediction: Any) -> dict[str, float]:
-        answers = found("validation", prediction.predictions)
-        threshold = choose_null_threshold(answers, gold["validation"]) if may_be_silent else None
-        return scalars(scores(answers, gold["validation"], threshold, data.normalisation))
-
-    trainer = QuestionAnsweringTrainer(
-        model,
-        training,
-        data_collator=WindowCollator(tokenizer),
-        train_dataset=windows["train"],
-        eval_dataset=windows.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=measure,
-        n_best=data.n_best,
-        answer_length=data.max_answer_length,
-    )
-    results: dict[str, Any] = {
-        "task": "qa",
-        "tokens_at_once": length,
-        "documents_beyond": data.documents_beyond,
-        "questions": {split: len(names) for split, names in gold.items()},
-        "windows": {split: len(rows) for split, rows in windows.items()},
-        "skipped": skipped,
-        "training": train(trainer, training),
-        "scores": {},
-    }
-    trainer.compute_metrics, folder, threshold = None, Path(str(training.output_dir)), None
-    for split in ("validation", "test"):
-        if split in tables:
-            answers = found(split, trainer.predict(windows[split]).predictions)
-            if may_be_silent and split == "validation":
-                threshold = choose_null_threshold(answers, gold[split])
-            results["scores"][split] = scores(answers, gold[split], threshold, data.normalisation)
-            if trainer.is_world_process_zero():
-                _write(folder, split, answers, threshold)
-    results["null_threshold"] = threshold
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        kept = {name: getattr(data, name) for name in ("stride", "max_question_length", "max_answer_length")}
-        save_defaults(folder, "qa", {"max_seq_length": length, "null_threshold": threshold, **kept})
-    save_results(folder, results, trainer, "nats per window")
-    return results
-
-
-def _tables(
-    data: QuestionAnsweringArguments, training: LongTrainingArguments, local_files_only: bool
-) -> dict[str, Table]:
-    tables = read_questions(data, data.evidence_folder, local_files_only)
-    for split, share in (("test", data.test_share), ("validation", data.validation_share)):
-        wanted = split == "test" or training.eval_strategy != "no"
-        if split not in tables and share > 0 and wanted:
-            tables["train"], tables[split] = hold_out(tables["train"], share, data.split_seed)
-    if data.max_train_samples is not None:
-        rows = tables["train"].rows.shuffle(seed=data.split_seed)
-        tables["train"] = Table(rows.select(range(min(data.max_train_samples, len(rows)))), tables["train"].name)
-    return tables
-
-
-def _usable(tables: dict[str, Table], data: QuestionAnsweringArguments) -> tuple[dict[str, Table], dict[str, int]]:
-    """The tables without what cannot be asked or learned from, and how many rows that were."""
-    kept = {
-        split: table.without(lambda row: not (row["question"].strip() and row["context"].strip()), "an empty text")
-        for split, table in tables.items()
-    }
-    kept["train"] = kept["train"].without(
-        lambda row: bool(row["answers"]) and not row["spans"], "an answer that does not stand in its document"
-    )
-    skipped = {split: len(table.rows) - len(kept[split].rows) for split, table in tables.items()}
-    for split, table in kept.items():
-        if not len(table.rows):
-            raise InputError(f"{table.name} must have questions that can be used for {split}, got none")
-    return kept, {split: number for split, number in skipped.items() if number}
-
-
-def _windows(
-    split: str,
-    table: Table,
-    tokenizer: Any,
-    length: int,
-    data: QuestionAnsweringArguments,
-    training: LongTrainingArguments,
-) -> Dataset:
-    windows = make_windows(
-        table.rows,
-        tokenizer,
-        length=length,
-        stride=data.stride,
-        question_length=data.max_question_length,
-        answer_loss=data.answer_loss,
-        workers=data.preprocessing_num_workers,
-    )
-    keep = np.ones(len(windows), dtype=bool)
-    if data.documents_beyond == "truncate":
-        indices = np.asarray(windows["index"])
-        keep[1:] = indices[1:] != indices[:-1]
-    if split == "train" and data.windows_without_answer < 1.0:
-        empty = np.asarray([not starts for starts in windows["starts"]])
-        drawn = np.random.default_rng(data.split_seed).random(len(windows)) < data.windows_without_answer
-        keep &= ~empty | drawn
-    windows = windows if keep.all() else windows.select(np.flatnonzero(keep))
-    return windows.sort("length", reverse=True)
-
-
-def _write(folder: Path, split: str, answers: dict[str, Answer], threshold: float | None) -> None:
-    """The official scorer's input, the n best answers, and how much likelier than an answer its absence is."""
-    write_json(folder / f"{split}-predictions.json", {name: one.text(threshold) for name, one in answers.items()})
-    write_json(folder / f"{split}-nbest.json", {name: one.candidates for name, one in answers.items()})
-    write_json(folder / f"{split}-null-odds.json", {name: one.null_score for name, one in answers.items()})
+    return flow.main(QuestionAnswering, arguments)
 
 
 if __name__ == "__main__":

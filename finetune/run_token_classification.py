@@ -8,14 +8,14 @@ python finetune/run_token_classification.py --model_name_or_path CHECKPOINT --tr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from transformers import DataCollatorForTokenClassification, set_seed
+from transformers import DataCollatorForTokenClassification
 
 from hf_longformer import HfLongformerForTokenClassification
-from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, parse_arguments
-from hf_longformer.finetune.data import TableArguments, add_splits, find_leaks, read_tables
+from hf_longformer.finetune import flow
+from hf_longformer.finetune.data import Table, TableArguments, add_splits, find_leaks, read_tables
+from hf_longformer.finetune.results import scalars, write_lines
 from hf_longformer.finetune.tokens import (
     TOKENS,
     join_windows,
@@ -25,16 +25,7 @@ from hf_longformer.finetune.tokens import (
     tag_names,
     with_prefix_space,
 )
-from hf_longformer.finetune.training import (
-    LongTrainer,
-    checkpoint_activations,
-    load,
-    save_results,
-    scalars,
-    train,
-    write_lines,
-)
-from hf_longformer.finetune.windows import check_length, check_stride
+from hf_longformer.finetune.windows import check_stride
 
 
 @dataclass
@@ -54,63 +45,85 @@ class TokenClassificationArguments(TableArguments):
     )
 
 
+class TokenClassification(flow.Task):
+    """Words of documents to tags."""
+
+    name = "token-classification"
+    arguments = TokenClassificationArguments
+    model_class = HfLongformerForTokenClassification
+    best = "f1"
+    unit = "nats per word"
+    new = ("classifier",)
+    names: list[str]
+
+    def go(self) -> dict[str, Any]:
+        """One training."""
+        return flow.train_and_measure(self)
+
+    def read(self) -> dict[str, Table]:
+        """The tables, with words and tags in one form."""
+        data, trains = self.data, self.training.do_train
+        tables = read_tables(data, self.model_arguments.local_files_only, trains)
+        config = None if trains else self.model.config
+        self.names = (
+            tag_names(tables["train"], data.tags_column)
+            if config is None
+            else [config.id2label[index] for index in range(config.num_labels)]
+        )
+        words = {
+            split: read_words(table, data.tokens_column, data.tags_column, self.names)
+            for split, table in tables.items()
+        }
+        self.skipped = {split: len(table.rows) - len(words[split].rows) for split, table in tables.items()}
+        return add_splits(words, data, evaluate=self.training.eval_strategy != "no")
+
+    def config(self) -> dict[str, Any]:
+        """The tags."""
+        label2id = {name: number for number, name in enumerate(self.names)}
+        return {"id2label": dict(enumerate(self.names)), "label2id": label2id}
+
+    def prepare(self) -> None:
+        """Words are tokenised as within a text."""
+        self.tokenizer = with_prefix_space(self.tokenizer)  # type: ignore[has-type]
+
+    def windows_of(self, split: str, table: Table) -> Any:
+        """Every document in windows."""
+        options: dict[str, Any] = {"length": self.length, "stride": check_stride(self.data.stride, self.length)}
+        workers = self.data.preprocessing_num_workers
+        return make_windows(table, self.names, self.tokenizer, workers=workers, **options)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Scores of whole documents."""
+        return {
+            "data_collator": DataCollatorForTokenClassification(self.tokenizer),
+            "compute_metrics": lambda found: scalars(self._measure("validation", found)[0]),
+            "preprocess_logits_for_metrics": lambda logits, _: logits.argmax(dim=-1),
+        }
+
+    def _measure(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        joined = join_windows(self.windows[split], found.predictions, found.label_ids, self.names)
+        return measure(joined, self.tables[split])
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """Scores of entities; lines of predictions."""
+        measured, lines = self._measure(split, found)
+        if self.training.process_index == 0:
+            write_lines(self.folder / f"{split}-predictions.jsonl", lines)
+        return measured
+
+    def facts(self) -> dict[str, Any]:
+        """The tags, how windows overlap, and texts that stand in several splits."""
+        return {
+            "labels": self.names,
+            "stride": check_stride(self.data.stride, self.length),
+            "global_attention": self.model.config.global_attention,
+            "leaks": find_leaks(self.tables, [TOKENS]),
+        }
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains, and returns what `results.json` holds."""
-    model_arguments, data, training = parse_arguments(
-        (ModelArguments, TokenClassificationArguments, LongTrainingArguments), arguments
-    )
-    tables = read_tables(data, model_arguments.local_files_only)
-    names = tag_names(tables["train"], data.tags_column)
-    numbers = {split: len(table.rows) for split, table in tables.items()}
-    tables = {split: read_words(table, data.tokens_column, data.tags_column, names) for split, table in tables.items()}
-    skipped = {split: number - len(tables[split].rows) for split, number in numbers.items()}
-    tables = add_splits(tables, data, evaluate=training.eval_strategy != "no")
-    set_seed(training.seed)
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    model, tokenizer = load(HfLongformerForTokenClassification, model_arguments, **labels)
-    tokenizer = with_prefix_space(tokenizer)
-    length = check_length(data.max_seq_length, model.config.max_length_tokens)
-    stride = check_stride(data.stride, length)
-    checkpoint_activations(training, length)
-    training.choose_best_by("f1", "validation" in tables)
-    options: dict[str, Any] = {"length": length, "stride": stride, "workers": data.preprocessing_num_workers}
-    windows = {split: make_windows(table, names, tokenizer, **options) for split, table in tables.items()}
-
-    def measure_split(split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        return measure(join_windows(windows[split], found.predictions, found.label_ids, names), tables[split])
-
-    trainer = LongTrainer(
-        model,
-        training,
-        data_collator=DataCollatorForTokenClassification(tokenizer),
-        train_dataset=windows["train"],
-        eval_dataset=windows.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=lambda found: scalars(measure_split("validation", found)[0]),
-        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(dim=-1),
-    )
-    results: dict[str, Any] = {
-        "task": "token-classification",
-        "labels": names,
-        "tokens_at_once": length,
-        "stride": stride,
-        "global_attention": model.config.global_attention,
-        "rows": {split: len(table.rows) for split, table in tables.items()},
-        "windows": {split: len(rows) for split, rows in windows.items()},
-        "skipped": {split: number for split, number in skipped.items() if number},
-        "leaks": find_leaks(tables, [TOKENS]),
-        "training": train(trainer, training),
-        "scores": {},
-    }
-    trainer.compute_metrics, folder = None, Path(str(training.output_dir))
-    for split in ("validation", "test"):
-        if split in tables:
-            results["scores"][split], lines = measure_split(split, trainer.predict(windows[split]))
-            if trainer.is_world_process_zero():
-                write_lines(folder / f"{split}-predictions.jsonl", lines)
-    trainer.save_model()
-    save_results(folder, results, trainer, "nats per word")
-    return results
+    return flow.main(TokenClassification, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_longformer.conversion import InputError
 
+BEYOND = "beyond"  # the column with the tokens of a text that are left out
+
 
 def check_length(asked: int | None, limit: int, name: str = "--max_seq_length") -> int:
     """Tokens at once: what was asked for, or the model's limit.
@@ -56,7 +58,8 @@ def encode(
             the only or second text, and -1 twice for all other tokens.
 
     Returns:
-        Columns with one entry per window: the tokenizer's own, `length`, and `text`, the index of the text.
+        Columns with one entry per window: the tokenizer's own, `length`, `text`, the index of the text, and `beyond`,
+        how many tokens of it no window holds.
 
     Raises:
         InputError: If a first text leaves no room for its second one, windows would share everything, or this
@@ -99,4 +102,8 @@ def encode(
         ]
     columns["text"] = list(range(len(texts))) if mapping is None else list(mapping)
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
+    columns[BEYOND] = [0] * len(columns["length"])
+    if stride is None and max(columns["length"], default=0) >= length:
+        whole = tokenizer(*given, add_special_tokens=True, verbose=False)["input_ids"]
+        columns[BEYOND] = [len(ids) - kept for ids, kept in zip(whole, columns["length"], strict=True)]
     return columns

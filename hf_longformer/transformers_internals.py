@@ -5,6 +5,7 @@ here, and nowhere else. Every name says what documented way there is instead, or
 """
 
 import re
+from functools import cache
 from typing import Any
 
 import transformers
@@ -122,6 +123,53 @@ class GenerationChecks(GenerationMixin):
         )
 
 
+@cache
+def trainer_samplers() -> tuple[Any, Any]:
+    """`BatchRebalanceSampler`, which `Trainer` leaves as it is in runs of several processes (there is no other such
+    class), and `LengthGroupedSampler`. Imported where they are needed, as all that only training needs.
+    """
+    from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
+
+    return BatchRebalanceSampler, LengthGroupedSampler
+
+
+@cache
+def trainer_with_hooks() -> Any:
+    """`Trainer` that asks its methods `train_sampler`, `eval_sampler` and `items_in_batch`, and offers
+    `prepared_inputs`. The documented way, data loaders of one's own, would repeat what `Trainer` does for several
+    processes.
+    """
+    from transformers import Trainer
+
+    class TrainerWithHooks(Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return self.train_sampler()
+
+        def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+            return self.eval_sampler(eval_dataset)
+
+        def _get_num_items_in_batch(self, batch_samples: list, device: Any) -> Any:
+            return self.items_in_batch(batch_samples, device)
+
+        def train_sampler(self) -> Any:
+            """The order of the training data."""
+            return super()._get_train_sampler(self.train_dataset)
+
+        def eval_sampler(self, dataset: Any) -> Any:
+            """The order of data to be measured."""
+            return super()._get_eval_sampler(dataset)
+
+        def items_in_batch(self, batches: list, device: Any) -> Any:
+            """What the loss of a step is divided by."""
+            return super()._get_num_items_in_batch(batches, device)
+
+        def prepared_inputs(self, inputs: Any) -> Any:
+            """A batch on the device."""
+            return self._prepare_inputs(inputs)
+
+    return TrainerWithHooks
+
+
 def warn_if_untested(version: str = transformers.__version__) -> None:
     """Says, in one line, that the installed Transformers is newer than all that the package was tested with."""
     if release(version) > release(NEWEST):
@@ -153,5 +201,7 @@ __all__ = [
     "merge_with_config_defaults",
     "one_cache",
     "release",
+    "trainer_samplers",
+    "trainer_with_hooks",
     "warn_if_untested",
 ]

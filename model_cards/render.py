@@ -5,7 +5,7 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 TEMPLATE, TRAINED = (Path(__file__).with_name(name) for name in ("template.md", "trained.md"))
 LARGEST_CARD = 2**24  # bytes
@@ -116,11 +116,13 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)
 
 
-def render_trained_card(report: dict[str, Any]) -> ModelCard:
+def render_trained_card(report: dict[str, Any], base_card: Path | None = None, place: str = "PATH") -> ModelCard:
     """The model card of a training: every number in it comes from the report.
 
     Args:
         report: What the training scripts write into `results.json`, with `model_class` and `base`.
+        base_card: The README.md of the checkpoint that was trained, whose licence, languages and base are taken over.
+        place: What the model is loaded by: a Hub name or a folder.
     """
     task, base, head = report["task"], report["base"], report["model_class"].removeprefix("HfLongformer")
     scores = report.get("scores") or {name: report[name] for name in ("before", "after") if name in report}
@@ -134,18 +136,22 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
         library_name="transformers",
         pipeline_tag=None if task == "multiple-choice" else PIPELINES[head],
         tags=["longformer", "hf-longformer", "long-documents"],
-        base_model=None if Path(base).exists() else base,
+        base_model=_metadata(base_card, "base_model").get("base_model") if Path(base).exists() or not base else base,
+        **_metadata(base_card),
+        **_index(report, scores),
     )
     training = report["training"]
     machine = f"{report['processes']} × {report['device']}, {report['threads']} threads of {report['processor']}"
-    counts = {name: report[name] for name in ("rows", "questions", "windows", "skipped") if report.get(name)}
+    counts = {name: report[name] for name in COUNTS if report.get(name)}
     leaks = {name: f"{found['rows']:,} rows" for name, found in (report.get("leaks") or {}).items()}
     phases = {
         f"phase {number}": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in phase["phase"].items())
         for number, phase in enumerate(report.get("phases", []), 1)
     }
     facts = {
-        **{name: ", ".join(f"{split} {number:,}" for split, number in found.items()) for name, found in counts.items()},
+        **{name: _as_counts(found) for name, found in counts.items()},
+        **{f"beyond the limit, {split}": _as_counts(found) for split, found in (report.get("cut") or {}).items()},
+        **({"checkpoint": "; ".join(report["checkpoint"])} if report.get("checkpoint") else {}),
         **leaks,
         "steps": f"{training['steps']:,}",
         "time": f"{training['seconds'] / 60:.1f} minutes on {machine}",
@@ -162,7 +168,7 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
             **report,
             "title": f"{Path(base).name if base else report['model_class']}, trained {PURPOSES[task]}",
             "purpose": PURPOSES[task],
-            "use": USES[task],
+            "use": USES[task].replace("PATH", place),
             "scores": scores,
             "measures": measures,
             "facts": [(name.replace("_", " "), value) for name, value in facts.items()],
@@ -170,15 +176,47 @@ def render_trained_card(report: dict[str, Any]) -> ModelCard:
     )
 
 
-def _metadata(card: Path | None) -> dict[str, Any]:
-    """Licence and language of a card; nothing if there is no card or its metadata cannot be read."""
+COUNTS = ("rows", "documents", "questions", "windows", "pieces", "skipped")
+
+
+def _as_counts(found: dict[str, int | None]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {'?' if n is None else format(n, ',')}" for name, n in found.items())
+
+
+def _index(report: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """What the Hub shows of the scores: metrics, data sets, and the results themselves."""
+    data = report.get("data") or {}
+    name = f"{Path(report['base']).name or report['model_class']}-{report['task']}"
+    kind = PIPELINES[report["model_class"].removeprefix("HfLongformer")] or report["task"]
+    results = [
+        EvalResult(
+            task_type=kind,
+            dataset_type=data.get("dataset", "files"),
+            dataset_name=data.get("dataset") or data.get(split) or data.get("train") or "files",
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=value,
+        )
+        for split, measured in scores.items()
+        for metric, value in measured.items()
+        if isinstance(value, int | float)
+    ]
+    if not results:
+        return {}
+    metrics = sorted({one.metric_type for one in results})
+    datasets = {"datasets": [data["dataset"]]} if "dataset" in data else {}
+    return {"model_name": name, "eval_results": results, "metrics": metrics, **datasets}
+
+
+def _metadata(card: Path | None, *names: str) -> dict[str, Any]:
+    """Licence and language of a card, or other entries; nothing if there is no card or it cannot be read."""
     if card is None or not card.is_file() or card.stat().st_size > LARGEST_CARD:
         return {}
     try:
         data = ModelCard.load(card).data.to_dict()
     except Exception:  # whatever people write above their cards
         return {}
-    return {name: data[name] for name in ("license", "language") if _is_name(data.get(name))}
+    return {name: data[name] for name in names or ("license", "language") if _is_name(data.get(name))}
 
 
 def _is_name(value: Any) -> bool:

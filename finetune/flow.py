@@ -1,0 +1,249 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One way through all training scripts: read, load, cut, train, measure, save, upload. What a task is stands in `Task`;
+this file knows none.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import set_seed
+from transformers.utils import logging
+
+from hf_longformer.conversion.errors import InputError
+
+from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
+from .checkpoints import describe, load_checkpoint
+from .data import SPLITS
+from .identity import FINISHED, Run, identity
+from .prediction_defaults import save_defaults
+from .results import save_results, scalars
+from .training import LongTrainer, checkpoint_activations, train
+from .upload import repository_of, upload
+from .windows import check_length
+
+logger = logging.get_logger(__name__)
+MEASURED = {"validation": "do_eval", "test": "do_predict"}  # splits, and the arguments that leave them out
+
+
+class Task:
+    """What is trained: what differs between the scripts.
+
+    Args:
+        model_arguments: Which checkpoint.
+        data: An object of the class `arguments`.
+        training: How.
+    """
+
+    name: ClassVar[str]
+    arguments: ClassVar[Any]
+    model_class: ClassVar[Any]
+    best: ClassVar[str]  # what the best model is chosen by
+    unit: ClassVar[str]  # of the loss
+    new: ClassVar[tuple[str, ...]] = ()  # parts of the model that may begin at random
+    counted: ClassVar[str] = "rows"  # what an entry of a table is called
+    pieces: ClassVar[str] = "windows"  # and what the model reads at once
+    trainer_class: ClassVar[Any] = LongTrainer
+    collator_needs_all: ClassVar[bool] = False  # also columns that the model does not take
+
+    def __init__(self, model_arguments: ModelArguments, data: Any, training: LongTrainingArguments) -> None:
+        self.model_arguments, self.data, self.training = model_arguments, data, training
+        self.model: Any = None
+        self.tokenizer: Any = None
+        self.length = 0
+        self.tables: dict[str, Any] = {}
+        self.windows: dict[str, Any] = {}
+        self.skipped: dict[str, int] = {}
+        self.cut: dict[str, dict[str, int]] = {}  # of every split, what was beyond the limit and is not read
+        self.run: Run | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return Path(str(self.training.output_dir))
+
+    def read(self) -> dict[str, Any]:
+        """The tables by split, checked; `train` among them if there is training."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Fields of the model's configuration that the tables decide."""
+        return {}
+
+    def prepare(self) -> None:
+        """Makes model and tokenizer ready for the task, and checks arguments that depend on them."""
+
+    def windows_of(self, split: str, table: Any) -> Any:
+        """Rows for the model."""
+        raise NotImplementedError
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Collator, loss and metrics: further arguments of `trainer_class`."""
+        raise NotImplementedError
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """The scores of what `Trainer.predict` found, and, from the first process only, its files."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What else `results.json` holds."""
+        return {}
+
+    def defaults(self) -> dict[str, Any] | None:
+        """How inputs are cut, for `hf-longformer predict`; None if that cannot do the task."""
+        return None
+
+    def before_saving(self, results: dict[str, Any]) -> None:
+        """What is done to the trained model at last."""
+
+    def measure(self, trainer: Any, results: dict[str, Any]) -> None:
+        """Adds the scores of every split that is to be measured."""
+        trainer.compute_metrics = None
+        for split, wanted in MEASURED.items():
+            if split in self.windows and getattr(self.training, wanted):
+                results["scores"][split] = self.score(split, trainer.predict(self.windows[split]))
+
+
+def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Runs a task's script, and returns what `results.json` holds.
+
+    Args:
+        task_class: The task.
+        arguments: What the command line has after the program's name.
+
+    Raises:
+        InputError: If something given cannot be used, or `output_dir` holds another run.
+        TrainingError: If training cannot be finished.
+    """
+    objects = parse_arguments((ModelArguments, task_class.arguments, LongTrainingArguments), arguments)
+    task = task_class(*objects)
+    facts = identity(objects, objects[0].model_name_or_path, task=task_class.name)
+    return whole_run(task, facts)
+
+
+def whole_run(task: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """Begins, goes on with, or finds finished the run that `facts` describe, and uploads it if that was asked for."""
+    training, folder = task.training, task.folder
+    push, training.push_to_hub = training.push_to_hub, False  # once, whole, at the end, and not by `Trainer`
+    training.hub_model_id = repository_of(training) if push else None
+    task.run = Run(folder, facts, training)
+    if task.run.is_finished:
+        logger.warning(f"the run in {folder} is finished: nothing was done")
+        results = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    else:
+        results = task.go()
+    if push and training.process_index == 0:
+        upload(folder, training)
+    return results
+
+
+def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One training, or one measurement without training.
+
+    Args:
+        task: The task, whose `model`, `tokenizer`, `tables` and `windows` are set here.
+        tables: If they were read before.
+
+    Returns:
+        What `results.json` holds.
+    """
+    training, trains = task.training, task.training.do_train
+    if not trains:
+        load(task)
+    task.tables = task.read() if tables is None else tables
+    set_seed(training.seed)
+    said = load(task) if trains else []
+    task.prepare()
+    task.length = check_length(task.data.max_seq_length, task.model.config.max_length_tokens)
+    checkpoint_activations(training, task.length)
+    training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains)
+    training.remove_unused_columns = training.remove_unused_columns and not task.collator_needs_all
+    task.windows = {split: task.windows_of(split, table) for split, table in task.tables.items()}
+    _say_what_was_cut(task)
+    trainer = task.trainer_class(
+        task.model,
+        training,
+        train_dataset=task.windows.get("train"),
+        eval_dataset=task.windows.get("validation") if training.do_eval else None,
+        processing_class=task.tokenizer,
+        **task.trainer_options(),
+    )
+    results: dict[str, Any] = {
+        "task": task.name,
+        "tokens_at_once": task.length,
+        task.counted: {split: _length(getattr(table, "rows", table)) for split, table in task.tables.items()},
+        task.pieces: {split: _length(rows) for split, rows in task.windows.items()},
+        "data": data_names(task.data),
+        "skipped": {split: number for split, number in task.skipped.items() if number},
+        "cut": task.cut,
+        "checkpoint": said,
+        **task.facts(),
+        "scores": {},
+    }
+    if task.run is not None:
+        task.run.claim()
+    if trains:
+        results["training"] = train(trainer, training)
+    task.measure(trainer, results)
+    if trains:
+        task.before_saving(results)
+        trainer.check_numbers(weights=True)
+        trainer.save_model()
+        if trainer.is_world_process_zero() and (defaults := task.defaults()) is not None:
+            save_defaults(task.folder, task.name, defaults)
+    return save_results(task.folder, results, trainer, task.unit, task.model_arguments.local_files_only)
+
+
+def load(task: Task) -> list[str]:
+    """Loads the task's checkpoint, in float32, in which small steps are not lost; returns what is to be said of it.
+
+    Raises:
+        InputError: If it cannot be loaded whole, or an argument contradicts the task.
+    """
+    given, config = task.model_arguments, task.config() if task.training.do_train else {}
+    for name, value in given.changed.items():
+        if name in config and config[name] != value:
+            raise InputError(f"--{name} must be {config[name]} here, got {value}")
+    where: dict[str, Any] = {"revision": given.revision, "local_files_only": given.local_files_only}
+    task.model, task.tokenizer, notes = load_checkpoint(
+        task.model_class,
+        given.model_name_or_path,
+        new=task.new if task.training.do_train else (),
+        dtype=torch.float32,
+        **where,
+        **given.changed,
+        **config,
+    )
+    sentences = describe(notes)
+    for sentence in sentences:
+        logger.warning(sentence)
+    return sentences
+
+
+def data_names(data: Any) -> dict[str, Any]:
+    """What was read, without the folders that it lies in."""
+    if name := getattr(data, "dataset_name", None):
+        return {"dataset": Path(name).name if Path(name).exists() else name}
+    files = {split: getattr(data, f"{split}_file", None) or getattr(data, f"{split}_files", None) for split in SPLITS}
+    return {
+        split: Path(given).name if isinstance(given, str) else ", ".join(Path(one).name for one in given)
+        for split, given in files.items()
+        if given
+    }
+
+
+def _say_what_was_cut(task: Task) -> None:
+    for split, counts in task.cut.items():
+        words = " and ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
+        logger.warning(f"not read, since beyond the limit, in {split}: {words}")
+
+
+def _length(rows: Any) -> int | None:
+    """None for data that is read while training."""
+    return len(rows) if hasattr(rows, "__len__") else None
+
+
+__all__ = ["Task", "main", "scalars", "train_and_measure", "whole_run"]

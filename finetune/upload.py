@@ -1,0 +1,40 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Uploading a finished run: once, whole, with its own card."""
+
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from hf_longformer.conversion.push import push
+
+LEFT_HERE = ["checkpoint-*", "checkpoint-*/**", "run.json", "seconds.json", "runs/**", "fold-*/**", "phase-*/**", ".*"]
+
+
+def repository_of(training: TrainingArguments) -> str:
+    """The Hub name that a run is uploaded to: as asked for, or that of its folder."""
+    return training.hub_model_id or Path(str(training.output_dir)).resolve().name
+
+
+def upload(folder: Path, training: TrainingArguments) -> str:
+    """Uploads model, tokenizer, results, predictions, pictures and card in one commit; checkpoints stay here.
+
+    Args:
+        folder: The run's.
+        training: With `hub_model_id`, `hub_private_repo`, `hub_token` and `hub_revision`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: If the Hub refuses.
+    """
+    return push(
+        folder,
+        repository_of(training),
+        private=training.hub_private_repo,
+        token=training.hub_token,
+        revision=training.hub_revision,
+        message="Upload trained model",
+        leave_out=LEFT_HERE,
+    )
