@@ -54,6 +54,10 @@ class HfLongformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
+        first_position (`int`, *optional*, defaults to `pad_token_id + 1`):
+            Row of the position table that the first real token takes; padding takes the row below. It stays what it was
+            when the model was made, whatever becomes of `pad_token_id`, which training and generation may set to the
+            id of the end of a text.
         embedding_size (`int`, *optional*):
             Width of the embeddings, `hidden_size` if left out. Narrower ones are projected, as in ELECTRA.
         classifier_dropout (`float`, *optional*):
@@ -100,6 +104,7 @@ class HfLongformerConfig(PreTrainedConfig):
     classifier_activation: str = "tanh"
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
+    first_position: int | None = None
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
@@ -108,6 +113,8 @@ class HfLongformerConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_unknown_fields(self, kwargs)
+        if self.first_position is None:
+            self.first_position = 0 if self.pad_token_id is None else self.pad_token_id + 1
         self.validate_architecture()
         super().__post_init__(**kwargs)
 
@@ -131,12 +138,7 @@ class HfLongformerConfig(PreTrainedConfig):
     @property
     def max_length_tokens(self) -> int:
         """Longest input in tokens."""
-        return self.max_position_embeddings - self.first_position
-
-    @property
-    def first_position(self) -> int:
-        """Row of the position table that the first real token takes."""
-        return (self.pad_token_id if self.pad_token_id is not None else -1) + 1
+        return self.max_position_embeddings - (self.first_position or 0)
 
     @property
     def attention_windows(self) -> list[int]:
@@ -171,10 +173,11 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
-        if self.max_length_tokens < 1:
+        if self.max_length_tokens < 1 or (self.first_position or 0) < 0:
             raise ValueError(
-                "max_position_embeddings must exceed pad_token_id + 1, since real tokens are counted from there, "
-                f"got max_position_embeddings={self.max_position_embeddings} and pad_token_id={self.pad_token_id}"
+                "max_position_embeddings must exceed first_position, which is pad_token_id + 1 if left out, since real "
+                f"tokens are counted from there, got max_position_embeddings={self.max_position_embeddings}, "
+                f"first_position={self.first_position} and pad_token_id={self.pad_token_id}"
             )
 
 

@@ -16,20 +16,38 @@ from .tokenization_hf_longformer import first_real_token, global_attention_mask 
 logger = logging.get_logger(__name__)
 
 
-def count_positions(
+def counted_tokens(
     input_ids: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
     inputs_embeds: torch.Tensor | None,
     config: HfLongformerConfig,
 ) -> torch.Tensor:
-    """Real tokens are counted from `first_position`; padding takes the row below, as in RoBERTa: `(batch, S)`."""
-    if input_ids is not None:
-        real = torch.ones_like(input_ids) if config.pad_token_id is None else input_ids.ne(config.pad_token_id).long()
-    elif attention_mask is not None:
-        real = attention_mask.long()
-    else:
-        real = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-    return real.cumsum(dim=1) * real + config.first_position - 1
+    """Which tokens take a position of their own, `(batch, S)` bool.
+
+    `attention_mask` decides, whatever the ids are. Without one, ids do, as in RoBERTa: all but `pad_token_id`. Where that
+    also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule.
+    """
+    if attention_mask is not None:
+        return attention_mask != 0
+    if input_ids is None:
+        return torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if config.pad_token_id is None or config.pad_token_id in ends:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    return input_ids != config.pad_token_id
+
+
+def count_positions(counted: torch.Tensor, before: torch.Tensor | None, config: HfLongformerConfig) -> torch.Tensor:
+    """Real tokens are counted from `first_position`; padding takes the row below, if there is one: `(batch, S)`.
+
+    Args:
+        counted: `(batch, S)` bool, what `counted_tokens` says.
+        before: `(batch, 1)`, how many were counted in earlier segments.
+        config: Of the model.
+    """
+    first = config.first_position or 0
+    number = counted.long().cumsum(dim=1) if before is None else counted.long().cumsum(dim=1) + before
+    return (number * counted + first - 1).clamp(min=0)
 
 
 def token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
@@ -115,7 +133,7 @@ def check_inputs(
         if ids is not None:
             facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
     numbers = read_numbers(facts)
-    length = numbers.get("position_ids_max", 0) - config.first_position + 1
+    length = numbers.get("position_ids_max", 0) - (config.first_position or 0) + 1
     if (
         "position_ids" in ranges and config.max_length_tokens < length <= shape[1]
     ):  # else the caller passed positions of their own

@@ -35,7 +35,8 @@ class HfLongformerEmbeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.position_embeddings: nn.Embedding | None = None  # if the layers know positions
         if config.position_embedding_type == "absolute":
-            self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
+            below = config.first_position - 1 if config.first_position else None
+            self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=below)
         self.projection = nn.Identity() if size == config.hidden_size else nn.Linear(size, config.hidden_size)
 
     def forward(

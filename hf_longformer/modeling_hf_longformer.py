@@ -32,6 +32,7 @@ from .inputs_hf_longformer import (
     check_inputs,
     check_mask_shape,
     count_positions,
+    counted_tokens,
     default_global_attention,
     mask_of_kind,
     token_shape,
@@ -239,7 +240,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to. If left out,
                 `config.global_attention` decides.
             token_type_ids: `(batch, S)`, below `config.type_vocab_size`.
-            position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
+            position_ids: `(batch, S)`. If left out, real tokens are counted from `config.first_position`, and
+                `attention_mask` says which those are. Without it they are all but `pad_token_id`, as in RoBERTa; and
+                all, if that is also `eos_token_id`, or `inputs_embeds` are given.
             inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
             past_key_values: What is kept of the text before, for causal models: the input is what follows.
             use_cache: Whether a causal model begins such a cache and returns it; others have none.
@@ -257,6 +260,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         past_key_values = _check_cache(self, one_cache(cache, past_key_values), bool(use_cache))
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
+        check_mask_shape("attention_mask", attention_mask, shape)
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         num_global = None
@@ -264,10 +268,10 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             kind = default_global_attention(self.config, auto_global_attention, input_ids)
             global_attention_mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
             num_global = 1 if kind == "cls" else None
+        counted = counted_tokens(input_ids, attention_mask, inputs_embeds, self.config)
         if position_ids is None:
-            position_ids = count_positions(input_ids, attention_mask, inputs_embeds, self.config)
-            if past_key_values is not None and past_key_values.real_tokens is not None:
-                position_ids = position_ids + past_key_values.real_tokens
+            before = None if past_key_values is None else past_key_values.counted_tokens
+            position_ids = count_positions(counted, before, self.config)
         check_mask_shape("token_type_ids", token_type_ids, shape)
         facts = mask_facts(attention_mask, global_attention_mask, shape)
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
@@ -290,8 +294,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if pad_again is not None:
             hidden_states = pad_again(hidden_states)
         if past_key_values is not None:
-            real = torch.ones_like(position_ids) if roles.key_padding_mask is None else roles.key_padding_mask
-            past_key_values.remember(roles.hidden, real)
+            past_key_values.remember(roles.hidden, counted)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
         kept: dict[str, Any] = {CACHE_NAME: past_key_values}
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)

@@ -41,7 +41,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no heads": ({"num_attention_heads": 0}, "got hidden_size=24 and num_attention_heads=0$"),
     "no room for a token": (
         {"max_position_embeddings": 2},
-        r"must exceed pad_token_id \+ 1.*got max_position_embeddings=2 and pad_token_id=1$",
+        "must exceed first_position, .*got max_position_embeddings=2, first_position=2 and pad_token_id=1$",
     ),
     "misspelt keyword": (
         {"attention_windwo": 8},
@@ -165,6 +165,7 @@ def test_max_length_tokens(padding: int | None, tokens: int):
 def test_defaults_are_those_of_stock():
     ours, stock = HfLongformerConfig().to_dict(), LongformerConfig().to_dict()
     assert ours.pop("model_type") == "hf_longformer"
+    assert ours.pop("first_position") == 2  # where stock begins to count, by pad_token_id=1
     assert stock.pop("model_type") == "longformer"
     added = {"attention_dilation": 1, "is_decoder": False, "global_attention": "auto"}
     added |= {"position_embedding_type": "absolute", "classifier_dropout": None, "classifier_activation": "tanh"}
