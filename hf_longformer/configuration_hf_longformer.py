@@ -136,6 +136,18 @@ class HfLongformerConfig(PreTrainedConfig):
         return loaded
 
     @property
+    def output_attentions(self) -> bool | None:
+        """Whether every call returns attention weights; whichever implementation is chosen, it gives them."""
+        return self._output_attentions
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        self._output_attentions = value  # Transformers would choose "eager" here, or refuse others
+
+    def validate_output_attentions(self) -> None:
+        """Transformers refuses all but "eager" here."""
+
+    @property
     def max_length_tokens(self) -> int:
         """Longest input in tokens."""
         return self.max_position_embeddings - (self.first_position or 0)

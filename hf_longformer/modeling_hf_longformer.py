@@ -45,7 +45,6 @@ from .transformers_internals import (
     capture_outputs,
     initialization as init,
     is_tracing,
-    merge_with_config_defaults,
     one_cache,
 )
 from .unpadding_hf_longformer import is_worth_unpadding, unpad
@@ -174,8 +173,16 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
             for bias in (module.content_bias, module.position_bias):
                 init.normal_(bias, std=self.config.initializer_range)
 
+    def encode(self, *inputs: torch.Tensor | None, **kwargs: Any) -> "HfLongformerModelOutput":
+        """What the encoder makes of the arguments of a head's `forward`."""
+        kwargs |= {"auto_global_attention": self.auto_global_attention, "return_dict": True}
+        return self.longformer(*inputs, **kwargs)
+
     def default_global_attention_mask(
-        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
         kind = default_global_attention(self.config, self.auto_global_attention, input_ids)
@@ -215,7 +222,6 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         self.has_causal_layers = config.is_decoder  # which may be changed later, as windows may
         self.post_init()
 
-    @merge_with_config_defaults
     @_record_global_attentions_with_attentions
     @capture_outputs
     def forward(
@@ -254,10 +260,11 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
                 or a global token is padding. While `torch.compile` or `torch.export` traces, only shapes are checked.
-            NotImplementedError: If a cache, or global tokens, cannot be had.
+            NotImplementedError: If a cache, or global tokens, cannot be had; or several texts stand in one row, told
+                apart by their positions or otherwise, or are divided among devices.
         """
         shape = token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self, one_cache(cache, past_key_values), bool(use_cache))
+        past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache)
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         check_mask_shape("attention_mask", attention_mask, shape)
@@ -287,10 +294,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         hidden_states = self.embeddings(*inputs)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
         if self.has_causal_layers:
-            settings |= {CACHE_NAME: past_key_values, "position_ids": position_ids}
-        for layer in self.encoder.layer:
-            hidden_states = layer(hidden_states, roles, **settings)
-        hidden_states = self.encoder.LayerNorm(hidden_states)
+            settings |= {"rolling_cache": past_key_values, "position_ids": position_ids}
+        hidden_states = self.encoder(hidden_states, roles, **settings).last_hidden_state
         if pad_again is not None:
             hidden_states = pad_again(hidden_states)
         if past_key_values is not None:
@@ -300,7 +305,13 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
 
 
-def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
+def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache | None:
+    """The cache that is given or begun; None without one."""
+    is_replayed = torch.is_grad_enabled() and any(
+        getattr(layer, "gradient_checkpointing", False) and layer.training for layer in model.encoder.layer
+    )
+    if use_cache is None:  # as in Transformers
+        use_cache = bool(getattr(model.config, "use_cache", False)) and not is_replayed
     if past is None and not (use_cache and model.has_causal_layers):  # configs of encoders have use_cache=True too
         return None
     if not model.has_causal_layers:
@@ -309,6 +320,12 @@ def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
         raise NotImplementedError(
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
             f"got {type(past).__name__}"
+        )
+    if is_replayed:
+        raise NotImplementedError(
+            "a layer that is checkpointed is computed again in the backward pass, and would put its tokens into the "
+            "cache twice: switch checkpointing off to train on segments (model.activation_checkpointing_disable()), or "
+            f"leave the cache out, got {'use_cache=True' if past is None else 'a cache'}"
         )
     return RollingCache(model.config) if past is None else past
 
@@ -386,7 +403,7 @@ class HfLongformerForMaskedLM(HfLongformerLanguageModel):
 
         `labelled_only`: logits of tokens with a label only, `(number of labels, vocab_size)`: the same loss, faster.
         """
-        outputs = self.longformer(
+        outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         states = outputs.last_hidden_state
@@ -444,15 +461,15 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
         `labels`: `(batch,)` int64 for single-label classification, `(batch, num_labels)` float for multi-label,
         `(batch,)` or `(batch, num_labels)` float for regression; `config.problem_type` says which, or is inferred.
         """
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(outputs.last_hidden_state, attention_mask)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **loss_keywords(kwargs))
+            if self.config.problem_type != "single_label_classification":  # Transformers' loss of which divides so
+                loss = over_all_items(loss, labels.numel(), kwargs)
         return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
@@ -483,10 +500,8 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
         positions outside the text are ignored. The loss knows real tokens only, so that padding does not change it.
         """
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
@@ -534,7 +549,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerTokenClassifierOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
-        outputs = self.longformer(
+        outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
@@ -589,15 +604,14 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
                 inputs_embeds,
             )
         )
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
+            labels = labels.to(logits.device)
+            loss = over_all_items(nn.functional.cross_entropy(logits, labels), labels.ne(-100).sum(), kwargs)
         return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
@@ -608,6 +622,16 @@ def _classifier_dropout(config: HfLongformerConfig) -> float:
 def loss_keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
     return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
+
+
+def over_all_items(loss: torch.Tensor, items: torch.Tensor | int, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """A mean over the labels of one call, as its share of the mean over those of all calls that `Trainer` takes
+    together: it adds these up without dividing, if the model takes `num_items_in_batch`.
+    """
+    of_all = kwargs.get("num_items_in_batch")
+    if of_all is None:
+        return loss
+    return loss * items / (of_all.to(loss.device) if isinstance(of_all, torch.Tensor) else of_all)
 
 
 def what_was_recorded(outputs: HfLongformerModelOutput) -> dict[str, Any]:
