@@ -30,11 +30,14 @@ from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .inputs_hf_longformer import (
     check_inputs,
+    check_keywords,
     check_mask_shape,
+    check_text_is_whole,
     count_positions,
     counted_tokens,
     default_global_attention,
     mask_of_kind,
+    restarts_of,
     token_shape,
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
@@ -114,6 +117,16 @@ class HfLongformerKwargs(TypedDict, total=False):
     output_hidden_states: bool | list[int] | None
     return_dict: bool | None
     num_items_in_batch: torch.Tensor | int | None
+
+
+# Of `forward`, as they are spelt.
+KEYWORDS = frozenset(
+    [
+        *("input_ids", "attention_mask", "global_attention_mask", "token_type_ids", "position_ids", "inputs_embeds"),
+        *("past_key_values", "use_cache", "cache", "labels", "start_positions", "end_positions", "labelled_only"),
+        *("logits_to_keep", "output_global_attentions", *HfLongformerKwargs.__annotations__),
+    ]
+)
 
 
 class HfLongformerPooler(nn.Module):
@@ -263,6 +276,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             NotImplementedError: If a cache, or global tokens, cannot be had; or several texts stand in one row, told
                 apart by their positions or otherwise, or are divided among devices.
         """
+        check_keywords(kwargs, KEYWORDS)
+        check_text_is_whole()
         shape = token_shape(input_ids, inputs_embeds)
         past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache)
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
@@ -273,8 +288,14 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         num_global = None
         if global_attention_mask is None:
             kind = default_global_attention(self.config, auto_global_attention, input_ids)
+            is_later = past_key_values is not None and not past_key_values.is_empty
+            if is_later and kind != "none":  # decided in the first segment, but for texts that had only padding there
+                kind = "cls" if attention_mask is not None else "none"
             global_attention_mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
+            if is_later and global_attention_mask is not None:
+                global_attention_mask = global_attention_mask * (past_key_values.counted_tokens == 0)
             num_global = 1 if kind == "cls" else None
+        restarts = restarts_of(position_ids, attention_mask)
         counted = counted_tokens(input_ids, attention_mask, inputs_embeds, self.config)
         if position_ids is None:
             before = None if past_key_values is None else past_key_values.counted_tokens
@@ -284,7 +305,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
             numbers, roles = {}, traced_roles(attention_mask, global_attention_mask, num_global)
         else:
-            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids)
+            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids, restarts)
             roles = token_roles(attention_mask, global_attention_mask, numbers)
         _check_global(self.config, roles, past_key_values)
         inputs, pad_again = [input_ids, token_type_ids, position_ids, inputs_embeds], None
