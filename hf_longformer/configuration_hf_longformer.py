@@ -4,6 +4,8 @@
 
 import dataclasses
 import difflib
+from collections.abc import Collection
+from functools import cache
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -22,6 +24,19 @@ KNOWN_FOREIGN_FIELDS = frozenset(
         *("quantization_config", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype"),
         *("torchscript", "use_bfloat16", "use_cache", "use_return_dict", "return_unused_kwargs"),
     ]
+)
+
+TOKENIZER_KEYWORDS = (
+    *("padding_side", "truncation_side", "model_max_length", "model_input_names", "use_fast", "tokenizer_type"),
+    *(
+        "add_bos_token",
+        "add_eos_token",
+        "add_prefix_space",
+        "additional_special_tokens",
+        "clean_up_tokenization_spaces",
+    ),
+    *("do_lower_case", "extra_special_tokens", "fix_mistral_regex", "from_slow", "gguf_file", "keep_accents", "legacy"),
+    *("split_special_tokens", "strip_accents", "tokenize_chinese_chars", "trim_offsets"),
 )
 
 
@@ -120,19 +135,27 @@ class HfLongformerConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers, but what nobody reads is not passed over in silence: unknown keywords are refused, and
-        unknown entries of a config.json, which other tools may have put there, are kept with a warning.
+        """As in Transformers, but what nobody reads is not passed over in silence: entries of a config.json and keywords
+        that are not of this package, which other tools and scripts may have put there, are kept with a warning.
+
+        Raises:
+            ValueError: If one is like a field of this package, and so most likely misspelt.
         """
-        config_dict = dict(config_dict)
-        unknown = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
-        if unknown:
-            logger.warning(f"config.json has entries that no model of this package reads: {', '.join(unknown)}")
-        if not kwargs.get("return_unused_kwargs"):
-            _refuse_unknown_fields(cls, {name: kwargs[name] for name in kwargs if name not in unknown})
-        loaded = super().from_dict(config_dict, **kwargs)
+        config_dict = _as_stock_reads(config_dict)
+        kept = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
+        _refuse_misspelt_fields(cls, kept)
+        if not kwargs.get("return_unused_kwargs"):  # otherwise somebody else wants the rest, such as a model
+            own = [name for name in _unknown_fields(cls, kwargs) if name not in kept and name not in of_tokenizers()]
+            kept |= {name: kwargs.pop(name) for name in own}
+            _refuse_misspelt_fields(cls, kept)
+        if kept:
+            logger.warning(f"the configuration has entries that no model of this package reads: {', '.join(kept)}")
+        if "finetuning_task" in kwargs:
+            kept["finetuning_task"] = kwargs.pop("finetuning_task")
+        loaded = super().from_dict(config_dict, **{name: kwargs[name] for name in kwargs if name not in kept})
         config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for name, value in unknown.items():
-            setattr(config, name, value)
+        for name, value in kept.items():
+            setattr(config, name, kwargs.get(name, value))
         return loaded
 
     @property
@@ -258,6 +281,37 @@ def _refuse_unknown_fields(config: Any, given: dict[str, Any]) -> None:
         close = difflib.get_close_matches(unknown[0], fields, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; the fields are {', '.join(sorted(fields))}"
         raise ValueError(f"unknown configuration field{'s' * (len(unknown) > 1)}: got {', '.join(unknown)}{hint}")
+
+
+def _refuse_misspelt_fields(config: Any, unknown: Collection[str]) -> None:
+    """Others may have fields of their own, but not those that are all but ours."""
+    fields = [field.name for field in dataclasses.fields(config)]
+    for name in unknown:
+        close = difflib.get_close_matches(name, fields, n=1, cutoff=0.85)
+        if close and name not in of_tokenizers():
+            raise ValueError(f"unknown configuration field: got {name}; did you mean {close[0]!r}?")
+
+
+def _as_stock_reads(config_dict: dict[str, Any]) -> dict[str, Any]:
+    """Fields in a stock Longformer's config.json that it does not read, and this package would."""
+    config_dict = dict(config_dict)
+    if config_dict.get("rope_theta", 0) is None:
+        del config_dict["rope_theta"]
+    kind = config_dict.get("position_embedding_type")
+    if config_dict.get("model_type") == "longformer" and kind not in (None, "absolute"):
+        logger.warning(
+            f"position_embedding_type={kind!r} is not read, as stock Longformer does not: its positions are learned ones"
+        )
+        del config_dict["position_embedding_type"]
+    return config_dict
+
+
+@cache
+def of_tokenizers() -> frozenset[str]:
+    """Keywords of `AutoTokenizer.from_pretrained`, all of which Transformers shows to the configuration, too."""
+    from transformers import PreTrainedTokenizerBase
+
+    return frozenset([*PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES, *TOKENIZER_KEYWORDS])
 
 
 def _accepted_fields() -> frozenset[str]:

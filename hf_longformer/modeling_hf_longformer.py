@@ -197,7 +197,13 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
+        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token. Choices,
+        `(batch, num_choices, S)`, count as texts.
+        """
+        input_ids, attention_mask = (
+            None if tensor is None else tensor.flatten(0, -2) for tensor in (input_ids, attention_mask)
+        )
+        inputs_embeds = None if inputs_embeds is None else inputs_embeds.flatten(0, -3)
         kind = default_global_attention(self.config, self.auto_global_attention, input_ids)
         return mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
 
