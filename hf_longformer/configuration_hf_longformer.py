@@ -69,7 +69,7 @@ class HfLongformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
-        first_position (`int`, *optional*, defaults to `pad_token_id + 1`):
+        first_position (`int`, defaults to -1, which stands for `pad_token_id + 1`):
             Row of the position table that the first real token takes; padding takes the row below. It stays what it was
             when the model was made, whatever becomes of `pad_token_id`, which training and generation may set to the
             id of the end of a text.
@@ -119,7 +119,7 @@ class HfLongformerConfig(PreTrainedConfig):
     classifier_activation: str = "tanh"
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
-    first_position: int | None = None
+    first_position: int = -1
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
@@ -128,15 +128,15 @@ class HfLongformerConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_unknown_fields(self, kwargs)
-        if self.first_position is None:
+        if self.first_position == -1:
             self.first_position = 0 if self.pad_token_id is None else self.pad_token_id + 1
         self.validate_architecture()
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers, but what nobody reads is not passed over in silence: entries of a config.json and keywords
-        that are not of this package, which other tools and scripts may have put there, are kept with a warning.
+        """As in Transformers, but nothing is passed over in silence: entries of a config.json and keywords that are not
+        of this package, which other tools and scripts may have put there, are kept with a warning.
 
         Raises:
             ValueError: If one is like a field of this package, and so most likely misspelt.
@@ -173,7 +173,7 @@ class HfLongformerConfig(PreTrainedConfig):
     @property
     def max_length_tokens(self) -> int:
         """Longest input in tokens."""
-        return self.max_position_embeddings - (self.first_position or 0)
+        return self.max_position_embeddings - self.first_position
 
     @property
     def attention_windows(self) -> list[int]:
@@ -208,7 +208,7 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
-        if self.max_length_tokens < 1 or (self.first_position or 0) < 0:
+        if self.max_length_tokens < 1 or self.first_position < 0:
             raise ValueError(
                 "max_position_embeddings must exceed first_position, which is pad_token_id + 1 if left out, since real "
                 f"tokens are counted from there, got max_position_embeddings={self.max_position_embeddings}, "
@@ -300,7 +300,7 @@ def _as_stock_reads(config_dict: dict[str, Any]) -> dict[str, Any]:
     kind = config_dict.get("position_embedding_type")
     if config_dict.get("model_type") == "longformer" and kind not in (None, "absolute"):
         logger.warning(
-            f"position_embedding_type={kind!r} is not read, as stock Longformer does not: its positions are learned ones"
+            f"position_embedding_type={kind!r} is not read, nor does stock Longformer: its positions are learned"
         )
         del config_dict["position_embedding_type"]
     return config_dict

@@ -27,8 +27,8 @@ def counted_tokens(
 ) -> torch.Tensor:
     """Which tokens take a position of their own, `(batch, S)` bool.
 
-    `attention_mask` decides, whatever the ids are. Without one, ids do, as in RoBERTa: all but `pad_token_id`. Where that
-    also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule.
+    `attention_mask` decides, whatever the ids are. Without one, ids do, as in RoBERTa: all but `pad_token_id`. Where
+    that also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule.
     """
     if attention_mask is not None:
         return attention_mask != 0
@@ -48,7 +48,7 @@ def count_positions(counted: torch.Tensor, before: torch.Tensor | None, config: 
         before: `(batch, 1)`, how many were counted in earlier segments.
         config: Of the model.
     """
-    first = config.first_position or 0
+    first = config.first_position
     number = counted.long().cumsum(dim=1) if before is None else counted.long().cumsum(dim=1) + before
     return (number * counted + first - 1).clamp(min=0)
 
@@ -88,8 +88,8 @@ def check_text_is_whole() -> None:
     """
     if _are_texts_divided():
         raise NotImplementedError(
-            "texts are divided among devices (context or sequence parallelism), and windows would end where a part does: "
-            "leave cp_size and sp_size of ParallelismConfig at 1, and divide batches (FSDP, DDP) instead"
+            "texts are divided among devices (context or sequence parallelism), and windows would end where a part "
+            "does: leave cp_size and sp_size of ParallelismConfig at 1, and divide batches (FSDP, DDP) instead"
         )
 
 
@@ -202,7 +202,7 @@ def check_inputs(
     numbers = read_numbers(facts)
     if numbers.get("restarts"):
         raise NotImplementedError(f"{PACKED}, got position_ids that begin anew {numbers['restarts']} times")
-    length = numbers.get("position_ids_max", 0) - (config.first_position or 0) + 1
+    length = numbers.get("position_ids_max", 0) - config.first_position + 1
     if (
         "position_ids" in ranges and config.max_length_tokens < length <= shape[1]
     ):  # else the caller passed positions of their own

@@ -189,7 +189,8 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
     def encode(self, *inputs: torch.Tensor | None, **kwargs: Any) -> "HfLongformerModelOutput":
         """What the encoder makes of the arguments of a head's `forward`."""
         kwargs |= {"auto_global_attention": self.auto_global_attention, "return_dict": True}
-        return self.longformer(*inputs, **kwargs)
+        encoder: Any = self.longformer
+        return encoder(*inputs, **kwargs)
 
     def default_global_attention_mask(
         self,
@@ -197,8 +198,9 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token. Choices,
-        `(batch, num_choices, S)`, count as texts.
+        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token.
+
+        Choices, `(batch, num_choices, S)`, count as texts.
         """
         input_ids, attention_mask = (
             None if tensor is None else tensor.flatten(0, -2) for tensor in (input_ids, attention_mask)

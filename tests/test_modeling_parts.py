@@ -72,7 +72,7 @@ def test_parts_can_be_called_alone():
     embedded = model.embeddings(ids)
     torch.testing.assert_close(
         embedded,
-        model.embeddings(inputs_embeds=model.get_input_embeddings()(IDS)).where((IDS == ids)[..., None], embedded),
+        model.embeddings(inputs_embeds=model.get_input_embeddings()(IDS)).where((ids == IDS)[..., None], embedded),
     )
     torch.testing.assert_close(model.encoder(embedded).last_hidden_state, expected.last_hidden_state)
     assert torch.equal(model.encoder(embedded)[0], model.encoder(embedded).last_hidden_state)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain `Trainer`: one update is the same, however its texts are divided into batches and processes."""
 
-import json
 import os
 import socket
 from pathlib import Path
