@@ -165,7 +165,8 @@ class HfLongformerConfig(PreTrainedConfig):
 
     @output_attentions.setter
     def output_attentions(self, value: bool | None) -> None:
-        self._output_attentions = value  # Transformers would choose "eager" here, or refuse others
+        """Transformers would choose "eager" here, or refuse others."""
+        self._output_attentions = value
 
     def validate_output_attentions(self) -> None:
         """Transformers refuses all but "eager" here."""

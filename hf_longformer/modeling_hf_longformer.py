@@ -43,6 +43,7 @@ from .inputs_hf_longformer import (
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
 from .transformers_internals import (
     CACHE_NAME,
+    CHECKPOINTING,
     OutputRecorder,
     can_return_tuple,
     capture_outputs,
@@ -353,8 +354,8 @@ def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache 
     if is_replayed:
         raise NotImplementedError(
             "a layer that is checkpointed is computed again in the backward pass, and would put its tokens into the "
-            "cache twice: switch checkpointing off to train on segments (model.activation_checkpointing_disable()), or "
-            f"leave the cache out, got {'use_cache=True' if past is None else 'a cache'}"
+            f"cache twice: switch checkpointing off to train on segments (model.{CHECKPOINTING}_disable()), or leave "
+            f"the cache out, got {'use_cache=True' if past is None else 'a cache'}"
         )
     return RollingCache(model.config) if past is None else past
 

@@ -13,7 +13,7 @@ from helpers import randomise, tiny_config
 from transformers import LongformerConfig, LongformerModel
 
 from hf_longformer import HfLongformerForCausalLM, HfLongformerForMaskedLM, HfLongformerModel
-from hf_longformer.cache_hf_longformer import CACHE_NAME
+from hf_longformer.transformers_internals import CACHE_NAME
 
 POSITIONS = ("absolute", "rotary", "relative")
 # pad_token_id and eos_token_id of the model, and the id that stands where the mask is 0.
