@@ -91,6 +91,11 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
             "it chooses global tokens by the head alone, "
             f"got global_attention={config.global_attention!r}: set 'auto' and pass global_attention_mask"
         )
+    if config.pad_token_id is None or config.first_position != config.pad_token_id + 1:
+        reasons.append(
+            "it counts positions from pad_token_id + 1, "
+            f"got pad_token_id={config.pad_token_id} and first_position={config.first_position}"
+        )
     if config.embedding_size not in (None, config.hidden_size):
         reasons.append(f"its embeddings are as wide as its layers, got embedding_size={config.embedding_size}")
     if config.global_projections == "shared":

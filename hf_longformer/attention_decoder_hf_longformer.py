@@ -12,7 +12,6 @@ from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
 from .attention_reference import attention_reference
 from .cache_hf_longformer import RollingCache
-from .transformers_internals import one_cache
 from .window_pattern import TokenRoles
 
 
@@ -43,31 +42,29 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         hidden_states: torch.Tensor,
         roles: TokenRoles,
         output_attentions: bool = False,
-        past_key_values: RollingCache | None = None,
+        rolling_cache: RollingCache | None = None,
         position_ids: torch.Tensor | None = None,
-        cache: RollingCache | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor | None, ...]:
         """As in `HfLongformerSelfAttention`, and:
 
         Args:
             hidden_states: `(batch, S, hidden_size)`, the new tokens.
             roles: Their roles.
             output_attentions: Whether to return weights.
-            past_key_values: What is kept of the tokens before; the new ones are added.
+            rolling_cache: What is kept of the tokens before; the new ones are added. Layers of Transformers drop an
+                argument of another name while they checkpoint.
             position_ids: `(batch, S)`, counted from anywhere, for rotary positions; without them nothing is rotated.
-            cache: Another name of `past_key_values`.
 
         Raises:
             NotImplementedError: If weights are asked for and cannot be had.
         """
-        past_key_values = one_cache(cache, past_key_values)
-        if self.position_type == "absolute" and past_key_values is None:
+        if self.position_type == "absolute" and rolling_cache is None:
             return super().forward(hidden_states, roles, output_attentions)
-        if output_attentions and (self.position_type == "relative" or past_key_values is not None):
+        if output_attentions and (self.position_type == "relative" or rolling_cache is not None):
             raise NotImplementedError(
                 "attention weights are returned without a cache (use_cache=False), and not with relative positions, "
                 f"got position_embedding_type={self.position_type!r} and "
-                f"{'no ' if past_key_values is None else 'a '}cache"
+                f"{'no ' if rolling_cache is None else 'a '}cache"
             )
         query, key, value = (self.split_heads(p(hidden_states)) for p in (self.query, self.key, self.value))
         if self.position_type == "rotary" and position_ids is not None:
@@ -77,8 +74,8 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
             settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
             weights = local_weights(query, key, dropout=dropout, **settings)
             return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
-        is_first = past_key_values is None or past_key_values.is_empty
-        keys = self._keep(key, value, roles, past_key_values)
+        is_first = rolling_cache is None or rolling_cache.is_empty
+        keys = self._keep(key, value, roles, rolling_cache)
         if is_first and self.config._attn_implementation == "eager":
             output = self._reference(query, key, value, roles, dropout)
         elif is_first and self.position_type != "relative":
@@ -91,11 +88,11 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
                 f'{"a cache that holds tokens" if not is_first else "no cache"}: take "sdpa"'
             )
         else:
-            output = self._rows(query, keys, roles, dropout, past_key_values)
+            output = self._rows(query, keys, roles, dropout, rolling_cache)
         if self.position_type == "absolute":
             given: Any = {"pattern": self.pattern, "roles": roles, "dropout": dropout, "output_attentions": False}
             output, _ = add_global_rows(self, hidden_states, output, **given)
-        return output.transpose(1, 2).flatten(2), None, None
+        return (output.transpose(1, 2).flatten(2),)
 
     def _keep(
         self, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, past: RollingCache | None

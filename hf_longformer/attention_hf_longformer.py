@@ -152,7 +152,7 @@ class HfLongformerSelfAttention(nn.Module):
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor | None, ...]:
         """Attends.
 
         Args:
@@ -161,14 +161,16 @@ class HfLongformerSelfAttention(nn.Module):
             output_attentions: Whether to return weights.
 
         Returns:
-            The output `(batch, S, hidden_size)` and, if asked for, the weights of local rows
-            `(batch, heads, S, G + attention_window + 1)` and of global rows `(batch, heads, S, G)`.
+            The output `(batch, S, hidden_size)`, alone or, if weights are asked for, with those of local rows
+            `(batch, heads, S, G + attention_window + 1)` and of global rows `(batch, heads, S, G)`, None if there are
+            none.
         """
         hidden_states = cast_once(hidden_states)
         attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.dropout if self.training else 0.0
-        output, weights, weights_of_global = attend(self, hidden_states, roles, dropout, output_attentions)
-        return output.transpose(1, 2).flatten(2), weights, weights_of_global
+        output, *weights = attend(self, hidden_states, roles, dropout, output_attentions)
+        output = output.transpose(1, 2).flatten(2)
+        return (output, *weights) if output_attentions else (output,)
 
     def split_heads(self, projected: torch.Tensor) -> torch.Tensor:
         """`(batch, S, hidden_size)` to `(batch, heads, S, head_dim)`."""

@@ -19,7 +19,8 @@ def dense_attention_weights(
     Args:
         attentions: `(batch, heads, S, G + attention_window + 1)`, one entry of a model's `attentions`.
         global_attentions: `(batch, heads, S, G)`, the same entry of `global_attentions`; needed if G > 0.
-        global_attention_mask: `(batch, S)`, 1 for global tokens; needed if G > 0.
+        global_attention_mask: `(batch, S)`, 1 for global tokens; needed if G > 0. Where the model chose them by itself,
+            it is `model.default_global_attention_mask(input_ids, attention_mask)`.
         attention_dilation: The dilation of the layer.
 
     Returns:
@@ -34,7 +35,8 @@ def dense_attention_weights(
     if marked != num_global:
         raise ValueError(
             "global_attentions and global_attention_mask must speak of the same tokens, "
-            f"got {num_global} columns and {marked} global tokens"
+            f"got {num_global} columns and {marked} global tokens; where the model chose them, "
+            "model.default_global_attention_mask(input_ids, attention_mask) says which they are"
         )
     pattern = WindowPattern(attentions.shape[-1] - num_global - 1, attention_dilation)
     roles = TokenRoles.from_masks(None, is_global, num_global)

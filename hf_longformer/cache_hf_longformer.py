@@ -34,12 +34,12 @@ class RollingCache(Cache):
         # Keys, values and which of them count, of the global tokens.
         self.global_keys: list[tuple[torch.Tensor, ...] | None] = [None] * len(reaches)
         self.hidden: torch.Tensor | None = None  # (batch, at most reach), the last tokens that windows do not show
-        self.real_tokens: torch.Tensor | None = None  # (batch, 1), of all that was read
+        self.counted_tokens: torch.Tensor | None = None  # (batch, 1), of all that was read, those with a position
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was read yet."""
-        return self.real_tokens is None
+        return self.counted_tokens is None
 
     def extend(self, layer: int, run: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adds new keys and values of one layer and run of heads `(batch, heads, S, head_dim)`.
@@ -49,13 +49,13 @@ class RollingCache(Cache):
         """
         return self.update(key, value, self.first_slot[layer] + run)
 
-    def remember(self, hidden: torch.Tensor | None, real: torch.Tensor) -> None:
-        """Notes, at the end of a pass, which of the new tokens were hidden from windows and which were real, both
-        `(batch, S)`.
+    def remember(self, hidden: torch.Tensor | None, counted: torch.Tensor) -> None:
+        """Notes, at the end of a pass, which of the new tokens were hidden from windows and which took a position,
+        both `(batch, S)` bool.
         """
-        counted = real.long().sum(dim=1, keepdim=True)
-        self.hidden = self.seen_hidden(hidden, real.shape[1], min(self.get_seq_length(), self.reach))
-        self.real_tokens = counted if self.real_tokens is None else self.real_tokens + counted
+        number = counted.long().sum(dim=1, keepdim=True)
+        self.hidden = self.seen_hidden(hidden, counted.shape[1], min(self.get_seq_length(), self.reach))
+        self.counted_tokens = number if self.counted_tokens is None else self.counted_tokens + number
 
     def seen_hidden(self, hidden: torch.Tensor | None, new: int, length: int) -> torch.Tensor | None:
         """Which of the last `length` tokens windows do not show: `(batch, length)`; None if all are shown.
@@ -92,11 +92,11 @@ class RollingCache(Cache):
         """Forgets everything."""
         super().reset()
         self.global_keys = [None] * len(self.global_keys)
-        self.hidden = self.real_tokens = None
+        self.hidden = self.counted_tokens = None
 
     def _of_rows(self, take: Any) -> None:
         self.global_keys = [of_layer and tuple(map(take, of_layer)) for of_layer in self.global_keys]
-        for name in ("hidden", "real_tokens"):
+        for name in ("hidden", "counted_tokens"):
             if getattr(self, name) is not None:
                 setattr(self, name, take(getattr(self, name)))
 

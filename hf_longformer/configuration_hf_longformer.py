@@ -4,6 +4,8 @@
 
 import dataclasses
 import difflib
+from collections.abc import Collection
+from functools import cache
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -22,6 +24,19 @@ KNOWN_FOREIGN_FIELDS = frozenset(
         *("quantization_config", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype"),
         *("torchscript", "use_bfloat16", "use_cache", "use_return_dict", "return_unused_kwargs"),
     ]
+)
+
+TOKENIZER_KEYWORDS = (
+    *("padding_side", "truncation_side", "model_max_length", "model_input_names", "use_fast", "tokenizer_type"),
+    *(
+        "add_bos_token",
+        "add_eos_token",
+        "add_prefix_space",
+        "additional_special_tokens",
+        "clean_up_tokenization_spaces",
+    ),
+    *("do_lower_case", "extra_special_tokens", "fix_mistral_regex", "from_slow", "gguf_file", "keep_accents", "legacy"),
+    *("split_special_tokens", "strip_accents", "tokenize_chinese_chars", "trim_offsets"),
 )
 
 
@@ -54,6 +69,10 @@ class HfLongformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
+        first_position (`int`, defaults to -1, which stands for `pad_token_id + 1`):
+            Row of the position table that the first real token takes; padding takes the row below. It stays what it was
+            when the model was made, whatever becomes of `pad_token_id`, which training and generation may set to the
+            id of the end of a text.
         embedding_size (`int`, *optional*):
             Width of the embeddings, `hidden_size` if left out. Narrower ones are projected, as in ELECTRA.
         classifier_dropout (`float`, *optional*):
@@ -100,6 +119,7 @@ class HfLongformerConfig(PreTrainedConfig):
     classifier_activation: str = "tanh"
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
+    first_position: int = -1
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
@@ -108,35 +128,53 @@ class HfLongformerConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_unknown_fields(self, kwargs)
+        if self.first_position == -1:
+            self.first_position = 0 if self.pad_token_id is None else self.pad_token_id + 1
         self.validate_architecture()
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers, but what nobody reads is not passed over in silence: unknown keywords are refused, and
-        unknown entries of a config.json, which other tools may have put there, are kept with a warning.
+        """As in Transformers, but nothing is passed over in silence: entries of a config.json and keywords that are not
+        of this package, which other tools and scripts may have put there, are kept with a warning.
+
+        Raises:
+            ValueError: If one is like a field of this package, and so most likely misspelt.
         """
-        config_dict = dict(config_dict)
-        unknown = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
-        if unknown:
-            logger.warning(f"config.json has entries that no model of this package reads: {', '.join(unknown)}")
-        if not kwargs.get("return_unused_kwargs"):
-            _refuse_unknown_fields(cls, {name: kwargs[name] for name in kwargs if name not in unknown})
-        loaded = super().from_dict(config_dict, **kwargs)
+        config_dict = _as_stock_reads(config_dict)
+        kept = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
+        _refuse_misspelt_fields(cls, kept)
+        if not kwargs.get("return_unused_kwargs"):  # otherwise somebody else wants the rest, such as a model
+            own = [name for name in _unknown_fields(cls, kwargs) if name not in kept and name not in of_tokenizers()]
+            kept |= {name: kwargs.pop(name) for name in own}
+            _refuse_misspelt_fields(cls, kept)
+        if kept:
+            logger.warning(f"the configuration has entries that no model of this package reads: {', '.join(kept)}")
+        if "finetuning_task" in kwargs:
+            kept["finetuning_task"] = kwargs.pop("finetuning_task")
+        loaded = super().from_dict(config_dict, **{name: kwargs[name] for name in kwargs if name not in kept})
         config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for name, value in unknown.items():
-            setattr(config, name, value)
+        for name, value in kept.items():
+            setattr(config, name, kwargs.get(name, value))
         return loaded
+
+    @property
+    def output_attentions(self) -> bool | None:
+        """Whether every call returns attention weights; whichever implementation is chosen, it gives them."""
+        return self._output_attentions
+
+    @output_attentions.setter
+    def output_attentions(self, value: bool | None) -> None:
+        """Transformers would choose "eager" here, or refuse others."""
+        self._output_attentions = value
+
+    def validate_output_attentions(self) -> None:
+        """Transformers refuses all but "eager" here."""
 
     @property
     def max_length_tokens(self) -> int:
         """Longest input in tokens."""
         return self.max_position_embeddings - self.first_position
-
-    @property
-    def first_position(self) -> int:
-        """Row of the position table that the first real token takes."""
-        return (self.pad_token_id if self.pad_token_id is not None else -1) + 1
 
     @property
     def attention_windows(self) -> list[int]:
@@ -171,10 +209,11 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
-        if self.max_length_tokens < 1:
+        if self.max_length_tokens < 1 or self.first_position < 0:
             raise ValueError(
-                "max_position_embeddings must exceed pad_token_id + 1, since real tokens are counted from there, "
-                f"got max_position_embeddings={self.max_position_embeddings} and pad_token_id={self.pad_token_id}"
+                "max_position_embeddings must exceed first_position, which is pad_token_id + 1 if left out, since real "
+                f"tokens are counted from there, got max_position_embeddings={self.max_position_embeddings}, "
+                f"first_position={self.first_position} and pad_token_id={self.pad_token_id}"
             )
 
 
@@ -243,6 +282,37 @@ def _refuse_unknown_fields(config: Any, given: dict[str, Any]) -> None:
         close = difflib.get_close_matches(unknown[0], fields, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; the fields are {', '.join(sorted(fields))}"
         raise ValueError(f"unknown configuration field{'s' * (len(unknown) > 1)}: got {', '.join(unknown)}{hint}")
+
+
+def _refuse_misspelt_fields(config: Any, unknown: Collection[str]) -> None:
+    """Others may have fields of their own, but not those that are all but ours."""
+    fields = [field.name for field in dataclasses.fields(config)]
+    for name in unknown:
+        close = difflib.get_close_matches(name, fields, n=1, cutoff=0.85)
+        if close and name not in of_tokenizers():
+            raise ValueError(f"unknown configuration field: got {name}; did you mean {close[0]!r}?")
+
+
+def _as_stock_reads(config_dict: dict[str, Any]) -> dict[str, Any]:
+    """Fields in a stock Longformer's config.json that it does not read, and this package would."""
+    config_dict = dict(config_dict)
+    if config_dict.get("rope_theta", 0) is None:
+        del config_dict["rope_theta"]
+    kind = config_dict.get("position_embedding_type")
+    if config_dict.get("model_type") == "longformer" and kind not in (None, "absolute"):
+        logger.warning(
+            f"position_embedding_type={kind!r} is not read, nor does stock Longformer: its positions are learned"
+        )
+        del config_dict["position_embedding_type"]
+    return config_dict
+
+
+@cache
+def of_tokenizers() -> frozenset[str]:
+    """Keywords of `AutoTokenizer.from_pretrained`, all of which Transformers shows to the configuration, too."""
+    from transformers import PreTrainedTokenizerBase
+
+    return frozenset([*PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES, *TOKENIZER_KEYWORDS])
 
 
 def _accepted_fields() -> frozenset[str]:

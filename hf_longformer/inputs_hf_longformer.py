@@ -4,6 +4,9 @@
 refusal of what would otherwise fail inside a kernel, or not at all.
 """
 
+import difflib
+import sys
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -16,20 +19,87 @@ from .tokenization_hf_longformer import first_real_token, global_attention_mask 
 logger = logging.get_logger(__name__)
 
 
-def count_positions(
+def counted_tokens(
     input_ids: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
     inputs_embeds: torch.Tensor | None,
     config: HfLongformerConfig,
 ) -> torch.Tensor:
-    """Real tokens are counted from `first_position`; padding takes the row below, as in RoBERTa: `(batch, S)`."""
-    if input_ids is not None:
-        real = torch.ones_like(input_ids) if config.pad_token_id is None else input_ids.ne(config.pad_token_id).long()
-    elif attention_mask is not None:
-        real = attention_mask.long()
-    else:
-        real = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-    return real.cumsum(dim=1) * real + config.first_position - 1
+    """Which tokens take a position of their own, `(batch, S)` bool.
+
+    `attention_mask` decides, whatever the ids are. Without one, ids do, as in RoBERTa: all but `pad_token_id`. Where
+    that also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule.
+    """
+    if attention_mask is not None:
+        return attention_mask != 0
+    if input_ids is None:
+        return torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if config.pad_token_id is None or config.pad_token_id in ends:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    return input_ids != config.pad_token_id
+
+
+def count_positions(counted: torch.Tensor, before: torch.Tensor | None, config: HfLongformerConfig) -> torch.Tensor:
+    """Real tokens are counted from `first_position`; padding takes the row below, if there is one: `(batch, S)`.
+
+    Args:
+        counted: `(batch, S)` bool, what `counted_tokens` says.
+        before: `(batch, 1)`, how many were counted in earlier segments.
+        config: Of the model.
+    """
+    first = config.first_position
+    number = counted.long().cumsum(dim=1) if before is None else counted.long().cumsum(dim=1) + before
+    return (number * counted + first - 1).clamp(min=0)
+
+
+# What collators give with several texts in one row, for kernels that tell them apart.
+OF_PACKED_TEXTS = frozenset(["cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"])
+
+
+def check_keywords(given: Collection[str], known: Collection[str]) -> None:
+    """Refuses what would be passed over: texts packed into a row, and misspelt arguments.
+
+    Args:
+        given: Names of the keywords of `forward` that it does not name.
+        known: Names of those it knows.
+
+    Raises:
+        NotImplementedError: If several texts stand in one row.
+        TypeError: If a keyword is like one that is known.
+    """
+    for name in [name for name in given if name not in known]:
+        if name in OF_PACKED_TEXTS:
+            raise NotImplementedError(f"{PACKED}, got {name}")
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if close:
+            raise TypeError(f"forward() got an unexpected keyword argument {name!r}; did you mean {close[0]!r}?")
+
+
+PACKED = (
+    "several texts in one row would see each other here: give each text a row of its own, and attention_mask for its "
+    "padding, which costs nothing"
+)
+
+
+def check_text_is_whole() -> None:
+    """Raises `NotImplementedError` if accelerate divides every text among devices: a window would end where its part
+    does.
+    """
+    if _are_texts_divided():
+        raise NotImplementedError(
+            "texts are divided among devices (context or sequence parallelism), and windows would end where a part "
+            "does: leave cp_size and sp_size of ParallelismConfig at 1, and divide batches (FSDP, DDP) instead"
+        )
+
+
+@torch.compiler.assume_constant_result
+def _are_texts_divided() -> bool:
+    state = sys.modules.get("accelerate.state")
+    if state is None or not state.is_initialized():
+        return False
+    parallel = getattr(state.AcceleratorState(), "parallelism_config", None)
+    return any((getattr(parallel, name, None) or 1) > 1 for name in ("cp_size", "sp_size"))
 
 
 def token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
@@ -82,6 +152,16 @@ def mask_of_kind(
     return build_global_attention_mask(input_ids, attention_mask, **choice)
 
 
+def restarts_of(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """How often positions `(1, S)` fall back to where they began, as those of texts packed into one row do; None if
+    that cannot be meant.
+    """
+    if position_ids is None or attention_mask is not None or position_ids.dim() != 2 or len(position_ids) != 1:
+        return None
+    before, after = position_ids[:, :-1], position_ids[:, 1:]
+    return ((after < before) & (after == position_ids[:, :1])).sum()
+
+
 def check_inputs(
     config: HfLongformerConfig,
     shape: tuple[int, int],
@@ -89,6 +169,7 @@ def check_inputs(
     input_ids: torch.Tensor | None,
     token_type_ids: torch.Tensor | None,
     position_ids: torch.Tensor,
+    restarts: torch.Tensor | None = None,
 ) -> dict[str, int]:
     """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device.
 
@@ -97,13 +178,17 @@ def check_inputs(
         shape: `(batch, S)`.
         facts: What `mask_facts` says of the masks.
         input_ids, token_type_ids, position_ids: `(batch, S)`.
+        restarts: What `restarts_of` says of positions that were given.
 
     Returns:
         The facts as numbers, and what else was read.
 
     Raises:
         ValueError: If a text is too long, or an id out of range.
+        NotImplementedError: If positions say that several texts stand in one row.
     """
+    if restarts is not None:
+        facts["restarts"] = restarts
     ranges = {
         "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
         "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
@@ -115,6 +200,8 @@ def check_inputs(
         if ids is not None:
             facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
     numbers = read_numbers(facts)
+    if numbers.get("restarts"):
+        raise NotImplementedError(f"{PACKED}, got position_ids that begin anew {numbers['restarts']} times")
     length = numbers.get("position_ids_max", 0) - config.first_position + 1
     if (
         "position_ids" in ranges and config.max_length_tokens < length <= shape[1]

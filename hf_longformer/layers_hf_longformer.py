@@ -10,11 +10,13 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.activations import ACT2FN, GELUActivation
+from transformers.modeling_outputs import BaseModelOutput
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention, is_plain
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
+from .inputs_hf_longformer import count_positions, counted_tokens
 from .transformers_internals import GradientCheckpointingLayer, is_tracing
 from .window_pattern import TokenRoles
 
@@ -27,25 +29,35 @@ class HfLongformerEmbeddings(nn.Module):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__()
+        self.config = config
         size, padding = config.embedding_size or config.hidden_size, config.pad_token_id
         self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
         norm_first = config.norm_style == "pre"
-        self.LayerNorm = nn.Identity() if norm_first else nn.LayerNorm(size, eps=config.layer_norm_eps)
+        # What is not there is None: tools that look for layer norms by name take no nn.Identity for one.
+        self.LayerNorm = None if norm_first else nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.position_embeddings: nn.Embedding | None = None  # if the layers know positions
         if config.position_embedding_type == "absolute":
-            self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=padding)
-        self.projection = nn.Identity() if size == config.hidden_size else nn.Linear(size, config.hidden_size)
+            below = config.first_position - 1 if config.first_position else None
+            self.position_embeddings = nn.Embedding(config.max_position_embeddings, size, padding_idx=below)
+        self.projection = None if size == config.hidden_size else nn.Linear(size, config.hidden_size)
 
     def forward(
         self,
-        input_ids: torch.Tensor | None,
-        token_type_ids: torch.Tensor | None,
-        position_ids: torch.Tensor,
-        inputs_embeds: torch.Tensor | None,
+        input_ids: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, embedding_size)`: `(batch, S, hidden_size)`."""
+        """Embeds `(batch, S)` tokens, or adds to embeddings `(batch, S, embedding_size)`: `(batch, S, hidden_size)`.
+
+        Positions that are left out are counted as the model counts them without an attention mask.
+        """
+        if position_ids is None:
+            position_ids = count_positions(
+                counted_tokens(input_ids, None, inputs_embeds, self.config), None, self.config
+            )
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
         if token_type_ids is None:
@@ -54,7 +66,9 @@ class HfLongformerEmbeddings(nn.Module):
             token_type_embeddings = self.token_type_embeddings(token_type_ids)
         if self.position_embeddings is not None:
             inputs_embeds = inputs_embeds + self.position_embeddings(position_ids)
-        return self.projection(self.dropout(self.LayerNorm(inputs_embeds + token_type_embeddings)))
+        states = inputs_embeds + token_type_embeddings
+        states = self.dropout(states if self.LayerNorm is None else self.LayerNorm(states))
+        return states if self.projection is None else self.projection(states)
 
 
 class HfLongformerSelfOutput(nn.Module):
@@ -221,7 +235,20 @@ class HfLongformerEncoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(HfLongformerLayer(config, index) for index in range(config.num_hidden_layers))
         norm_first, size = config.norm_style == "pre", config.hidden_size
-        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else nn.Identity()
+        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else None
+
+    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles | None = None, **settings: Any) -> BaseModelOutput:
+        """All layers, `(batch, S, hidden_size)` to the same, as `last_hidden_state`.
+
+        Args:
+            hidden_states: What the embeddings give.
+            roles: Real and global tokens; if left out, all tokens are real and none is global.
+            **settings: What the layers take besides.
+        """
+        roles = TokenRoles() if roles is None else roles
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, roles, **settings)
+        return BaseModelOutput(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 
 
 __all__ = ["HfLongformerEmbeddings", "HfLongformerEncoder", "HfLongformerLayer"]

@@ -73,7 +73,7 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
 
         `logits_to_keep`: logits of so many last tokens only; 0: of all.
         """
-        outputs = self.longformer(
+        outputs = self.encode(
             input_ids,
             attention_mask,
             global_attention_mask,

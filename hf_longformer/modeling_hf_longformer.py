@@ -30,21 +30,25 @@ from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .inputs_hf_longformer import (
     check_inputs,
+    check_keywords,
     check_mask_shape,
+    check_text_is_whole,
     count_positions,
+    counted_tokens,
     default_global_attention,
     mask_of_kind,
+    restarts_of,
     token_shape,
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
 from .transformers_internals import (
     CACHE_NAME,
+    CHECKPOINTING,
     OutputRecorder,
     can_return_tuple,
     capture_outputs,
     initialization as init,
     is_tracing,
-    merge_with_config_defaults,
     one_cache,
 )
 from .unpadding_hf_longformer import is_worth_unpadding, unpad
@@ -116,6 +120,16 @@ class HfLongformerKwargs(TypedDict, total=False):
     num_items_in_batch: torch.Tensor | int | None
 
 
+# Of `forward`, as they are spelt.
+KEYWORDS = frozenset(
+    [
+        *("input_ids", "attention_mask", "global_attention_mask", "token_type_ids", "position_ids", "inputs_embeds"),
+        *("past_key_values", "use_cache", "cache", "labels", "start_positions", "end_positions", "labelled_only"),
+        *("logits_to_keep", "output_global_attentions", *HfLongformerKwargs.__annotations__),
+    ]
+)
+
+
 class HfLongformerPooler(nn.Module):
     """Dense layer and activation on the first token."""
 
@@ -173,10 +187,26 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
             for bias in (module.content_bias, module.position_bias):
                 init.normal_(bias, std=self.config.initializer_range)
 
+    def encode(self, *inputs: torch.Tensor | None, **kwargs: Any) -> "HfLongformerModelOutput":
+        """What the encoder makes of the arguments of a head's `forward`."""
+        kwargs |= {"auto_global_attention": self.auto_global_attention, "return_dict": True}
+        encoder: Any = self.longformer
+        return encoder(*inputs, **kwargs)
+
     def default_global_attention_mask(
-        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token."""
+        """The mask `(batch, S)` used when the caller passes none, by `config.global_attention`; None for no token.
+
+        Choices, `(batch, num_choices, S)`, count as texts.
+        """
+        input_ids, attention_mask = (
+            None if tensor is None else tensor.flatten(0, -2) for tensor in (input_ids, attention_mask)
+        )
+        inputs_embeds = None if inputs_embeds is None else inputs_embeds.flatten(0, -3)
         kind = default_global_attention(self.config, self.auto_global_attention, input_ids)
         return mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
 
@@ -214,7 +244,6 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         self.has_causal_layers = config.is_decoder  # which may be changed later, as windows may
         self.post_init()
 
-    @merge_with_config_defaults
     @_record_global_attentions_with_attentions
     @capture_outputs
     def forward(
@@ -239,7 +268,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to. If left out,
                 `config.global_attention` decides.
             token_type_ids: `(batch, S)`, below `config.type_vocab_size`.
-            position_ids: `(batch, S)`; real tokens are counted from `pad_token_id + 1` if left out.
+            position_ids: `(batch, S)`. If left out, real tokens are counted from `config.first_position`, and
+                `attention_mask` says which those are. Without it they are all but `pad_token_id`, as in RoBERTa; and
+                all, if that is also `eos_token_id`, or `inputs_embeds` are given.
             inputs_embeds: `(batch, S, embedding_size)`, which is `hidden_size` unless the configuration says otherwise.
             past_key_values: What is kept of the text before, for causal models: the input is what follows.
             use_cache: Whether a causal model begins such a cache and returns it; others have none.
@@ -251,29 +282,39 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
                 or a global token is padding. While `torch.compile` or `torch.export` traces, only shapes are checked.
-            NotImplementedError: If a cache, or global tokens, cannot be had.
+            NotImplementedError: If a cache, or global tokens, cannot be had; or several texts stand in one row, told
+                apart by their positions or otherwise, or are divided among devices.
         """
+        check_keywords(kwargs, KEYWORDS)
+        check_text_is_whole()
         shape = token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self, one_cache(cache, past_key_values), bool(use_cache))
+        past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache)
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
+        check_mask_shape("attention_mask", attention_mask, shape)
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         num_global = None
         if global_attention_mask is None:
             kind = default_global_attention(self.config, auto_global_attention, input_ids)
+            is_later = past_key_values is not None and not past_key_values.is_empty
+            if is_later and kind != "none":  # decided in the first segment, but for texts that had only padding there
+                kind = "cls" if attention_mask is not None else "none"
             global_attention_mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
+            if is_later and global_attention_mask is not None:
+                global_attention_mask = global_attention_mask * (past_key_values.counted_tokens == 0)
             num_global = 1 if kind == "cls" else None
+        restarts = restarts_of(position_ids, attention_mask)
+        counted = counted_tokens(input_ids, attention_mask, inputs_embeds, self.config)
         if position_ids is None:
-            position_ids = count_positions(input_ids, attention_mask, inputs_embeds, self.config)
-            if past_key_values is not None and past_key_values.real_tokens is not None:
-                position_ids = position_ids + past_key_values.real_tokens
+            before = None if past_key_values is None else past_key_values.counted_tokens
+            position_ids = count_positions(counted, before, self.config)
         check_mask_shape("token_type_ids", token_type_ids, shape)
         facts = mask_facts(attention_mask, global_attention_mask, shape)
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
             numbers, roles = {}, traced_roles(attention_mask, global_attention_mask, num_global)
         else:
-            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids)
+            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids, restarts)
             roles = token_roles(attention_mask, global_attention_mask, numbers)
         _check_global(self.config, roles, past_key_values)
         inputs, pad_again = [input_ids, token_type_ids, position_ids, inputs_embeds], None
@@ -283,21 +324,24 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         hidden_states = self.embeddings(*inputs)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
         if self.has_causal_layers:
-            settings |= {CACHE_NAME: past_key_values, "position_ids": position_ids}
-        for layer in self.encoder.layer:
-            hidden_states = layer(hidden_states, roles, **settings)
-        hidden_states = self.encoder.LayerNorm(hidden_states)
+            settings |= {"rolling_cache": past_key_values, "position_ids": position_ids}
+        hidden_states = self.encoder(hidden_states, roles, **settings).last_hidden_state
         if pad_again is not None:
             hidden_states = pad_again(hidden_states)
         if past_key_values is not None:
-            real = torch.ones_like(position_ids) if roles.key_padding_mask is None else roles.key_padding_mask
-            past_key_values.remember(roles.hidden, real)
+            past_key_values.remember(roles.hidden, counted)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
         kept: dict[str, Any] = {CACHE_NAME: past_key_values}
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
 
 
-def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
+def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache | None:
+    """The cache that is given or begun; None without one."""
+    is_replayed = torch.is_grad_enabled() and any(
+        getattr(layer, "gradient_checkpointing", False) and layer.training for layer in model.encoder.layer
+    )
+    if use_cache is None:  # as in Transformers
+        use_cache = bool(getattr(model.config, "use_cache", False)) and not is_replayed
     if past is None and not (use_cache and model.has_causal_layers):  # configs of encoders have use_cache=True too
         return None
     if not model.has_causal_layers:
@@ -306,6 +350,12 @@ def _check_cache(model: Any, past: Any, use_cache: bool) -> RollingCache | None:
         raise NotImplementedError(
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
             f"got {type(past).__name__}"
+        )
+    if is_replayed:
+        raise NotImplementedError(
+            "a layer that is checkpointed is computed again in the backward pass, and would put its tokens into the "
+            f"cache twice: switch checkpointing off to train on segments (model.{CHECKPOINTING}_disable()), or leave "
+            f"the cache out, got {'use_cache=True' if past is None else 'a cache'}"
         )
     return RollingCache(model.config) if past is None else past
 
@@ -383,7 +433,7 @@ class HfLongformerForMaskedLM(HfLongformerLanguageModel):
 
         `labelled_only`: logits of tokens with a label only, `(number of labels, vocab_size)`: the same loss, faster.
         """
-        outputs = self.longformer(
+        outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         states = outputs.last_hidden_state
@@ -441,15 +491,15 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
         `labels`: `(batch,)` int64 for single-label classification, `(batch, num_labels)` float for multi-label,
         `(batch,)` or `(batch, num_labels)` float for regression; `config.problem_type` says which, or is inferred.
         """
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(outputs.last_hidden_state, attention_mask)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **loss_keywords(kwargs))
+            if self.config.problem_type != "single_label_classification":  # Transformers' loss of which divides so
+                loss = over_all_items(loss, labels.numel(), kwargs)
         return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
@@ -480,10 +530,8 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
         positions outside the text are ignored. The loss knows real tokens only, so that padding does not change it.
         """
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
@@ -531,7 +579,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerTokenClassifierOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
-        outputs = self.longformer(
+        outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
@@ -586,15 +634,14 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
                 inputs_embeds,
             )
         )
-        outputs = self.longformer(
-            *(input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds),
-            auto_global_attention=self.auto_global_attention,
-            **kwargs,
+        outputs = self.encode(
+            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
+            labels = labels.to(logits.device)
+            loss = over_all_items(nn.functional.cross_entropy(logits, labels), labels.ne(-100).sum(), kwargs)
         return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
 
 
@@ -605,6 +652,16 @@ def _classifier_dropout(config: HfLongformerConfig) -> float:
 def loss_keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
     return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
+
+
+def over_all_items(loss: torch.Tensor, items: torch.Tensor | int, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """A mean over the labels of one call, as its share of the mean over those of all calls that `Trainer` takes
+    together: it adds these up without dividing, if the model takes `num_items_in_batch`.
+    """
+    of_all = kwargs.get("num_items_in_batch")
+    if of_all is None:
+        return loss
+    return loss * items / (of_all.to(loss.device) if isinstance(of_all, torch.Tensor) else of_all)
 
 
 def what_was_recorded(outputs: HfLongformerModelOutput) -> dict[str, Any]:

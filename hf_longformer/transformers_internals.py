@@ -19,7 +19,6 @@ from transformers.utils import (
     is_tracing,  # `torch.compiler` knows fewer tracers
     logging,
 )
-from transformers.utils.generic import merge_with_config_defaults  # `use_cache` of the configuration, as stock has it
 
 # Hooks that collect hidden states and attentions: none is public.
 from transformers.utils.output_capturing import (
@@ -198,7 +197,6 @@ __all__ = [
     "capture_outputs",
     "initialization",
     "is_tracing",
-    "merge_with_config_defaults",
     "one_cache",
     "release",
     "trainer_samplers",

@@ -157,6 +157,32 @@ def test_global_tokens_of_the_first_segment_are_kept() -> None:
             model(ids[:, :5], global_attention_mask=chosen[:, 2:7], past_key_values=output.past_key_values)
 
 
+@pytest.mark.parametrize("kind", ["cls", "question"])
+def test_global_attention_by_default_is_decided_once_per_text(kind: str) -> None:
+    """In the first segment, by the configuration: one pass, segments and generation agree; also padded on the left."""
+    model = make_model(global_attention=kind, sep_token_id=2, eos_token_id=None)
+    ids = make_ids(40)
+    mask = torch.ones_like(ids)
+    mask[1, :6] = 0
+    ids[:, 9] = 2
+    with torch.no_grad():
+        whole = model(ids, attention_mask=mask).logits
+        nothing = model(ids, attention_mask=mask, global_attention_mask=torch.zeros_like(ids)).logits
+        assert not torch.allclose(whole[:, 30:], nothing[:, 30:])
+        cache, found = None, []
+        for start, end in ((0, 12), (12, 13), (13, 40)):
+            output = model(ids[:, start:end], attention_mask=mask[:, :end], past_key_values=cache, use_cache=True)
+            cache = output[CACHE_NAME]
+            found.append(output.logits)
+        found_logits = torch.cat(found, dim=1)
+    torch.testing.assert_close(found_logits[mask.bool()], whole[mask.bool()], atol=1e-9, rtol=1e-7)
+    settings: dict[str, Any] = {"attention_mask": mask, "max_new_tokens": 15, "do_sample": False, "pad_token_id": 1}
+    assert torch.equal(model.generate(ids, **settings), model.generate(ids, use_cache=False, **settings))
+    cache = model(ids[:, :4], attention_mask=mask[:, :4], use_cache=True)[CACHE_NAME]  # the second text begins later
+    with pytest.raises(NotImplementedError, match="must stand in the first segment, got 1 "):
+        model(ids[:, 4:], attention_mask=mask, past_key_values=cache)
+
+
 def test_cache_keeps_what_each_run_of_heads_can_reach() -> None:
     model = make_model(attention_dilation=DILATIONS["heads"], position_embedding_type="rotary")
     with torch.no_grad():
@@ -242,17 +268,45 @@ def test_generate_takes_a_cache_under_both_names(name: str) -> None:
         model.generate(ids, cache=cache, past_key_values=cache, **settings)
 
 
-def test_checkpoints_leave_a_cache_alone() -> None:
-    """Layers whose activations are computed again would put their keys into it twice."""
-    model, ids = make_model(position_embedding_type="rotary").train(), make_ids(20)
+@pytest.mark.parametrize("reentrant", [False, True], ids=["modern", "reentrant"])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_cache_and_checkpoints_do_not_go_together(positions: str, reentrant: bool) -> None:
+    """Layers whose activations are computed again would put their keys into it twice. Without gradients nothing is."""
+    model, ids = make_model(position_embedding_type=positions).train(), make_ids(30)
+    expected = model(ids).logits.detach()
+    getattr(model, f"{CHECKPOINTING}_enable")({"use_reentrant": reentrant})
+    for asked in ({"use_cache": True}, {"past_key_values": RollingCache(model.config)}):
+        for one in (model, model.longformer):
+            with pytest.raises(
+                NotImplementedError, match=r"switch checkpointing off to train on segments .*, got (use|a)"
+            ):
+                one(ids, **asked)
+    model.config.use_cache = True  # as files have it: nobody asked
+    output = model(ids, labels=ids)
+    output.loss.backward()
+    assert output.get(CACHE_NAME) is None
+    with torch.no_grad():
+        cache = model(ids[:, :12], use_cache=True)[CACHE_NAME]
+        assert cache.get_seq_length() == 12
+        torch.testing.assert_close(model(ids[:, 12:], past_key_values=cache).logits, expected[:, 12:])
+    settings: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 1, "eos_token_id": None}
+    assert torch.equal(model.generate(ids, **settings), model.eval().generate(ids, **settings))
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_segments_learn_what_one_pass_learns(positions: str) -> None:
+    """Gradients of the last tokens reach the first segment through what is kept of it."""
+    model, ids = make_model(position_embedding_type=positions).train(), make_ids(30)
     gradients = []
-    for is_checkpointed in (False, True):
-        if is_checkpointed:
-            getattr(model, f"{CHECKPOINTING}_enable")()
+    for sizes in ((30,), (17, 13)):
         model.zero_grad()
-        model(ids, labels=ids, past_key_values=RollingCache(model.config)).loss.backward()
-        gradients.append(model.get_input_embeddings().weight.grad.clone())
-    torch.testing.assert_close(*gradients)
+        cache, logits = RollingCache(model.config), []
+        for segment in ids.split(sizes, dim=1):
+            logits.append(model(segment, past_key_values=cache).logits)
+        torch.cat(logits, dim=1).sin().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, n=name: f"{n} {text}")
 
 
 @pytest.mark.parametrize("positions", ["rotary", "relative"])

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SIZES, tiny_config
+from helpers import SIZES, tiny_config, tiny_tokenizer
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
-from transformers import LongformerConfig
+from transformers import AutoConfig, AutoTokenizer, LongformerConfig
 
 from hf_longformer import HfLongformerConfig, HfLongformerModel
 
@@ -41,7 +41,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no heads": ({"num_attention_heads": 0}, "got hidden_size=24 and num_attention_heads=0$"),
     "no room for a token": (
         {"max_position_embeddings": 2},
-        r"must exceed pad_token_id \+ 1.*got max_position_embeddings=2 and pad_token_id=1$",
+        "must exceed first_position, .*got max_position_embeddings=2, first_position=2 and pad_token_id=1$",
     ),
     "misspelt keyword": (
         {"attention_windwo": 8},
@@ -165,6 +165,7 @@ def test_max_length_tokens(padding: int | None, tokens: int):
 def test_defaults_are_those_of_stock():
     ours, stock = HfLongformerConfig().to_dict(), LongformerConfig().to_dict()
     assert ours.pop("model_type") == "hf_longformer"
+    assert ours.pop("first_position") == 2  # where stock begins to count, by pad_token_id=1
     assert stock.pop("model_type") == "longformer"
     added = {"attention_dilation": 1, "is_decoder": False, "global_attention": "auto"}
     added |= {"position_embedding_type": "absolute", "classifier_dropout": None, "classifier_activation": "tanh"}
@@ -220,8 +221,63 @@ def test_unknown_entries_on_disk_are_kept_with_a_warning(tmp_path: Path, caplog:
         config = HfLongformerConfig.from_pretrained(tmp_path)
     assert config.somebodys_note == "hello"
     assert "somebodys_note" in caplog.text
-    with pytest.raises(ValueError, match="got attention_windwo; did you mean 'attention_window'"):
-        HfLongformerConfig.from_pretrained(tmp_path, attention_windwo=8)
+    again = HfLongformerConfig.from_pretrained(tmp_path)
+    assert again.to_dict()["somebodys_note"] == "hello"
+
+
+@pytest.mark.parametrize("load", [HfLongformerConfig.from_pretrained, AutoConfig.from_pretrained])
+def test_keywords_of_scripts_are_kept_with_a_warning_and_misspelt_fields_refused(
+    load: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    tiny_config().save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        config = load(tmp_path, num_class=3, finetuning_task="mnli", somebodys_note="hello", num_labels=5)
+    assert (config.num_class, config.finetuning_task, config.somebodys_note) == (3, "mnli", "hello")
+    assert config.num_labels == 5
+    assert [text for text in caplog.messages if "no model" in text] == [
+        "the configuration has entries that no model of this package reads: num_class, somebodys_note"
+    ]
+    for name, field in (
+        ("attention_windwo", "attention_window"),
+        ("max_position_embedding", "max_position_embeddings"),
+    ):
+        with pytest.raises(ValueError, match=f"got {name}; did you mean '{field}'"):
+            load(tmp_path, **{name: 8})
+    for name in ("num_class", "padding_side", "somebodys_note"):
+        with pytest.raises(ValueError, match=f"unknown configuration field: got {name}"):
+            tiny_config(**{name: 3})
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | {"attention_dilatation": 2}))
+    with pytest.raises(ValueError, match="got attention_dilatation; did you mean 'attention_dilation'"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"padding_side": "left"}, {"pad_token": "</s>", "use_fast": True, "legacy": False}], ids=str
+)
+def test_keywords_of_tokenizers_pass_the_configuration(
+    options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Transformers shows all of them to it."""
+    HfLongformerModel(tiny_config()).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path, **options)
+    assert all(getattr(tokenizer, name) == value for name, value in options.items() if name.startswith("pad"))
+    assert "to instantiate a model of type" not in caplog.text
+
+
+def test_what_stock_does_not_read_in_its_files_does_not_stop_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Stock Longformer has learned positions, whatever stands there."""
+    content = STOCK_CONFIG | {"position_embedding_type": "relative_key", "rope_theta": None}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        config = HfLongformerConfig.from_pretrained(tmp_path)
+    assert (config.position_embedding_type, config.rope_theta) == ("absolute", 10_000.0)
+    assert "position_embedding_type='relative_key' is not read, nor does stock Longformer" in caplog.text
+    (tmp_path / "config.json").write_text(json.dumps(content | {"model_type": "hf_longformer"}))
+    with pytest.raises(NotImplementedError, match="got 'relative_key'"):
+        HfLongformerConfig.from_pretrained(tmp_path)
 
 
 def test_keywords_of_stock_make_the_same_config():

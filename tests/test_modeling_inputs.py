@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator, ParallelismConfig
 from helpers import random_ids, tiny_config
+from transformers import DataCollatorWithFlattening
 
 import hf_longformer
 from hf_longformer import HfLongformerForMultipleChoice, HfLongformerModel
@@ -135,3 +137,44 @@ def test_masks_may_have_any_dtype(dtype: torch.dtype):
     expected = model(IDS, attention_mask=mask, global_attention_mask=FIRST).last_hidden_state
     output = model(IDS, attention_mask=mask.to(dtype), global_attention_mask=FIRST.to(dtype)).last_hidden_state
     assert torch.equal(output, expected)
+
+
+@pytest.mark.parametrize("divided", [{"cp_size": 2}, {"sp_size": 2, "sp_backend": "deepspeed"}], ids=str)
+def test_texts_divided_among_devices_are_refused(divided: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """Whatever trainer uses accelerate: of a part of a text nobody sees that it is one."""
+    accelerator = Accelerator(cpu=True)
+    model = HfLongformerForMultipleChoice(tiny_config()).eval()
+    model(IDS[:, None])
+    monkeypatch.setattr(accelerator.state, "parallelism_config", ParallelismConfig(**divided))
+    for one in (model, torch.compile(model, backend="eager")):
+        with pytest.raises(Exception, match="texts are divided among devices") as refusal:
+            one(IDS[:, None])
+    assert refusal.type is NotImplementedError
+    monkeypatch.setattr(accelerator.state, "parallelism_config", ParallelismConfig(dp_replicate_size=2))
+    model(IDS[:, None])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"return_flash_attn_kwargs": True, "return_position_ids": False}, {"return_seq_idx": True}], ids=str
+)
+def test_texts_packed_into_one_row_are_refused(options: dict[str, Any]):
+    """They would see each other: 0.3 and more away, in the states."""
+    texts = [
+        {"input_ids": row[:end].tolist(), "labels": row[:end].tolist()} for row, end in zip(IDS, (7, 4), strict=True)
+    ]
+    batch = DataCollatorWithFlattening(position_ids_start=2, return_tensors="pt", **options)(texts)
+    for is_decoder in (False, True):
+        head = hf_longformer.HfLongformerForCausalLM if is_decoder else hf_longformer.HfLongformerForMaskedLM
+        model = head(tiny_config(is_decoder=is_decoder)).eval()
+        with pytest.raises(NotImplementedError, match="several texts in one row would see each other here: give each"):
+            model(**batch)
+        given = torch.tensor([[2, 3, 4, 9, 9, 8, 7]])  # of one text, however they stand
+        assert model(IDS[:1, :7], position_ids=given).logits.shape == (1, 7, 99)
+
+
+def test_misspelt_arguments_are_refused():
+    model = HfLongformerModel(tiny_config()).eval()
+    with pytest.raises(TypeError, match="'atention_mask'; did you mean 'attention_mask'"):
+        model(IDS, atention_mask=ONES)
+    with pytest.raises(TypeError, match="'output_attention'; did you mean 'output_attentions'"):
+        model(IDS, output_attention=True)

@@ -45,6 +45,7 @@ ALLOWED = {
     "attention_decoder_hf_longformer": ATTENTIONS
     | {"attention_hf_longformer", "cache_hf_longformer", "transformers_internals", "window_pattern"},
     "layers_hf_longformer": {
+        "inputs_hf_longformer",
         "attention_decoder_hf_longformer",
         "attention_hf_longformer",
         "configuration_hf_longformer",
