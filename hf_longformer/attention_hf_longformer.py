@@ -29,6 +29,7 @@ from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
 from .operator_forms import is_exporting
+from .plain_modules import is_listened_to, is_plain
 from .transformers_internals import is_tracing
 from .window_pattern import TokenRoles, WindowPattern
 
@@ -275,14 +276,22 @@ def add_global_rows(
             rows = global_rows_of_states(global_states, hidden_states, projections, heads, dropout=dropout, **settings)
             return _put(output, rows, of_row), None
         global_states, seen_states = global_states.unflatten(0, (-1, roles.num_global)), hidden_states
-    elif module.has_global_projections and module.training and torch.is_grad_enabled():
+    elif not module.has_global_projections:
+        return output, None
+    elif is_listened_to(module.global_projections):
+        global_states = seen_states = hidden_states
+    elif module.training and torch.is_grad_enabled():
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
         return output, None
+    if is_listened_to(module.global_projections[:1]):  # all tokens pass through them then, as in the definition
+        global_states = hidden_states
     query, key, value = (
         module.split_heads(project(states))
         for project, states in zip(module.global_projections, (global_states, seen_states, seen_states), strict=True)
     )
+    if roles.has_global and query.shape[2] != roles.num_global:
+        query = roles.gather_global(query)
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
@@ -400,15 +409,7 @@ def _is_compiled() -> bool:
 
 def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:
     """Whether that is cheaper, and the projections are what they seem."""
-    return roles.is_counted and roles.num_global < module.head_dim and all(map(is_plain, module.global_projections))
-
-
-def is_plain(module: nn.Module) -> bool:
-    """Whether weight and bias of a linear layer may be used without it: not adapted, quantised or elsewhere."""
-    if type(module) is not nn.Linear or module.bias is None:
-        return False
-    weight, shape = module.weight, (module.out_features, module.in_features)
-    return type(weight) in (nn.Parameter, torch.Tensor) and not weight.is_meta and weight.shape == shape
+    return roles.is_counted and roles.num_global < module.head_dim and is_plain(*module.global_projections)
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,

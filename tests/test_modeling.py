@@ -366,9 +366,14 @@ def test_what_is_activated_again_gives_the_same_gradients(activation: str, monke
 def test_the_widest_tensor_is_kept_once():
     model, ids = make(num_hidden_layers=1).train(), make_ids("Model")
     wide = []
-    model.encoder.layer[0].intermediate.activation.register_forward_hook(
-        lambda *args: wide.append(weakref.ref(args[2]))
-    )
+
+    class Watched(nn.GELU):
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            activated = super().forward(hidden_states)
+            wide.append(weakref.ref(activated))
+            return activated
+
+    model.encoder.layer[0].intermediate.activation = Watched()
     states = model(ids).last_hidden_state
     gc.collect()
     assert wide[0]() is None

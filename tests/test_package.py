@@ -36,19 +36,22 @@ ALLOWED = {
     "dropout_cpu": {"transformers_internals"},
     **{name: {"window_pattern"} for name in ATTENTIONS},
     "operator_forms": set(),
+    "plain_modules": set(),
     "kernels_triton": set(),
     "attention_blocked": {"operator_forms", "window_pattern"},
     "attention_cpu": {"dropout_cpu", "operator_forms", "window_pattern"},
     "attention_triton": {"kernels_triton", "operator_forms", "window_pattern"},
-    "attention_hf_longformer": ATTENTIONS | {"operator_forms", "transformers_internals", "window_pattern"},
+    "attention_hf_longformer": ATTENTIONS
+    | {"operator_forms", "plain_modules", "transformers_internals", "window_pattern"},
     "cache_hf_longformer": {"configuration_hf_longformer", "transformers_internals", "window_pattern"},
     "attention_decoder_hf_longformer": ATTENTIONS
-    | {"attention_hf_longformer", "cache_hf_longformer", "transformers_internals", "window_pattern"},
+    | {"attention_hf_longformer", "cache_hf_longformer", "plain_modules", "transformers_internals", "window_pattern"},
     "layers_hf_longformer": {
         "attention_decoder_hf_longformer",
         "attention_hf_longformer",
         "configuration_hf_longformer",
         "dropout_cpu",
+        "plain_modules",
         "transformers_internals",
         "window_pattern",
     },
@@ -74,7 +77,12 @@ ALLOWED = {
         "unpadding_hf_longformer",
         "window_pattern",
     },
-    "unpadding_hf_longformer": {"attention_hf_longformer", "transformers_internals", "window_pattern"},
+    "unpadding_hf_longformer": {
+        "attention_hf_longformer",
+        "plain_modules",
+        "transformers_internals",
+        "window_pattern",
+    },
     "drawing": {"window_pattern"},
 }
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
