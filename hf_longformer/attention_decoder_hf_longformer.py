@@ -75,7 +75,8 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
             query, key = rotate(query, key, position_ids, self.config.rope_theta)
         dropout = self.dropout if self.training else 0.0
         if output_attentions:
-            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
+            pattern = self.pattern.within(max(query.shape[2], self.config.max_length_tokens))
+            settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
             weights = local_weights(query, key, dropout=dropout, **settings)
             return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
         is_first = past_key_values is None or past_key_values.is_empty
@@ -119,6 +120,7 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         past: RollingCache | None,
     ) -> torch.Tensor:
         of_global: Any = None if past is None else past.global_keys[self.layer_index]
+        self.pattern.refuse_others()
         outputs = []
         for (dilation, heads), (key, value) in zip(self.pattern.head_runs(query.shape[1]), keys, strict=True):
             hidden = roles.hidden if past is None else past.seen_hidden(roles.hidden, query.shape[2], key.shape[2])

@@ -28,7 +28,7 @@ from .attention_flex import local_rows as local_rows_by_flex
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
-from .operator_forms import is_exporting
+from .operator_forms import is_exporting, is_transformed
 from .plain_modules import is_listened_to, is_plain
 from .transformers_internals import is_tracing
 from .window_pattern import TokenRoles, WindowPattern
@@ -144,12 +144,16 @@ class HfLongformerSelfAttention(nn.Module):
 
     @property
     def pattern(self) -> WindowPattern:
-        """The window of this layer, read from the config every time: it may be changed on a loaded model."""
-        return WindowPattern(
+        """The window of this layer, read from the config every time: it may be changed on a loaded model. One far beyond
+        the longest text is cut to what texts can fill.
+        """
+        pattern = WindowPattern(
             self.config.attention_windows[self.layer_index],
             self.config.attention_dilations[self.layer_index],
             self.config.is_decoder,
         )
+        is_limited = self.config.position_embedding_type == "absolute"
+        return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
@@ -339,7 +343,11 @@ def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool
 
 
 def _takes_operators(query: torch.Tensor) -> bool:
-    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators."""
+    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators, and
+    what `torch.func` transforms.
+    """
+    if is_transformed():
+        return False
     if torch.compiler.is_compiling():
         return not is_exporting()
     return not is_tracing(query) or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())

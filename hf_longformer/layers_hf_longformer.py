@@ -15,6 +15,7 @@ from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
+from .operator_forms import is_transformed
 from .plain_modules import is_plain, is_untouched
 from .transformers_internals import GradientCheckpointingLayer, is_tracing
 from .window_pattern import TokenRoles
@@ -135,7 +136,7 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         """Whether this is inference on a CPU, and nothing sits on the feed-forward's modules."""
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
             return False
-        if not is_plain(self.intermediate.dense, self.output.dense):
+        if is_transformed() or not is_plain(self.intermediate.dense, self.output.dense):
             return False
         return is_untouched(*self.intermediate.modules(), *self.output.modules())
 
@@ -192,6 +193,7 @@ def can_activate_again(module: HfLongformerIntermediate) -> bool:
     hooks: Any = torch._C._autograd
     return (
         torch.is_grad_enabled()
+        and not is_transformed()
         and is_untouched(module, *module.activation.modules())
         and hooks._saved_tensors_hooks_is_enabled()
         and hooks._top_saved_tensors_default_hooks(True) is None
