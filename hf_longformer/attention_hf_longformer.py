@@ -144,8 +144,8 @@ class HfLongformerSelfAttention(nn.Module):
 
     @property
     def pattern(self) -> WindowPattern:
-        """The window of this layer, read from the config every time: it may be changed on a loaded model. One far beyond
-        the longest text is cut to what texts can fill.
+        """The window of this layer, read from the config every time: it may be changed on a loaded model. One far
+        beyond the longest text is cut to what texts can fill.
         """
         pattern = WindowPattern(
             self.config.attention_windows[self.layer_index],
@@ -456,7 +456,16 @@ def read_numbers(facts: dict[str, torch.Tensor]) -> dict[str, int]:
     """Tensors of one number each to Python numbers, in one transfer from the device."""
     if not facts:
         return {}
+    if is_transformed():  # by `vmap`, perhaps: what is true of all its parts
+        facts = {name: _of_all_parts(fact, name.endswith("_min")) for name, fact in facts.items()}
     return dict(zip(facts, torch.stack([fact.long() for fact in facts.values()]).tolist(), strict=True))
+
+
+def _of_all_parts(fact: torch.Tensor, is_smallest: bool) -> torch.Tensor:
+    """The largest, or smallest, of the numbers that `vmap` works with at a time."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(fact):
+        fact = torch._C._functorch.get_unwrapped(fact)
+    return fact.min() if is_smallest else fact.max()
 
 
 def token_roles(

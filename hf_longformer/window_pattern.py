@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-
 # Members that say which keys a token sees: a subclass that has others of them is another pattern.
 MEANING = ("allows", "dense_mask", "one_sided_window", "dilations", "dilation_of", "head_runs", "reach")
 

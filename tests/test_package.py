@@ -39,6 +39,7 @@ ALLOWED = {
     "plain_modules": set(),
     "kernels_triton": set(),
     "attention_blocked": {"operator_forms", "window_pattern"},
+    "attention_causal": {"operator_forms", "window_pattern"},
     "attention_cpu": {"dropout_cpu", "operator_forms", "window_pattern"},
     "attention_triton": {"kernels_triton", "operator_forms", "window_pattern"},
     "attention_hf_longformer": ATTENTIONS
@@ -80,6 +81,7 @@ ALLOWED = {
     },
     "unpadding_hf_longformer": {
         "attention_hf_longformer",
+        "operator_forms",
         "plain_modules",
         "transformers_internals",
         "window_pattern",

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Case, random_ids, random_projections, randomise, run_reference, tiny_config, token_roles
+from helpers import Case, random_ids, random_projections, randomise, tiny_config, token_roles
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 import hf_longformer
-from hf_longformer import attention_triton, longformer_attention
+from hf_longformer import longformer_attention
 from hf_longformer.attention_cpu import local_rows as local_rows_on_cpu
 from hf_longformer.dropout_cpu import Dropout
 from hf_longformer.operator_forms import is_transformed
@@ -107,27 +107,6 @@ def test_longformer_attention_twice_with_dropout(case: Case):
         sides.append(sum((x**2).sum() for x in without_graph(*moved)).item())
     difference = (sides[0] - sides[1]) / (2 * step)
     assert slope.item() == pytest.approx(difference, rel=1e-5, abs=1e-4)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_in_plain_operators(case: Case, dropout: float, monkeypatch: pytest.MonkeyPatch):
-    """What stands for the kernels in second derivatives computes what they compute, and what they drop."""
-    calls: list[Any] = []
-    monkeypatch.setattr(attention_triton, "_LOCAL_ROWS", [None, lambda *given: calls.append(given) or given[:1]])
-    tensors, roles = [x.float() for x in random_projections(case)[:3]], token_roles(case)
-    attention_triton.local_rows(*tensors, pattern=case.pattern, roles=roles, dropout=dropout)
-    found = attention_triton._attend_plainly(*calls[0])
-    if dropout:
-        is_kept = found != 0
-        assert 0.3 < is_kept.float().mean() <= 1.0
-    else:
-        is_global, real = case.masks()
-        expected = run_reference(case, *tensors, *tensors)
-        for mask in (None if is_global is None else is_global, None if real is None else ~real):
-            if mask is not None:
-                expected = expected.masked_fill(mask[:, None, :, None], 0.0)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_twice():
@@ -227,3 +206,28 @@ def test_models_under_jacrev():
         embeddings = model.get_input_embeddings()(ids).detach()
         found.append([jacrev(lambda x: model(inputs_embeds=x, **inputs).logits)(embeddings)])
     assert_close(*found)
+
+
+@pytest.mark.parametrize("has_masks", [False, True])
+@pytest.mark.parametrize("kind", ["encoder", "causal"])
+def test_gradients_of_every_text(kind: str, has_masks: bool):
+    """`vmap` over texts with padding and global tokens of their own: what one text after the other gives."""
+    model, _ = make(kind, 80)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    ids, mask, is_global = random_ids(3, 80), torch.ones(3, 80, dtype=torch.long), torch.zeros(3, 80, dtype=torch.long)
+    if has_masks:
+        mask[1, 70:], mask[2, :5], ids[1, 70:], ids[2, :5] = 0, 0, 1, 1
+        is_global[0, :3], is_global[2, 6] = 1, 1
+
+    def loss(parameters: dict[str, torch.Tensor], *given: torch.Tensor) -> torch.Tensor:
+        names = ("input_ids", "attention_mask", "global_attention_mask")
+        inputs = {name: tensor[None] for name, tensor in zip(names, given, strict=False)}
+        logits = functional_call(model, parameters, kwargs=inputs).logits
+        return (logits.sin() * (inputs["attention_mask"][..., None] if logits.dim() == 3 else 1)).sum()
+
+    given = (ids, mask, is_global) if has_masks else (ids, mask)
+    found = vmap(grad(loss), in_dims=(None, *[0] * len(given)))(parameters, *given)
+    model.set_attn_implementation("eager")
+    for text in range(3):
+        expected = grad(loss)(parameters, *(x[text] for x in given))
+        assert_close([x[text] for x in found.values()], list(expected.values()))
