@@ -14,6 +14,7 @@ from hf_longformer import longformer_attention
 from hf_longformer.attention_cpu import local_rows as local_rows_on_cpu
 from hf_longformer.dropout_cpu import Dropout
 from hf_longformer.operator_forms import is_transformed
+from hf_longformer.transformers_internals import CHECKPOINTING
 
 CASES = [
     Case(16, 8),
@@ -144,7 +145,7 @@ def test_models_twice(kind: str, length: int, checkpointing: bool):
     """A gradient penalty on embeddings reaches every parameter as in the definition."""
     model, inputs = make(kind, length)
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        getattr(model, f"{CHECKPOINTING}_enable")({"use_reentrant": False})
     ids = inputs.pop("input_ids")
     found = []
     for implementation in ("sdpa", "eager"):
