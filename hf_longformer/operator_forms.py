@@ -87,7 +87,8 @@ def make_operator(
 
     def backward_with(run: Callable[..., Any]) -> Callable[..., Any]:
         def backward(ctx: Any, grad_output: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
-            saved, grads = ctx.saved_tensors, (None, None, None)
+            saved = ctx.saved_tensors
+            grads: tuple[torch.Tensor | None, ...] = (None, None, None)
             if grad_output is not None and torch.is_grad_enabled():
                 inputs = (*saved[:3], *saved[3 + num_outputs :], *ctx.numbers)
                 grads = _gradients_with_graph(attend_plainly, grad_output, inputs)

@@ -35,12 +35,12 @@ def is_plain(*modules: nn.Module) -> bool:
 
 def _has_plain_weights(module: nn.Module) -> bool:
     if type(module) is nn.Linear:
-        shape, kept = (module.out_features, module.in_features), (module.weight, module.bias)
+        shape, others = (module.out_features, module.in_features), [module.bias]
     elif type(module) is nn.Embedding and not (module.max_norm or module.sparse or module.scale_grad_by_freq):
-        shape, kept = (module.num_embeddings, module.embedding_dim), (module.weight,)
+        shape, others = (module.num_embeddings, module.embedding_dim), []
     else:
         return False
-    are_tensors = all(type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta for tensor in kept)
+    are_tensors = all(type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta for tensor in (module.weight, *others))
     return are_tensors and module.weight.shape == shape
 
 
