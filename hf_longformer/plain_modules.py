@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_all_modules
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 # Whose hooks change weights, their place or gradients, and do not ask in which rows tokens stand.
 INDIFFERENT = {"accelerate", "torch", "transformers"}
 
@@ -23,7 +24,7 @@ def is_untouched(*modules: nn.Module) -> bool:
         known = module.__dict__
         if "forward" in known or any(known.get(name) for name in HOOKS):
             return False
-    return not _has_any_global_hook()
+    return not _has_global_hooks()
 
 
 def is_plain(*modules: nn.Module) -> bool:
@@ -40,7 +41,9 @@ def _has_plain_weights(module: nn.Module) -> bool:
         shape, others = (module.num_embeddings, module.embedding_dim), []
     else:
         return False
-    are_tensors = all(type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta for tensor in (module.weight, *others))
+    are_tensors = all(
+        type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta for tensor in (module.weight, *others)
+    )
     return are_tensors and module.weight.shape == shape
 
 
@@ -54,7 +57,15 @@ def is_listened_to(modules: Iterable[nn.Module]) -> bool:
             return True
         if any(_root_of(hook) not in INDIFFERENT for name in HOOKS for hook in known.get(name, {}).values()):
             return True
-    return _has_any_global_hook()
+    return _has_global_hooks()
+
+
+def _has_global_hooks() -> bool:
+    """Whether there are hooks for all modules, other than PyTorch's own, which count operations and modules."""
+    if not of_all_modules._has_any_global_hook():
+        return False
+    hooks = (hook for name in GLOBAL_HOOKS for hook in getattr(of_all_modules, name).values())
+    return any(_root_of(hook) not in INDIFFERENT for hook in hooks)
 
 
 def _root_of(hook: object) -> str:
