@@ -21,8 +21,9 @@ def is_untouched(*modules: nn.Module) -> bool:
     modules, and no `forward` of their own, as offloading gives them.
     """
     for module in modules:
-        known = module.__dict__
-        if "forward" in known or any(known.get(name) for name in HOOKS):
+        if "forward" in module.__dict__ or module._forward_hooks or module._forward_pre_hooks:
+            return False
+        if module._backward_hooks or module._backward_pre_hooks:
             return False
     return not _has_global_hooks()
 
@@ -36,15 +37,15 @@ def is_plain(*modules: nn.Module) -> bool:
 
 def _has_plain_weights(module: nn.Module) -> bool:
     if type(module) is nn.Linear:
-        shape, others = (module.out_features, module.in_features), [module.bias]
-    elif type(module) is nn.Embedding and not (module.max_norm or module.sparse or module.scale_grad_by_freq):
-        shape, others = (module.num_embeddings, module.embedding_dim), []
-    else:
+        weight, shape = module.weight, (module.out_features, module.in_features)
+        return _is_plain_tensor(weight) and _is_plain_tensor(module.bias) and weight.shape == shape
+    if type(module) is not nn.Embedding or module.max_norm or module.sparse or module.scale_grad_by_freq:
         return False
-    are_tensors = all(
-        type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta for tensor in (module.weight, *others)
-    )
-    return are_tensors and module.weight.shape == shape
+    return _is_plain_tensor(module.weight) and module.weight.shape == (module.num_embeddings, module.embedding_dim)
+
+
+def _is_plain_tensor(tensor: torch.Tensor | None) -> bool:
+    return type(tensor) in (nn.Parameter, torch.Tensor) and not tensor.is_meta
 
 
 def is_listened_to(modules: Iterable[nn.Module]) -> bool:

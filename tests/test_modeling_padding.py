@@ -171,13 +171,12 @@ def test_feed_forward_in_chunks_keeps_the_shape_of_the_batch(unpadded: list[int]
 
 
 def test_little_padding_is_left_where_it_is(monkeypatch: pytest.MonkeyPatch):
-    model = HfLongformerModel(tiny_config())
+    model, forward = HfLongformerModel(tiny_config()), HfLongformerEmbeddings.forward
     for padding, expected in ((63, 2 * 200), (64, 2 * 200 - 128)):
         mask = torch.ones(2, 200, dtype=torch.long)
         mask[1, 200 - 2 * padding :] = 0
         tokens: list[int] = []
         with monkeypatch.context() as patch:
-            forward = HfLongformerEmbeddings.forward
             patch.setattr(
                 *(HfLongformerEmbeddings, "forward"),
                 lambda self, ids, *rest, seen=tokens: seen.append(ids.numel()) or forward(self, ids, *rest),
