@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from .operator_forms import is_exporting
+from .operator_forms import is_exporting, is_transformed
 from .window_pattern import TokenRoles, WindowPattern
 
 MIN_BLOCK, MAX_BLOCK = 64, 256
@@ -70,17 +70,18 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    pattern.refuse_others()
     heads_of = _heads_by_dilation(pattern)
     outputs = []
     for dilation, heads in heads_of.items():
         blocks = _Blocks(query.shape[2], pattern, dilation, roles)
-        output = scaled_dot_product_attention(
+        output = _attention(
             blocks.queries(query[:, heads]),
             blocks.keys(key[:, heads], roles),
             blocks.keys(value[:, heads], roles),
-            attn_mask=blocks.mask(roles, query.shape[0], query.device),
-            dropout_p=dropout,
-            scale=scaling,
+            blocks.mask(roles, query.shape[0], query.device),
+            dropout,
+            scaling,
         )
         outputs.append(blocks.rows(output))
     return _keep_local_rows(_restore_head_order(outputs, heads_of), roles)
@@ -101,6 +102,7 @@ def local_weights(
     `dilation * k` positions to the right (w = one-sided window). Padded and global rows are 0, and so are the columns
     of global tokens inside the window: they stand once, in front.
     """
+    pattern.refuse_others()
     heads_of = _heads_by_dilation(pattern)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
@@ -119,6 +121,7 @@ def apply_local_weights(
     weights: torch.Tensor, value: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles
 ) -> torch.Tensor:
     """Weights in the layout of `local_weights` times the values they belong to: `(batch, heads, S, head_dim)`."""
+    pattern.refuse_others()
     heads_of = _heads_by_dilation(pattern)
     outputs = []
     for dilation, heads in heads_of.items():
@@ -144,13 +147,26 @@ def global_rows(
     if not roles.has_global:  # no row, but gradients (of zero) for the projections: distributed training needs them
         return query_global @ key_global[:, :, :0].mT @ value_global[:, :, :0]
     mask = _global_row_mask(roles, pattern)
-    if not roles.is_counted:  # the kernels want to know how many rows there are
-        scaling = query_global.shape[-1] ** -0.5 if scaling is None else scaling
-        weights = _softmax((query_global @ key_global.mT) * scaling, mask)
-        return torch.dropout(weights, dropout, train=dropout > 0.0) @ value_global
-    return scaled_dot_product_attention(
-        query_global, key_global, value_global, attn_mask=mask, dropout_p=dropout, scale=scaling
-    )
+    # Kernels want to know how many rows there are; and that for CPUs has no second derivatives.
+    needs_weights = not roles.is_counted or (query_global.device.type == "cpu" and query_global.requires_grad)
+    return _attention(query_global, key_global, value_global, mask, dropout, scaling, needs_weights)
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    needs_weights: bool = False,
+) -> torch.Tensor:
+    """Dense attention, by explicit weights where kernels cannot be had."""
+    if not needs_weights and not is_transformed():
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    weights = _softmax((query @ key.mT) * scaling, mask)
+    return torch.dropout(weights, dropout, train=dropout > 0.0) @ value
 
 
 def global_rows_of_states(
@@ -229,7 +245,8 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles)
     if roles.global_index is None:
         return output + rows.sum(dim=2, keepdim=True)
     rows = rows.masked_fill(~roles.global_valid[:, None, :, None], 0.0).to(output.dtype)
-    is_kept = torch.is_grad_enabled() and output.requires_grad  # for a backward pass, as it is
+    is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
+    is_kept = is_kept or is_transformed()
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
         tokens, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
         add_rows: Any = tokens.index_add if is_kept else tokens.index_add_
@@ -370,6 +387,7 @@ def _softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 def _global_row_mask(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
+    pattern.refuse_others()
     mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
     if pattern.is_causal:
         position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from .operator_forms import is_transformed
+
 BLOCK = 128  # rows
 
 
@@ -59,7 +61,7 @@ def causal_rows(
                 None if relative is None else (relative[0][:, :, rows], relative[1]),
                 *(start - low, one_sided_window, dropout),
             )
-            if torch.is_grad_enabled() and query.requires_grad:  # weights are computed again, not kept
+            if torch.is_grad_enabled() and query.requires_grad and not is_transformed():  # weights are not kept
                 options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": dropout > 0.0}
                 parts.append(checkpoint(_block, *arguments, **options))
             else:

@@ -40,6 +40,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    pattern.refuse_others()
     masks = (roles.key_padding_mask, roles.is_global, roles.global_index, roles.global_valid)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     numbers = (pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling)
@@ -168,6 +169,49 @@ def _attend_with_dropout_backward(
     return _with_gradients_of_global(roles, grads, global_grads)
 
 
+def _attend_plainly_with_dropout(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any
+) -> torch.Tensor:
+    """The same weights dropped as in `_attend_with_dropout`: they are drawn for blocks of the same shapes."""
+    *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
+    numbers = [*masks, attention_window, dilations, is_causal, scaling]
+    return _attend_plainly(query, key, value, *numbers, drop=Draw(int(seed), dropout))
+
+
+def _attend_plainly(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any, drop: Draw | None = None
+) -> torch.Tensor:
+    """Attends in operators that PyTorch can differentiate any number of times, block by block, with explicit weights:
+    for second derivatives.
+    """
+    roles, pattern, scaling, thrown_away = _unpack(query, arguments, SHORT_WITH_DROPOUT)
+    of_global = _gather_global(roles, key, value)
+    output = torch.zeros_like(query)
+    for rows, columns, mask in _blocks(query, pattern, roles, SHORT_WITH_DROPOUT):
+        keys, values = key[columns], value[columns]
+        if of_global:
+            keys, values = (
+                torch.cat([x[:, rows[1]], y], dim=2) for x, y in zip(of_global, (keys, values), strict=True)
+            )
+        scores = (query[rows] * scaling) @ keys.mT
+        parts = list(scores.tensor_split([roles.num_global], dim=-1))
+        if roles.num_global:
+            parts[0] = parts[0] + _global_mask(roles, pattern, rows[2], query.dtype)
+        if mask is not None:
+            parts[1] = parts[1] + mask
+        scores, hidden = torch.cat(parts, dim=-1), None
+        if thrown_away is not None:
+            hidden = thrown_away[:, None, rows[2], None]
+            scores = scores.masked_fill(hidden, 0.0)  # some see nothing
+        weights = torch.softmax(scores, dim=-1)
+        if hidden is not None:
+            weights = weights.masked_fill(hidden, 0.0)
+        if drop is not None:
+            weights = weights * (drop(torch.ones_like(weights, requires_grad=False)) * drop.scale)
+        output[rows] = weights @ values
+    return output
+
+
 def _unpack(
     query: torch.Tensor, arguments: Sequence[Any], short: int = SHORT
 ) -> tuple[TokenRoles, WindowPattern, float, torch.Tensor | None]:
@@ -175,7 +219,8 @@ def _unpack(
     the pattern, the scaling, and `(batch, S)` which rows are thrown away.
     """
     *masks, attention_window, dilations, is_causal, scaling = arguments
-    roles, pattern = TokenRoles(*masks), WindowPattern(attention_window, tuple(dilations), is_causal)
+    pattern = WindowPattern(attention_window, tuple(dilations), is_causal).within(query.shape[2])
+    roles = TokenRoles(*masks)
     thrown_away = roles.hidden
     if _is_one_block(query.shape[2], pattern, short):
         roles = TokenRoles(roles.key_padding_mask, roles.is_global)  # global keys are shown by the mask
@@ -412,14 +457,14 @@ _NUMBERS = "int attention_window, int[] dilations, bool is_causal, float scaling
 
 _LOCAL_ROWS = make_operator(
     "local_rows",
-    (_attend, _attend_backward),
+    (_attend, _attend_backward, _attend_plainly),
     f"{_TENSORS}, {_NUMBERS}",
     "Tensor output, Tensor statistics",
     device="cpu",
 )
 _LOCAL_ROWS_WITH_DROPOUT = make_operator(
     "local_rows_with_dropout",
-    (_attend_with_dropout, _attend_with_dropout_backward),
+    (_attend_with_dropout, _attend_with_dropout_backward, _attend_plainly_with_dropout),
     f"{_TENSORS}, Tensor seed, {_NUMBERS}, float dropout",
     "Tensor output",
     device="cpu",

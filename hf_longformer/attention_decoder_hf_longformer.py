@@ -12,6 +12,7 @@ from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
 from .attention_reference import attention_reference
 from .cache_hf_longformer import RollingCache
+from .plain_modules import is_listened_to
 from .window_pattern import TokenRoles
 
 
@@ -71,7 +72,8 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
             query, key = rotate(query, key, position_ids, self.config.rope_theta)
         dropout = self.dropout if self.training else 0.0
         if output_attentions:
-            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
+            pattern = self.pattern.within(max(query.shape[2], self.config.max_length_tokens))
+            settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
             weights = local_weights(query, key, dropout=dropout, **settings)
             return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
         is_first = rolling_cache is None or rolling_cache.is_empty
@@ -115,12 +117,14 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         past: RollingCache | None,
     ) -> torch.Tensor:
         of_global: Any = None if past is None else past.global_keys[self.layer_index]
+        self.pattern.refuse_others()
         outputs = []
         for (dilation, heads), (key, value) in zip(self.pattern.head_runs(query.shape[1]), keys, strict=True):
             hidden = roles.hidden if past is None else past.seen_hidden(roles.hidden, query.shape[2], key.shape[2])
             queries, relative = query[:, heads], None
+            farthest = min(self.pattern.one_sided_window, key.shape[2])  # no key is farther away
             if self.position_type == "relative":
-                table = self._table(self.pattern.one_sided_window + 1, dilation)[heads]
+                table = self._table_of_window(farthest + 1, dilation, query)[heads]
                 relative = (queries + self.position_bias[heads, None], table)
                 queries = queries + self.content_bias[heads, None]
             outputs.append(
@@ -128,7 +132,7 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
                     queries,
                     key,
                     value,
-                    one_sided_window=self.pattern.one_sided_window,
+                    one_sided_window=farthest,
                     dilation=dilation,
                     hidden=hidden,
                     global_keys=of_global and (of_global[0][:, heads], of_global[1][:, heads], of_global[2]),
@@ -145,7 +149,9 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         bias = None
         if self.position_type == "relative":
             length = query.shape[2]
-            by_distance = (query + self.position_bias[:, None]) @ self._table(length, 1).mT * query.shape[-1] ** -0.5
+            by_distance = (
+                (query + self.position_bias[:, None]) @ self._table(length, 1, query).mT * query.shape[-1] ** -0.5
+            )
             position = torch.arange(length, device=query.device)
             distance = (position[:, None] - position).clamp(min=0).expand_as(by_distance)
             bias, query = by_distance.gather(-1, distance), query + self.content_bias[:, None]
@@ -153,11 +159,17 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         local = (query, key, value)
         return attention_reference(*local, *local, pattern=self.pattern, dropout=dropout, bias=bias, **masks)[0]
 
-    def _table(self, number: int, dilation: int) -> torch.Tensor:
-        """What stands for the distances `0, dilation, …`: `(heads, number, head_dim)`."""
-        weight = self.relative.weight
-        distances = torch.arange(number, device=weight.device, dtype=torch.float64) * dilation
-        return self.split_heads(self.relative(sinusoids(distances, weight.shape[1]).to(weight.dtype))[None])[0]
+    def _table_of_window(self, number: int, dilation: int, query: torch.Tensor) -> torch.Tensor:
+        """`_table` of as many distances as there are, unless somebody wants to see those of the definition."""
+        if not is_listened_to([self.relative]):
+            return self._table(number, dilation, query)
+        every = max(query.shape[2], (number - 1) * dilation + 1)
+        return self._table(every, 1, query)[:, ::dilation][:, :number]
+
+    def _table(self, number: int, dilation: int, like: torch.Tensor) -> torch.Tensor:
+        """What stands for the distances `0, dilation, …`: `(heads, number, head_dim)`, of the type of `like`."""
+        distances = torch.arange(number, device=like.device, dtype=torch.float64) * dilation
+        return self.split_heads(self.relative(sinusoids(distances, self.config.hidden_size).to(like.dtype))[None])[0]
 
 
 def sinusoids(positions: torch.Tensor, size: int) -> torch.Tensor:

@@ -35,6 +35,7 @@ def local_rows(
     Raises:
         NotImplementedError: On a CPU, or with dropout.
     """
+    pattern.refuse_others()
     if query.device.type in NOT_ON:
         raise NotImplementedError(
             'attn_implementation="flex_attention" needs a GPU, got tensors on a CPU: "sdpa" is the fastest path there'
@@ -71,6 +72,7 @@ def make_block_mask(
         roles: Real and global tokens.
         device: Where the mask is used.
     """
+    pattern.refuse_others()
     name = ("flex", pattern)
     if name not in roles.cache:
         some, every = _visited_blocks(length, pattern, roles, num_heads, device)

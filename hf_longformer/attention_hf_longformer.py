@@ -28,7 +28,8 @@ from .attention_flex import local_rows as local_rows_by_flex
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .attention_triton import can_attend as can_launch, local_rows as local_rows_by_triton
-from .operator_forms import is_exporting
+from .operator_forms import is_exporting, is_transformed
+from .plain_modules import is_listened_to, is_plain
 from .transformers_internals import is_tracing
 from .window_pattern import TokenRoles, WindowPattern
 
@@ -143,12 +144,16 @@ class HfLongformerSelfAttention(nn.Module):
 
     @property
     def pattern(self) -> WindowPattern:
-        """The window of this layer, read from the config every time: it may be changed on a loaded model."""
-        return WindowPattern(
+        """The window of this layer, read from the config every time: it may be changed on a loaded model. One far
+        beyond the longest text is cut to what texts can fill.
+        """
+        pattern = WindowPattern(
             self.config.attention_windows[self.layer_index],
             self.config.attention_dilations[self.layer_index],
             self.config.is_decoder,
         )
+        is_limited = self.config.position_embedding_type == "absolute"
+        return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
@@ -277,14 +282,22 @@ def add_global_rows(
             rows = global_rows_of_states(global_states, hidden_states, projections, heads, dropout=dropout, **settings)
             return _put(output, rows, of_row), None
         global_states, seen_states = global_states.unflatten(0, (-1, roles.num_global)), hidden_states
-    elif module.has_global_projections and module.training and torch.is_grad_enabled():
+    elif not module.has_global_projections:
+        return output, None
+    elif is_listened_to(module.global_projections):
+        global_states = seen_states = hidden_states
+    elif module.training and torch.is_grad_enabled():
         global_states = seen_states = hidden_states[:, :0]  # gradients of zero, see global_rows
     else:
         return output, None
+    if is_listened_to(module.global_projections[:1]):  # all tokens pass through them then, as in the definition
+        global_states = hidden_states
     query, key, value = (
         module.split_heads(project(states))
         for project, states in zip(module.global_projections, (global_states, seen_states, seen_states), strict=True)
     )
+    if roles.has_global and query.shape[2] != roles.num_global:
+        query = roles.gather_global(query)
     if output_attentions and roles.has_global:
         weights_of_global = global_weights(query, key, dropout=dropout, **settings)
         rows = weights_of_global.mT @ value
@@ -332,7 +345,11 @@ def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool
 
 
 def _takes_operators(query: torch.Tensor) -> bool:
-    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators."""
+    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators, and
+    what `torch.func` transforms.
+    """
+    if is_transformed():
+        return False
     if torch.compiler.is_compiling():
         return not is_exporting()
     return not is_tracing(query) or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
@@ -402,15 +419,7 @@ def _is_compiled() -> bool:
 
 def _can_reassociate(module: HfLongformerSelfAttention, roles: TokenRoles) -> bool:
     """Whether that is cheaper, and the projections are what they seem."""
-    return roles.is_counted and roles.num_global < module.head_dim and all(map(is_plain, module.global_projections))
-
-
-def is_plain(module: nn.Module) -> bool:
-    """Whether weight and bias of a linear layer may be used without it: not adapted, quantised or elsewhere."""
-    if type(module) is not nn.Linear or module.bias is None:
-        return False
-    weight, shape = module.weight, (module.out_features, module.in_features)
-    return type(weight) in (nn.Parameter, torch.Tensor) and not weight.is_meta and weight.shape == shape
+    return roles.is_counted and roles.num_global < module.head_dim and is_plain(*module.global_projections)
 
 
 # Under the standard names, but in an interface of our own: `attn_implementation=` and `set_attn_implementation` work,
@@ -449,7 +458,16 @@ def read_numbers(facts: dict[str, torch.Tensor]) -> dict[str, int]:
     """Tensors of one number each to Python numbers, in one transfer from the device."""
     if not facts:
         return {}
+    if is_transformed():  # by `vmap`, perhaps: what is true of all its parts
+        facts = {name: _of_all_parts(fact, name.endswith("_min")) for name, fact in facts.items()}
     return dict(zip(facts, torch.stack([fact.long() for fact in facts.values()]).tolist(), strict=True))
+
+
+def _of_all_parts(fact: torch.Tensor, is_smallest: bool) -> torch.Tensor:
+    """The largest, or smallest, of the numbers that `vmap` works with at a time."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(fact):
+        fact = torch._C._functorch.get_unwrapped(fact)
+    return fact.min() if is_smallest else fact.max()
 
 
 def token_roles(

@@ -25,6 +25,7 @@ LARGEST_HEAD_DIM, SMALLEST_BLOCK = 256, 16
 LOG2_E = math.log2(math.e)
 PROGRAMS = 256  # about two for every multiprocessor of a large GPU
 ROWS_OF_GLOBAL = 64
+ROWS_AT_ONCE = 256  # where second derivatives are asked for
 
 # Rows, keys, warps and stages of a block, by kernel and bytes of a head's row: measured.
 SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
@@ -50,6 +51,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    pattern.refuse_others()
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     projections = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
     bits = None  # of every row and every key in every head: together they decide which weights are dropped
@@ -147,6 +149,56 @@ def _attend_backward(
     return tuple(grads)
 
 
+def _attend_plainly(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: torch.Tensor | None,
+    shown: torch.Tensor | None,
+    is_global: torch.Tensor | None,
+    global_index: torch.Tensor | None,
+    global_valid: torch.Tensor | None,
+    bits: torch.Tensor | None,
+    longest: int,
+    attention_window: int,
+    dilations: Sequence[int],
+    is_causal: bool,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Attends in operators that PyTorch can differentiate any number of times, with explicit weights for some rows at a
+    time: for second derivatives.
+    """
+    length, device = query.shape[2], query.device
+    position, is_packed = torch.arange(length, device=device), bounds is not None and longest > 0
+    real = torch.ones(len(query), length, dtype=torch.bool, device=device) if shown is None else shown
+    texts = torch.zeros_like(position)
+    if is_packed:
+        texts = torch.searchsorted(bounds[:, 1].contiguous(), position.to(bounds.dtype), right=True)
+    elif bounds is not None:
+        real = real & (position >= bounds[:, :1]) & (position < bounds[:, 1:])
+    marked = torch.zeros_like(real) if is_global is None else is_global & real
+    pattern = WindowPattern(attention_window, tuple(dilations), is_causal).within(length)
+    everywhere = marked.any(dim=0)  # columns of global tokens
+    outputs = []
+    for rows in position.split(ROWS_AT_ONCE):
+        near = (position >= rows[0] - pattern.reach) & (position <= rows[-1] + pattern.reach)
+        columns = (near | everywhere).nonzero().flatten()
+        allowed = torch.stack([pattern.allows(rows[:, None], columns, head) for head in range(len(dilations))])[None]
+        allowed = (allowed | marked[:, None, None, columns]) & real[:, None, None, columns]
+        allowed = allowed & (texts[rows][:, None] == texts[columns])
+        if is_causal:
+            allowed = allowed & (columns <= rows[:, None])
+        wanted = (real & ~marked)[:, None, rows, None]
+        scores = (query[:, :, rows] @ key[:, :, columns].mT).float() * scaling
+        weights = torch.softmax(scores.masked_fill(~(allowed | ~wanted), -math.inf), dim=-1).masked_fill(~wanted, 0.0)
+        if bits is not None:
+            mixed = (bits[0][..., rows, None] ^ bits[1][..., None, columns]).long() * 0x9E3779B1 & 0xFFFFFFFF
+            weights = weights * (mixed >= math.ceil(dropout * 2**32)) / (1.0 - dropout)
+        outputs.append(weights.to(value.dtype) @ value[:, :, columns])
+    return torch.cat(outputs, dim=2)
+
+
 class _Plan:
     """What kernels are told besides the projections, whose arguments are those of the operator."""
 
@@ -179,7 +231,7 @@ class _Plan:
         is_dilated = self.each_dilation != [1]
         of_heads = tuple(dilations) * (self.heads // len(dilations))
         self.dilations = _on_device(of_heads, query.device) if is_dilated else None
-        w = attention_window // 2
+        w = min(attention_window // 2, self.longest)
         self.window = (w, 0 if is_causal else w)
         self.scale, self.scaling = scaling * LOG2_E, scaling
         self.kept = (math.ceil(dropout * 2**32), 1.0 / (1.0 - dropout))
@@ -239,7 +291,7 @@ def _on_device(dilations: tuple[int, ...], device: torch.device) -> torch.Tensor
 
 _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
-    (_attend, _attend_backward),
+    (_attend, _attend_backward, _attend_plainly),
     "Tensor query, Tensor key, Tensor value, Tensor? bounds, Tensor? shown, Tensor? is_global, Tensor? global_index, "
     "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, "
     "float scaling, float dropout",

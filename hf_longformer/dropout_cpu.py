@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .operator_forms import is_transformed
 from .transformers_internals import is_tracing
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
@@ -73,7 +74,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         is_seeded = self.training and 0.0 < self.p < 1.0 and hidden_states.device.type == "cpu"
-        if not is_seeded or is_tracing(hidden_states):
+        if not is_seeded or is_tracing(hidden_states) or is_transformed():
             return super().forward(hidden_states)
         return _Dropped.apply(hidden_states, draw_seed(), self.p)
 

@@ -13,10 +13,12 @@ from transformers.activations import ACT2FN, GELUActivation
 from transformers.modeling_outputs import BaseModelOutput
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
-from .attention_hf_longformer import HfLongformerSelfAttention, is_plain
+from .attention_hf_longformer import HfLongformerSelfAttention
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
 from .inputs_hf_longformer import count_positions, counted_tokens
+from .operator_forms import is_transformed
+from .plain_modules import is_plain, is_untouched
 from .transformers_internals import GradientCheckpointingLayer, is_tracing
 from .window_pattern import TokenRoles
 
@@ -60,9 +62,11 @@ class HfLongformerEmbeddings(nn.Module):
             )
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
-        if token_type_ids is None:
+        if token_type_ids is None and is_plain(self.token_type_embeddings):
             token_type_embeddings = self.token_type_embeddings.weight[0]
         else:
+            if token_type_ids is None:
+                token_type_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
             token_type_embeddings = self.token_type_embeddings(token_type_ids)
         if self.position_embeddings is not None:
             inputs_embeds = inputs_embeds + self.position_embeddings(position_ids)
@@ -143,11 +147,12 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         return self.feed_forward(hidden_states)
 
     def _can_go_in_parts(self, hidden_states: torch.Tensor) -> bool:
-        """Whether this is inference on a CPU, and nobody waits for what the feed-forward's modules compute."""
+        """Whether this is inference on a CPU, and nothing sits on the feed-forward's modules."""
         if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
             return False
-        modules = (*self.intermediate.modules(), *self.output.modules())
-        return not any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+        if is_transformed() or not is_plain(self.intermediate.dense, self.output.dense):
+            return False
+        return is_untouched(*self.intermediate.modules(), *self.output.modules())
 
     def _feed_forward_in_parts(self, hidden_states: torch.Tensor, cache: dict) -> torch.Tensor:
         """The same, for some tokens at a time, in room that all layers of a forward pass share: to widen states into
@@ -156,8 +161,7 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         tokens = hidden_states.flatten(0, 1)
         at_once = max(1, PART // (self.intermediate_size * tokens.element_size()))
         widen, narrow = self.intermediate.dense, self.output.dense
-        is_known = is_plain(widen) and is_plain(narrow) and not self.output.dropout.training
-        if not is_known or torch.is_autocast_enabled("cpu"):
+        if self.output.dropout.training or torch.is_autocast_enabled("cpu"):
             return torch.cat([self.feed_forward(part) for part in tokens.split(at_once)]).view_as(hidden_states)
         if WIDE not in cache:
             cache[WIDE] = tokens.new_empty(self.intermediate_size * min(len(tokens), at_once))
@@ -203,7 +207,8 @@ def can_activate_again(module: HfLongformerIntermediate) -> bool:
     hooks: Any = torch._C._autograd
     return (
         torch.is_grad_enabled()
-        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not is_transformed()
+        and is_untouched(module, *module.activation.modules())
         and hooks._saved_tensors_hooks_is_enabled()
         and hooks._top_saved_tensors_default_hooks(True) is None
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 # A copy of this file, such as comes with a model from the Hub, registers operators of its own.
 NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
@@ -16,6 +16,15 @@ NAMESPACE = re.sub(r"\W", "_", __name__.rpartition(".")[0])
 def is_exporting() -> bool:
     """Whether `torch.export` traces. PyTorch's own function of that name says so of `torch.compile` too before 2.13."""
     return getattr(torch.compiler, "_is_exporting_flag", False)
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` (`grad`, `vmap`, `jvp`, …), or differentiation forward, is under way: these
+    want PyTorch's own operators.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def empty_rows(query: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +44,7 @@ def statistics_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 def make_operator(
     name: str,
-    functions: tuple[Callable[..., Any], Callable[..., Any]],
+    functions: tuple[Callable[..., Any], Callable[..., Any], Callable[..., torch.Tensor]],
     arguments: str,
     outputs: str,
     *,
@@ -46,17 +55,20 @@ def make_operator(
 
     Args:
         name: Of the operator.
-        functions: One gives `outputs`, that of the attention first; the other gradients of the three projections, from
-            that of the attention's output, the projections, the outputs and the other arguments of the first.
+        functions: One gives `outputs`, that of the attention first; the next gradients of the three projections, from
+            that of the attention's output, the projections, the outputs and the other arguments of the first; the last
+            gives the attention's output by operators that PyTorch can differentiate any number of times. It is taken
+            for the backward pass where that is to be differentiated again (`create_graph=True`).
         arguments: Of the first function, in the language of schemas; tensors stand before numbers.
         outputs: The same of what it gives.
         device: Where it runs.
     """
-    attend, attend_backward = functions
+    attend, attend_backward, attend_plainly = functions
     options: dict[str, Any] = {"mutates_args": (), "device_types": device}
     names = arguments.split(", ")
     num_tensors = sum(name.startswith("Tensor") for name in names)
-    keep = slice(2) if outputs.count("Tensor") == 2 else 0  # an operator gives a tuple, or a tensor
+    num_outputs = outputs.count("Tensor")
+    keep = slice(2) if num_outputs == 2 else 0  # an operator gives a tuple, or a tensor
     saved = ", ".join(["Tensor grad_output", *names[:3], *outputs.split(", "), *names[3:]])
     operator = torch.library.custom_op(
         f"{NAMESPACE}::{name}", attend, schema=f"({arguments}) -> ({outputs})", **options
@@ -74,8 +86,14 @@ def make_operator(
         ctx.set_materialize_grads(False)
 
     def backward_with(run: Callable[..., Any]) -> Callable[..., Any]:
-        def backward(ctx: Any, grad_output: torch.Tensor, *_: None) -> tuple[torch.Tensor | None, ...]:
-            grads = run(grad_output, *ctx.saved_tensors, *ctx.numbers)
+        def backward(ctx: Any, grad_output: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
+            saved = ctx.saved_tensors
+            grads: tuple[torch.Tensor | None, ...] = (None, None, None)
+            if grad_output is not None and torch.is_grad_enabled():
+                inputs = (*saved[:3], *saved[3 + num_outputs :], *ctx.numbers)
+                grads = _gradients_with_graph(attend_plainly, grad_output, inputs)
+            elif grad_output is not None:
+                grads = run(grad_output, *saved, *ctx.numbers)
             return (*grads, *[None] * (len(names) - 3))
 
         return backward
@@ -88,9 +106,19 @@ def make_operator(
             return output
 
         @staticmethod
-        @once_differentiable
         def backward(ctx: Any, *grad_outputs: Any) -> Any:
             return backward_with(attend_backward)(ctx, *grad_outputs)
 
     operator.register_autograd(backward_with(operator_backward), setup_context=save)
     return operator, Eager.apply
+
+
+def _gradients_with_graph(
+    attend: Callable[..., torch.Tensor], grad_output: torch.Tensor, inputs: tuple[Any, ...]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of the three projections that can be differentiated again, from the attention itself, computed anew."""
+    projections = [x.view_as(x) for x in inputs[:3]]  # which may be one tensor: here they are three
+    wanted = [x for x in projections if x.requires_grad]
+    output = attend(*projections, *inputs[3:])
+    found = iter(torch.autograd.grad(output, wanted, grad_output, create_graph=True))
+    return tuple(next(found) if x.requires_grad else None for x in projections)

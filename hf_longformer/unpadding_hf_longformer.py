@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from .attention_hf_longformer import has_kernels
+from .operator_forms import is_transformed
+from .plain_modules import is_listened_to
 from .transformers_internals import is_tracing
 from .window_pattern import PackedTexts, TokenRoles, text_bounds
 
@@ -32,9 +34,11 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
     real, config = roles.key_padding_mask, model.config
     if real is None or needs_all_layers or model.has_causal_layers or config.chunk_size_feed_forward:
         return False
-    if is_tracing(real) or config._attn_implementation != "sdpa" or not roles.is_contiguous:
+    if is_tracing(real) or is_transformed() or config._attn_implementation != "sdpa" or not roles.is_contiguous:
         return False
     if not MIN_PADDING * len(real) <= numbers["padded"] < real.numel():
+        return False
+    if is_listened_to((*model.embeddings.modules(), *model.encoder.modules())):  # texts must stay as they came
         return False
     return real.device.type == "cpu" or _will_take_kernels(model, real.device)
 

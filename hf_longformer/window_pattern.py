@@ -7,9 +7,12 @@ figure 2. Start reading here, then `attention_reference.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+
+# Members that say which keys a token sees: a subclass that has others of them is another pattern.
+MEANING = ("allows", "dense_mask", "one_sided_window", "dilations", "dilation_of", "head_runs", "reach")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,26 @@ class WindowPattern:
     def dilation_of(self, head: int) -> int:
         """The dilation of one head."""
         return self.dilations[head if len(self.dilations) > 1 else 0]
+
+    def refuse_others(self) -> None:
+        """Says that only the definition knows patterns of somebody's own: everything faster is made for this one.
+
+        Raises:
+            NotImplementedError: If a subclass has another `allows`, or anything else that says which keys are seen.
+        """
+        kind = type(self)
+        if kind is WindowPattern:
+            return
+        if others := [name for name in MEANING if getattr(kind, name) is not getattr(WindowPattern, name)]:
+            raise NotImplementedError(
+                f'only the definition computes patterns of your own: take attn_implementation="eager" without '
+                f"output_attentions, or attention_reference, got {kind.__name__} with {', '.join(others)} of its own"
+            )
+
+    def within(self, length: int) -> "WindowPattern":
+        """A pattern that is the same for texts of so many tokens, and whose window is hardly wider than they are."""
+        widest = 2 << max(0, length - 1).bit_length()
+        return self if self.attention_window <= widest else replace(self, attention_window=widest)
 
     def head_runs(self, num_heads: int) -> list[tuple[int, slice]]:
         """Runs of neighbouring heads with one dilation: that, and which heads."""

@@ -29,7 +29,7 @@ from hf_longformer import (
 )
 from hf_longformer.attention_blocked import global_rows, put_global_rows
 from hf_longformer.attention_triton import local_rows
-from hf_longformer.window_pattern import TokenRoles, WindowPattern
+from hf_longformer.window_pattern import PackedTexts, TokenRoles, WindowPattern, text_bounds
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,6 +73,53 @@ def test_local_rows(case: Case) -> None:
 @pytest.mark.parametrize("case", PAIRWISE)
 def test_local_rows_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_as_exact_as_reference(run_kernels, case, [dtype])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(40, 8, globals_="ragged", padding="right"),
+        Case(40, 4, (1, 2, 1), globals_="one", padding="left"),
+        Case(33, 8, 2, True, globals_="ragged", padding="right"),
+    ],
+    ids=str,
+)
+def test_local_rows_can_be_differentiated_twice(case: Case, is_packed: bool, dropout: float) -> None:
+    """What stands for the kernels then computes what they compute, and drops what they drop."""
+    tensors, roles = [x.to(DEVICE, torch.float32) for x in random_projections(case)[:3]], roles_of(case).to(DEVICE)
+    if is_packed:
+        real: Any = roles.key_padding_mask
+        index = real.flatten().nonzero().flatten()
+        first, last = text_bounds(real).split(1, dim=1)
+        ends = (last - first).cumsum(0)
+        bounds = torch.cat([ends - last + first, ends], dim=1).int()
+        packed = PackedTexts(roles, index, first, bounds, int((last - first).max()))
+        roles = unpadding_hf_longformer._roles_of_row(packed)
+        tensors = [x.transpose(1, 2).flatten(0, 1)[index][None].transpose(1, 2) for x in tensors]
+    leaves = [x.clone().requires_grad_() for x in tensors]
+
+    def gradients(**options: Any) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        output = local_rows(*leaves, pattern=case.pattern, roles=roles, dropout=dropout)
+        return list(torch.autograd.grad(output.sin().sum(), leaves, **options))
+
+    found = gradients(create_graph=True)
+    for one, other in zip(found, gradients(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
+    again = torch.autograd.grad(sum((x**2).sum() for x in found), leaves)
+    assert all(x.abs().max() > 0 for x in again)
+    if dropout or is_packed:
+        return
+    is_global, real = (mask.to(DEVICE) for mask in case.masks())
+    exact = [x.double().requires_grad_() for x in tensors]
+    mask = case.pattern.dense_mask(case.length, is_global, real)
+    scores = (exact[0] @ exact[1].mT * 0.5).masked_fill(~mask, -1e30)
+    output = torch.softmax(scores, dim=-1) @ exact[2] * (real & ~is_global)[:, None, :, None]
+    first = torch.autograd.grad(output.sin().sum(), exact, create_graph=True)
+    for one, other in zip(again, torch.autograd.grad(sum((x**2).sum() for x in first), exact), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
 
 
 def test_dropout() -> None:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hf_longformer
 from hf_longformer import HfLongformerModel, unpadding_hf_longformer
+from hf_longformer.layers_hf_longformer import HfLongformerEmbeddings
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 LENGTH = 67
@@ -169,17 +170,25 @@ def test_feed_forward_in_chunks_keeps_the_shape_of_the_batch(unpadded: list[int]
     assert unpadded == []
 
 
-def test_little_padding_is_left_where_it_is():
-    model = HfLongformerModel(tiny_config())
+def test_little_padding_is_left_where_it_is(monkeypatch: pytest.MonkeyPatch):
+    model, forward = HfLongformerModel(tiny_config()), HfLongformerEmbeddings.forward
     for padding, expected in ((63, 2 * 200), (64, 2 * 200 - 128)):
         mask = torch.ones(2, 200, dtype=torch.long)
         mask[1, 200 - 2 * padding :] = 0
         tokens: list[int] = []
-        layer = model.encoder.layer[0]
-        handle = layer.register_forward_pre_hook(lambda _, args, seen=tokens: seen.append(args[0].shape[:2].numel()))
-        model(random_ids(2, 200), attention_mask=mask)
-        handle.remove()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                *(HfLongformerEmbeddings, "forward"),
+                lambda self, ids, *rest, seen=tokens: seen.append(ids.numel()) or forward(self, ids, *rest),
+            )
+            model(random_ids(2, 200), attention_mask=mask)
         assert tokens == [expected]
+        model.encoder.layer[0].register_forward_pre_hook(
+            lambda _, args, seen=tokens: seen.append(args[0][..., 0].numel())
+        )
+        model(random_ids(2, 200), attention_mask=mask)
+        assert tokens[1:] == [2 * 200]  # hooks find texts as they came
+        model.encoder.layer[0]._forward_pre_hooks.clear()
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
