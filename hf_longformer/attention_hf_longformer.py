@@ -143,12 +143,16 @@ class HfLongformerSelfAttention(nn.Module):
 
     @property
     def pattern(self) -> WindowPattern:
-        """The window of this layer, read from the config every time: it may be changed on a loaded model."""
-        return WindowPattern(
-            self.config.attention_windows[self.layer_index],
-            self.config.attention_dilations[self.layer_index],
-            self.config.is_decoder,
+        """The window of this layer, read from the config every time: it may be changed on a loaded model.
+
+        Where layers do not differ, none asks which one it is: compiled one by one, they are one program.
+        """
+        of_layers = self.config.attention_windows, self.config.attention_dilations
+        window, dilation = (
+            values[0] if all(value == values[0] for value in values) else values[self.layer_index]
+            for values in of_layers
         )
+        return WindowPattern(window, dilation, self.config.is_decoder)
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False

@@ -34,6 +34,10 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
         return False
     if is_tracing(real) or config._attn_implementation != "sdpa" or not roles.is_contiguous:
         return False
+    if any(
+        module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in model.encoder.modules()
+    ):
+        return False  # compiled layers would be compiled again for every number of texts
     if not MIN_PADDING * len(real) <= numbers["padded"] < real.numel():
         return False
     return real.device.type == "cpu" or _will_take_kernels(model, real.device)
