@@ -112,7 +112,7 @@ def local_weights(
         index = blocks.band_index(window.device).expand(*window.shape[:-1], -1)
         parts.append(blocks.rows(torch.cat([front, window.gather(-1, index)], dim=-1)))
     weights = _keep_local_rows(_restore_head_order(parts, heads_of), roles)
-    return torch.dropout(weights, dropout, train=dropout > 0.0)
+    return _drop(weights, dropout)
 
 
 def apply_local_weights(
@@ -147,7 +147,7 @@ def global_rows(
     if not roles.is_counted:  # the kernels want to know how many rows there are
         scaling = query_global.shape[-1] ** -0.5 if scaling is None else scaling
         weights = _softmax((query_global @ key_global.mT) * scaling, mask)
-        return torch.dropout(weights, dropout, train=dropout > 0.0) @ value_global
+        return _drop(weights, dropout) @ value_global
     return scaled_dot_product_attention(
         query_global, key_global, value_global, attn_mask=mask, dropout_p=dropout, scale=scaling
     )
@@ -221,7 +221,7 @@ def global_weights(
     weights = _softmax(scores, _global_row_mask(roles, pattern))
     if roles.global_valid is not None:
         weights = weights.masked_fill(~roles.global_valid[:, None, :, None], 0.0)
-    return torch.dropout(weights, dropout, train=dropout > 0.0).mT
+    return _drop(weights, dropout).mT
 
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
@@ -372,6 +372,11 @@ def _at_least_two(size: int) -> int:
 def _as_column(tensor: torch.Tensor) -> torch.Tensor:
     """`(batch, S)` to `(batch, 1, S, 1)`."""
     return tensor[:, None, :, None]
+
+
+def _drop(weights: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Some weights set to 0, the others scaled. While a program is traced the probability may be a symbol."""
+    return torch.dropout(weights, dropout, train=True) if dropout > 0.0 else weights
 
 
 def _softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
