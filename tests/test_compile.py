@@ -39,7 +39,11 @@ LENGTHS = (40, 53, 64, 9, 129, 17, 200)  # shorter and longer than a block, and 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
     torch.compiler.reset()
-    yield
+    if torch.__version__ < "2.11":  # which cannot count global tokens inside a graph unless told to
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            yield
+    else:
+        yield
     torch.compiler.reset()
 
 
