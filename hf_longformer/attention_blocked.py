@@ -114,7 +114,7 @@ def local_weights(
         index = blocks.band_index(window.device).expand(*window.shape[:-1], -1)
         parts.append(blocks.rows(torch.cat([front, window.gather(-1, index)], dim=-1)))
     weights = _keep_local_rows(_restore_head_order(parts, heads_of), roles)
-    return torch.dropout(weights, dropout, train=dropout > 0.0)
+    return _drop(weights, dropout)
 
 
 def apply_local_weights(
@@ -166,7 +166,7 @@ def _attention(
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     weights = _softmax((query @ key.mT) * scaling, mask)
-    return torch.dropout(weights, dropout, train=dropout > 0.0) @ value
+    return _drop(weights, dropout) @ value
 
 
 def global_rows_of_states(
@@ -237,7 +237,7 @@ def global_weights(
     weights = _softmax(scores, _global_row_mask(roles, pattern))
     if roles.global_valid is not None:
         weights = weights.masked_fill(~roles.global_valid[:, None, :, None], 0.0)
-    return torch.dropout(weights, dropout, train=dropout > 0.0).mT
+    return _drop(weights, dropout).mT
 
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
@@ -270,7 +270,7 @@ class _Blocks:
         self.is_traced = torch.compiler.is_compiling()
         self.sub_length = -(-length // dilation)
         if self.is_traced and dilation > 1:
-            self.sub_length = torch.sym_max(self.sub_length, 2)  # tracing takes a size of 1 for a constant
+            self.sub_length = _at_least_two(self.sub_length)
         self.before = pattern.one_sided_window
         self.after = self.before if for_weights or not pattern.is_causal else 0
         self.size, self.is_dense = min(max(self.before, MIN_BLOCK), MAX_BLOCK), False
@@ -283,7 +283,7 @@ class _Blocks:
         self.has_global_columns = roles.has_global and not (self.is_dense and dilation == 1)
         self.count = -(-self.sub_length // self.size)
         if self.is_traced:
-            self.count = torch.sym_max(self.count, 2)  # tracing takes a size of 1 for a constant
+            self.count = _at_least_two(self.count)
         self.num_keys = self.size + self.before + self.after
 
     def queries(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -292,14 +292,14 @@ class _Blocks:
         missing = self.count * self.size - self.sub_length
         if self.is_traced or missing:
             tensor = pad(tensor, (0, 0, 0, missing))
-        return tensor.unflatten(2, (self.count, self.size)).transpose(1, 2).flatten(0, 1)
+        return self._join(tensor.unflatten(2, (self.count, self.size)).transpose(1, 2))
 
     def keys(self, tensor: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
         """`(batch, heads, S, x)` to what every block sees, `(n, heads, G + num_keys, x)`: global keys, then window."""
         windows = self._windows(tensor)
         if self.has_global_columns:
             front = roles.gather_global(tensor)[:, None].expand(-1, self.dilation * self.count, -1, -1, -1)
-            windows = torch.cat([front.flatten(0, 1), windows], dim=2)
+            windows = torch.cat([self._join(front), windows], dim=2)
         return windows
 
     def rows(self, blocks: torch.Tensor) -> torch.Tensor:
@@ -349,7 +349,7 @@ class _Blocks:
                 window = window & (distance <= self.before)
         if self.has_global_columns:
             front = roles.global_valid[:, None, None, None, :]
-            front = front.expand(-1, self.dilation * self.count, -1, self.size, -1).flatten(0, 1)
+            front = self._join(front.expand(-1, self.dilation * self.count, -1, self.size, -1))
             if self.is_causal:
                 position = torch.arange(self.length, device=device).expand(batch_size, -1)
                 index = roles.global_index.repeat_interleave(self.dilation * self.count, dim=0)
@@ -362,19 +362,38 @@ class _Blocks:
         if self.dilation == 1:
             return tensor
         tensor = pad(tensor, (0, 0, 0, self.sub_length * self.dilation - self.length))
-        return tensor.unflatten(2, (self.sub_length, self.dilation)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        return self._join(tensor.unflatten(2, (self.sub_length, self.dilation)).permute(0, 3, 1, 2, 4))
 
     def _windows(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = self._fold(tensor)
         missing = self.count * self.size - self.sub_length
         if self.is_traced or self.before or self.after or missing:
             tensor = pad(tensor, (0, 0, self.before, self.after + missing))
-        return tensor.unfold(2, self.num_keys, self.size).permute(0, 2, 1, 4, 3).flatten(0, 1)
+        return self._join(tensor.unfold(2, self.num_keys, self.size).permute(0, 2, 1, 4, 3))
+
+    def _join(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(a, b, …)` to `(a · b, …)`. A traced program goes by way of a single dimension: whether the two can be one
+        without a copy depends on sizes, and asking would bind it to some of them.
+        """
+        if not self.is_traced:
+            return tensor.flatten(0, 1)
+        first, second, *others = tensor.shape
+        return tensor.clone(memory_format=torch.contiguous_format).flatten().unflatten(0, (first * second, *others))
+
+
+def _at_least_two(size: int) -> int:
+    """A size of a traced program, which takes one of 1 for a constant."""
+    return max(size, 2) if isinstance(size, int) else torch.sym_max(size, 2)
 
 
 def _as_column(tensor: torch.Tensor) -> torch.Tensor:
     """`(batch, S)` to `(batch, 1, S, 1)`."""
     return tensor[:, None, :, None]
+
+
+def _drop(weights: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Some weights set to 0, the others scaled. While a program is traced the probability may be a symbol."""
+    return torch.dropout(weights, dropout, train=True) if dropout > 0.0 else weights
 
 
 def _softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -100,7 +100,9 @@ def _block(
         keys, values, valid = global_keys
         of_global = (query @ keys.mT).to(dtype).masked_fill(~valid[:, None, None], -torch.inf)
         scores, value = torch.cat([of_global, scores], dim=-1), torch.cat([values, value], dim=2)
-    weights = torch.dropout(scores.softmax(dim=-1).to(value.dtype), dropout, train=dropout > 0.0)
+    weights = scores.softmax(dim=-1).to(value.dtype)
+    if dropout > 0.0:
+        weights = torch.dropout(weights, dropout, train=True)
     output = weights @ value
     return output if thrown_away is None else output.masked_fill(thrown_away[:, None, :, None], 0.0)
 

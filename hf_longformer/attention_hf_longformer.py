@@ -146,12 +146,15 @@ class HfLongformerSelfAttention(nn.Module):
     def pattern(self) -> WindowPattern:
         """The window of this layer, read from the config every time: it may be changed on a loaded model. One far
         beyond the longest text is cut to what texts can fill.
+
+        Where layers do not differ, none asks which one it is: compiled one by one, they are one program.
         """
-        pattern = WindowPattern(
-            self.config.attention_windows[self.layer_index],
-            self.config.attention_dilations[self.layer_index],
-            self.config.is_decoder,
+        of_layers = self.config.attention_windows, self.config.attention_dilations
+        window, dilation = (
+            values[0] if all(value == values[0] for value in values) else values[self.layer_index]
+            for values in of_layers
         )
+        pattern = WindowPattern(window, dilation, self.config.is_decoder)
         is_limited = self.config.position_embedding_type == "absolute"
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
@@ -432,16 +435,19 @@ def mask_facts(
     attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, shape: tuple[int, int]
 ) -> dict[str, torch.Tensor]:
     """What `token_roles` must know of the masks, as tensors of one number each, so that one transfer reads them all.
+    Nothing while a program is traced, which cannot read them.
 
     Raises:
         ValueError: If a mask is not `(batch, S)`.
     """
-    facts = {}
+    facts: dict[str, torch.Tensor] = {}
     for name, mask in (("attention_mask", attention_mask), ("global_attention_mask", global_attention_mask)):
-        if mask is not None:
-            if tuple(mask.shape) != tuple(shape):
-                raise ValueError(f"{name} must have the shape (batch, S) = {tuple(shape)}, got {tuple(mask.shape)}")
+        if mask is not None and tuple(mask.shape) != tuple(shape):
+            raise ValueError(f"{name} must have the shape (batch, S) = {tuple(shape)}, got {tuple(mask.shape)}")
+        if mask is not None and not is_tracing(mask):
             facts[f"{name}_wrong"] = ((mask != 0) & (mask != 1)).sum()
+    if not facts:
+        return facts
     if attention_mask is not None:
         facts["padded"] = (attention_mask == 0).sum()
         real = attention_mask.bool()
@@ -525,15 +531,18 @@ def traced_roles(
 
 
 def _count_global(is_global: torch.Tensor) -> int:
-    """The largest number of global tokens in a row, at least 1; in a compiled or exported program a symbol."""
-    largest = is_global.sum(dim=1).max().clamp(min=1)
+    """The largest number of global tokens in a row, at least 1; in a compiled or exported program a symbol, at least 2:
+    compilers ask whether a size is 1.
+    """
+    fewest = 2 if torch.compiler.is_compiling() else 1
+    largest = is_global.sum(dim=1).max().clamp(min=fewest)
     if _is_compiled() and hasattr(torch._dynamo, "patch_dynamo_config"):
         with torch._dynamo.patch_dynamo_config(capture_scalar_outputs=True):  # otherwise the graph ends here
             num_global: Any = largest.item()
     else:
         num_global = largest.item()
-    torch._check(num_global >= 1)
-    torch._check(num_global <= is_global.shape[1])
+    torch._check(num_global >= fewest)
+    torch._check(num_global <= is_global.shape[1] + 1)
     return num_global
 
 

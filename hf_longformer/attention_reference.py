@@ -58,5 +58,6 @@ def attention_reference(
     scores = scores.masked_fill(~allowed, float("-inf"))
     statistics_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     weights = torch.softmax(scores, dim=-1, dtype=statistics_dtype).masked_fill(~allowed, 0.0).to(value.dtype)
-    weights = torch.dropout(weights, dropout, train=dropout > 0.0)
+    if dropout > 0.0:
+        weights = torch.dropout(weights, dropout, train=True)
     return torch.where(global_row, weights @ value_global, weights @ value), weights

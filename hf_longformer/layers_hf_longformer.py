@@ -205,12 +205,14 @@ def can_activate_again(module: HfLongformerIntermediate) -> bool:
     checkpoint, looks after what is kept.
     """
     hooks: Any = torch._C._autograd
+    top_hooks = getattr(hooks, "_top_saved_tensors_default_hooks", None)  # from PyTorch 2.8 on
     return (
         torch.is_grad_enabled()
         and not is_transformed()
         and is_untouched(module, *module.activation.modules())
         and hooks._saved_tensors_hooks_is_enabled()
-        and hooks._top_saved_tensors_default_hooks(True) is None
+        and top_hooks is not None
+        and top_hooks(True) is None
     )
 
 

@@ -36,6 +36,10 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
         return False
     if is_tracing(real) or is_transformed() or config._attn_implementation != "sdpa" or not roles.is_contiguous:
         return False
+    if any(
+        module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in model.encoder.modules()
+    ):
+        return False  # compiled layers would be compiled again for every number of texts
     if not MIN_PADDING * len(real) <= numbers["padded"] < real.numel():
         return False
     if is_listened_to((*model.embeddings.modules(), *model.encoder.modules())):  # texts must stay as they came

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch.nn.functional import pad
 
 # Members that say which keys a token sees: a subclass that has others of them is another pattern.
 MEANING = ("allows", "dense_mask", "one_sided_window", "dilations", "dilation_of", "head_runs", "reach")
@@ -217,11 +218,13 @@ class TokenRoles:
         """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a row."""
         if is_global is None or (is_counted and num_global == 0):
             return cls(key_padding_mask, is_contiguous=is_contiguous)
-        order = torch.argsort(is_global.to(torch.uint8), dim=1, descending=True, stable=True)
+        batch, length = is_global.shape
+        room = is_global if is_counted else pad(is_global, (0, 1))  # then two are looked for, even in a single token
+        order = room * length - torch.arange(room.shape[1], device=is_global.device)
+        # Global tokens in their order, then others in theirs: a stable sort, which exporters to ONNX do not know.
+        index = torch.topk(order, num_global, dim=1).indices.clamp(max=length - 1)
         slots = torch.arange(num_global, device=is_global.device)
         valid = slots[None, :] < is_global.sum(dim=1, keepdim=True)
-        index = order[:, :num_global]
-        batch, length = is_global.shape
         first = torch.arange(batch, device=is_global.device) * length
         tokens = (first[:, None] + index).flatten()
         facts = is_counted, is_contiguous

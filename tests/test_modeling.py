@@ -363,6 +363,9 @@ def test_what_is_activated_again_gives_the_same_gradients(activation: str, monke
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"), reason="needs PyTorch 2.8: before, it is kept"
+)
 def test_the_widest_tensor_is_kept_once():
     model, ids = make(num_hidden_layers=1).train(), make_ids("Model")
     wide = []
