@@ -77,15 +77,20 @@ def cut_questions(
     stride: int,
     question_length: int,
 ) -> dict[str, list[Any]]:
-    """Columns with one entry per window, as `windows.encode` makes them; arguments as in `make_windows`."""
+    """Columns with one entry per window, as `windows.encode` makes them; arguments as in `make_windows`. `cut` is how
+    many tokens of the question were left out.
+    """
     shortened = [_shorten(text.strip(), tokenizer, question_length) for text in questions]
-    return encode(tokenizer, shortened, contexts, length=length, stride=stride, offsets=True)
+    columns = encode(tokenizer, [text for text, _ in shortened], contexts, length=length, stride=stride, offsets=True)
+    return {**columns, "cut": [shortened[text][1] for text in columns["text"]]}
 
 
-def _shorten(question: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
+def _shorten(question: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> tuple[str, int]:
+    """The first so many tokens of a question, and how many more it has."""
     encoded = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     offsets = encoded["offset_mapping"]
-    return question if len(offsets) <= tokens else question[: offsets[tokens - 1][1]]
+    cut = max(0, len(offsets) - tokens)
+    return (question[: offsets[tokens - 1][1]] if cut else question), cut
 
 
 def tokens_of(offsets: list[tuple[int, int]], spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

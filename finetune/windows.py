@@ -56,7 +56,8 @@ def encode(
             the only or second text, and -1 twice for all other tokens.
 
     Returns:
-        Columns with one entry per window: the tokenizer's own, `length`, and `text`, the index of the text.
+        Columns with one entry per window: the tokenizer's own, `length`, `text`, the index of the text, and `cut`, how
+        many tokens of it were left out.
 
     Raises:
         InputError: If a first text leaves no room for its second one, windows would share everything, or this
@@ -99,4 +100,14 @@ def encode(
         ]
     columns["text"] = list(range(len(texts))) if mapping is None else list(mapping)
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
+    columns["cut"] = [0] * len(columns["text"])
+    if stride is None:
+        for row, kept in enumerate(columns["length"]):
+            if kept >= length:  # or nothing can have been left out
+                columns["cut"][row] = _tokens(tokenizer, *(texts[row] for texts in given)) - kept
     return columns
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
+    """Of a text or a pair of texts as a whole, special ones included."""
+    return len(tokenizer(*texts, verbose=False)["input_ids"])
