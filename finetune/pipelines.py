@@ -13,8 +13,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_longformer.conversion import InputError
 
-from .checkpoints import load_whole
-from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor
+from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor, load_trained
 
 
 @dataclass
@@ -152,7 +151,7 @@ def _loader(predictor_class: type[Predictor]) -> type:
         def from_pretrained(checkpoint: str, **options: Any) -> Any:
             """The model, or why there is none."""
             try:
-                return load_whole(predictor_class.model_class, checkpoint, predictor_class.task, **options)
+                return load_trained(predictor_class, checkpoint, tokenizer=False, **options)[0]
             except InputError as error:
                 return Refused(error)
 

@@ -12,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, DataCollatorWithPadding
+from transformers import DataCollatorWithPadding
 from transformers.utils import cached_file
 
-from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
+from hf_longformer import (
+    HfLongformerConfig,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+    HfLongformerPreTrainedModel,
+)
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import read_json, write_json
 from hf_longformer.conversion.source import refusing
 
 from . import qa
-from .checkpoints import check_kind, load_whole
+from .checkpoints import load_checkpoint
 from .classification import POOLING, SINGLE, Labels, pool, probabilities
 from .data import ROW, text_of
 from .windows import check_length, check_stride, encode
@@ -76,8 +81,9 @@ class Predictor:
         **options: Any,
     ) -> None:
         if not isinstance(model, self.model_class):
-            check_kind(model.name_or_path, model.config.model_type)
-            raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {type(model).__name__}")
+            is_ours = isinstance(model, HfLongformerPreTrainedModel)
+            what = "trained for another task" if is_ours else "not converted: run `hf-longformer convert` first"
+            raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {type(model).__name__}, {what}")
         if tokenizer is None:
             raise InputError(f"a tokenizer is needed, got none beside {model.name_or_path}")
         self.model, self.tokenizer, self.tokens_per_batch = model.eval(), tokenizer, tokens_per_batch
@@ -117,9 +123,7 @@ class Predictor:
         Raises:
             InputError: If the checkpoint cannot be loaded or is for another task, or an option cannot be used.
         """
-        model = load_whole(cls.model_class, checkpoint, cls.task, local_files_only=local_files_only, dtype=dtype)
-        with refusing(f"the tokenizer of {checkpoint} cannot be loaded"):
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=local_files_only)
+        model, tokenizer = load_trained(cls, checkpoint, local_files_only=local_files_only, dtype=dtype)
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return cls(model.to(device or accelerator or "cpu"), tokenizer, local_files_only=local_files_only, **options)
 
@@ -292,6 +296,32 @@ class QuestionAnsweringPredictor(Predictor):
         )
         answers = [replace(found[one], candidates=whole_words(found[one].candidates, contexts[one])) for one in numbers]
         return [answer.describe(threshold, n_best) for answer in answers]
+
+
+def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) -> tuple[Any, Any]:
+    """A model that was trained for a predictor's task, all of it from its files, and its tokenizer.
+
+    Args:
+        predictor: The class.
+        checkpoint: A folder or a Hub name.
+        **options: For `load_checkpoint`.
+
+    Raises:
+        InputError: If it is not converted, is for another task, or cannot be loaded as a whole.
+    """
+    with refusing(f"the checkpoint {checkpoint} cannot be loaded"):
+        try:
+            model, tokenizer, _ = load_checkpoint(predictor.model_class, checkpoint, **options)
+        except InputError as error:
+            config, _ = HfLongformerConfig.get_config_dict(checkpoint, local_files_only=True)
+            named = config.get("architectures") or [None]
+            if config.get("model_type") == HfLongformerConfig.model_type and named[0] != predictor.model_class.__name__:
+                raise InputError(
+                    f"{checkpoint} must be trained for {predictor.task}, got a {named[0]}: train it with "
+                    f"`hf-longformer finetune {predictor.task}`"
+                ) from error
+            raise
+    return model, tokenizer
 
 
 def whole_words(candidates: list[dict[str, Any]], context: str) -> list[dict[str, Any]]:

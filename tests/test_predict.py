@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sources import bert_tokenizer, make_source
+from safetensors.torch import load_file, save_file
+from sources import bert_tokenizer, edit_json, make_source
 from test_run_qa import WORDS
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, RobertaForQuestionAnswering, pipeline
 
 from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification, cli
 from hf_longformer.conversion import InputError, convert
@@ -22,6 +24,7 @@ from hf_longformer.finetune import pipelines, prediction
 from hf_longformer.finetune.predict import PREDICTORS, predict
 from hf_longformer.finetune.prediction import ClassificationPredictor, QuestionAnsweringPredictor, token_batches
 
+NAMES = {"classification": "long-text-classification", "qa": "long-question-answering"}
 ROWS = {"classification": ("text",), "qa": ("question", "context")}
 
 
@@ -119,7 +122,7 @@ def test_pipelines_say_the_same(task: str, models: Path) -> None:
     rows = make_rows(task, 4)
     options: dict[str, Any] = {"stride": 20, **({"overflow": "truncate"} if task == "classification" else {})}
     predictor = PREDICTORS[task].load(str(models / task), **options)
-    name = {"classification": "long-text-classification", "qa": "long-question-answering"}[task]
+    name = NAMES[task]
     found = pipeline(name, model=str(models / task), **options)(rows)
     assert pipelines.PIPELINE_REGISTRY.check_task(name)[1]["impl"].predictor_class is PREDICTORS[task]
     for one, other in zip(found, predictor(rows), strict=True):
@@ -266,7 +269,7 @@ def test_defaults_are_those_of_the_training(models: Path, tmp_path: Path) -> Non
     [
         (("summaries", "qa", "in.jsonl", "out"), "a task must be one of .* got summaries"),
         (("qa", "nowhere", "in.jsonl", "out"), "the checkpoint .*nowhere cannot be loaded"),
-        (("classification", "qa", "in.jsonl", "out"), "trained for classification, got one without classifier.* `hf-longformer finetune classification`"),
+        (("classification", "qa", "in.jsonl", "out"), "trained for classification, got a HfLongformerForQuestionAnswering: .* finetune classif"),
         (("qa", "qa", "nowhere.jsonl", "out"), "input must be a file, .* got .*nowhere.jsonl"),
         (("qa", "qa", "in.doc", "out"), "input must end in"),
         (("qa", "qa", "in.txt", "out"), "input must be a file"),
@@ -323,3 +326,89 @@ def test_token_batches_keep_the_budget() -> None:
     for batch in batches:
         assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= 100
     assert batches[0] == [1]
+
+
+# ---- checkpoints that cannot answer ----
+
+HEADS = {"classification": "ForSequenceClassification", "qa": "ForQuestionAnswering"}
+
+
+def damage_nothing_converted(folder: Path, task: str) -> None:
+    make_source(folder, "roberta", HEADS[task])
+
+
+def damage_prefix(folder: Path, task: str) -> None:
+    rewrite(folder, lambda name: name.replace("longformer.", "roberta."))
+
+
+def damage_half(folder: Path, task: str) -> None:
+    rewrite(folder, lambda name: None if ".layer.1." in name else name)
+
+
+def damage_more_layers(folder: Path, task: str) -> None:
+    edit_json(folder / "config.json", num_hidden_layers=1, attention_window=[16], attention_dilation=[1])
+
+
+def damage_no_head(folder: Path, task: str) -> None:
+    rewrite(folder, lambda name: name if name.startswith("longformer.") else None)
+
+
+def damage_head_of_another_size(folder: Path, task: str) -> None:
+    edit_json(folder / "config.json", id2label={str(n): str(n) for n in range(5)}, num_labels=5)
+
+
+def rewrite(folder: Path, rename: Any) -> None:
+    weights = load_file(folder / "model.safetensors")
+    kept = {rename(name): tensor for name, tensor in weights.items() if rename(name)}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_nothing_converted, "not converted: run `hf-longformer convert"),
+        (damage_prefix, "must have all weights"),
+        (damage_half, "must have all weights"),
+        (damage_more_layers, "no place for"),
+        (damage_no_head, "must have all weights"),
+        (damage_head_of_another_size, "has another shape"),
+    ],
+)
+def test_checkpoint_that_cannot_answer(
+    task: str, damage: Any, words: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: Any
+) -> None:
+    """By the command and by the pipeline: one sentence, exit code 2, no output."""
+    folder = tmp_path / "model"
+    if damage is not damage_nothing_converted:
+        shutil.copytree(models / task, folder)
+    damage(folder, task)
+    if damage is damage_head_of_another_size and task == "qa":
+        pytest.skip("its head has one size")
+    file = write(tmp_path / "in.jsonl", make_rows(task, 1))
+    code, out = command(monkeypatch, capsys, "predict", task, folder, file, "--output", tmp_path / "out")
+    assert code == 2
+    assert words.split(":")[0] in out.err.replace("that was not converted", "not converted")
+    assert "Traceback" not in out.err
+    assert not list(tmp_path.glob("*out*"))
+    with pytest.raises(InputError, match=words.split(":")[-1]):
+        pipeline(NAMES[task], model=str(folder))
+
+
+def test_pipeline_refuses_models_of_other_kinds(models: Path, tmp_path: Path) -> None:
+    make_source(tmp_path / "roberta", "roberta", "ForQuestionAnswering")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "roberta")
+    plain = RobertaForQuestionAnswering.from_pretrained(tmp_path / "roberta")
+    with pytest.raises(InputError, match="got a RobertaForQuestionAnswering, not converted: run"):
+        pipeline(NAMES["qa"], model=plain, tokenizer=tokenizer)
+    other = HfLongformerForSequenceClassification.from_pretrained(models / "classification")
+    with pytest.raises(InputError, match="trained for another task"):
+        pipeline(NAMES["qa"], model=other, tokenizer=tokenizer)
+
+
+def command(monkeypatch: Any, capsys: pytest.CaptureFixture, *words: object) -> tuple[int, Any]:
+    """Exit code and what was printed."""
+    monkeypatch.setattr(sys, "argv", ["hf-longformer", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code or 0, capsys.readouterr()
