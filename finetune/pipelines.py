@@ -47,6 +47,7 @@ class LongDocumentPipeline(Pipeline):
         model = kwargs.get("model", args[0] if args else None)
         if isinstance(model, Refused):
             raise model.error
+        _check_batch(kwargs)
         super().__init__(*args, **kwargs)
         self._predictors: dict[tuple, Predictor] = {}
         self.predictor = self._predictor(self._forward_params)
@@ -64,6 +65,7 @@ class LongDocumentPipeline(Pipeline):
         """
         if args:
             raise InputError(f"a pipeline takes rows and keywords, got {len(args)} more arguments without a name")
+        _check_batch(kwargs)
         entries = {name: kwargs.pop(name) for name in self.entries if name in kwargs}
         if (inputs is None) == (not entries):
             raise InputError(
@@ -112,6 +114,13 @@ class LongDocumentPipeline(Pipeline):
     def postprocess(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """What the predictor says."""
         return outputs["result"]
+
+
+def _check_batch(given: dict[str, Any]) -> None:
+    if given.get("batch_size") not in (None, 1):
+        raise InputError(
+            f"windows are batched by their tokens, with tokens_per_batch, got batch_size={given['batch_size']}"
+        )
 
 
 def _as_rows(entries: dict[str, Any]) -> Any:

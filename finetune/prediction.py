@@ -176,7 +176,7 @@ class Predictor:
         for name in self.columns:
             called = names.get(name, name)
             if name not in row:
-                return f"an entry {called} is needed, got {', '.join(map(str, row)) or 'none'}"
+                return f"an entry {called} is needed, got none"
             try:
                 text = text_of(row[name])
             except InputError as error:

@@ -128,8 +128,8 @@ def open_rows(input: str, kind: str, evidence: str | None = None) -> Iterator[Ro
         else:
             if input != STANDARD_INPUT:
                 _check_quotes(path, kind)
-            columns, rows = _of_csv(stream, kind, input)
-            yield Rows(rows, columns, size, position)
+            columns, lines = _of_csv(stream, kind, input)
+            yield Rows(lines, columns, size, position)
 
 
 def is_utf_8(row: Any) -> bool:
@@ -155,8 +155,8 @@ def _open_parquet(path: Path) -> Iterator[Rows]:
 
     try:
         with ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
-            yield Rows(rows, file.schema_arrow.names)
+            found = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
+            yield Rows(found, file.schema_arrow.names)
     except ArrowException as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from error
 

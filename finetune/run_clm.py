@@ -19,6 +19,7 @@ from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_toke
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
+from hf_longformer.finetune.command_line import find_recipe
 from hf_longformer.finetune.training import (
     HYPERPARAMETERS,
     LongTrainer,
@@ -180,7 +181,7 @@ def _check_phases(phases: Any, arguments: Sequence[str] | None) -> list[dict[str
     for number, phase in enumerate(phases, 1):
         for name in phase:
             if name not in PHASE:
-                file = Path((sys.argv[1:] if arguments is None else arguments)[0])
+                file = find_recipe((sys.argv[1:] if arguments is None else arguments)[0])
                 check_name(str(name), PHASE, file, file.read_text(encoding="utf-8"))
         if not isinstance(phase.get("max_seq_length"), int) or phase["max_seq_length"] < 2:
             raise InputError(
