@@ -478,7 +478,7 @@ def main() -> None:
     from .conversion import GateError, InputError
 
     try:
-        app()
+        app(prog_name="hf-longformer")
     except InputError as error:
         _stop(2, str(error))
     except ImportError as error:
