@@ -36,8 +36,8 @@ def tag_names(table: Table, column: str) -> list[str]:
     found = set(listed or (tag for tags in rows for tag in tags if isinstance(tag, str)))
     if not listed and any(isinstance(tag, int) for tags in rows for tag in tags):
         raise InputError(
-            f"the column {column} of {table.name} holds numbers for tags, which only a data set with names for them can "
-            "have (a ClassLabel of `datasets`), got none: write the tags as texts, such as B-PER"
+            f"the column {column} of {table.name} holds numbers for tags, which only a data set with names for them "
+            "can have (a ClassLabel of `datasets`), got no names: write the tags as texts, such as B-PER"
         )
     names = [tag for tag in listed or sorted(found) if tag != OUTSIDE]
     names = [OUTSIDE] * (OUTSIDE in found) + names
