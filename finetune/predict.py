@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from tqdm import tqdm
-from transformers.utils import cached_file
 
 from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError, one_line
@@ -211,7 +211,7 @@ def _identity(checkpoint: str) -> Any:
     """What tells a checkpoint from another one of the same name: its files, or its commit on the Hub."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        return str(cached_file(checkpoint, "config.json", local_files_only=True))
+        return str(try_to_load_from_cache(checkpoint, "config.json"))  # the commit stands in its path
     files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
     return [[file.name, file.stat().st_size, file.stat().st_mtime] for file in files]
 
