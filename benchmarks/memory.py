@@ -86,7 +86,15 @@ def read_config(model: str, length: int, attention_window: int | None = None) ->
             f"--estimate-memory must be one of {', '.join(SIZES)} or the folder of a checkpoint, got {model}"
         )
     try:
+        kind = HfLongformerConfig.get_config_dict(model, local_files_only=True)[0].get("model_type")
+        if kind != HfLongformerConfig.model_type:
+            raise InputError(
+                f"{model} must hold a checkpoint of this package, got one of {kind} that was not converted: run "
+                "`hf-longformer convert` first"
+            )
         config = HfLongformerConfig.from_pretrained(model, local_files_only=True)
+    except InputError:
+        raise
     except (ValueError, OSError, NotImplementedError) as error:
         raise InputError(f"{model} must hold a checkpoint of this package, got one that is not: {error}") from error
     if config.is_decoder:

@@ -227,6 +227,7 @@ def open_source(
     tokenizer = load_tokenizer(folder, config)
     opened = Source(source, commit, root, folder, family, class_name, head, config, weights, tokenizer, allow_pickle)
     _check_windows(opened)
+    _check_vocabulary(opened)
     return opened
 
 
@@ -288,6 +289,18 @@ def _check_windows(source: Source) -> None:
     limit = max(2 * source.max_length, WIDEST_WINDOW)
     if largest > limit:
         raise InputError(f"attention_window of config.json must be at most {limit} for this source, got {largest}")
+
+
+def _check_vocabulary(source: Source) -> None:
+    """Refuses a tokenizer with tokens that have no row in the table of embeddings; a table may have rows to spare."""
+    rows = int(source.config.vocab_size)
+    beyond = [] if source.tokenizer is None else [n for n in source.tokenizer.get_vocab().values() if n >= rows]
+    if beyond:
+        raise InputError(
+            f"the tokenizer of {source.name} must have no more tokens than the {rows:,} that have embeddings, got "
+            f"{len(beyond):,} more, up to number {max(beyond):,}: take the tokenizer that belongs to the weights, or "
+            "give it rows with model.resize_token_embeddings and save the model"
+        )
 
 
 def _check_sizes(content: dict[str, Any], family: SourceFamily, weights: Weights) -> None:

@@ -5,7 +5,6 @@ recipe.
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import os
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.transformers_internals import CHECKPOINTING
 
-RECIPES = (".yaml", ".yml", ".json")
+from .command_line import HELP, HELP_ALL, Parser, did_you_mean, find_recipe, help_text
+
 LOWER_IS_BETTER = ("loss", "mse", "mae")
 
 
@@ -177,27 +177,31 @@ def parse_arguments(
 
     Args:
         types: Dataclasses of arguments.
-        arguments: What the command line has after the program's name; `sys.argv` if left out. If the first ends in
-            .yaml, .yml or .json it is a recipe; what follows overrides it.
+        arguments: What the command line has after the program's name; `sys.argv` if left out. If the first is no
+            option it is a recipe, a file or the name of one that comes with the package; what follows overrides it.
         structures: Entries that only a recipe can have, such as lists of phases.
 
     Returns:
         One object for every type, and, if there are `structures`, a dictionary of those that the recipe has.
 
     Raises:
-        InputError: If the recipe cannot be read or has an entry that no type knows.
+        InputError: If the recipe cannot be read, or it or the command line has what no type knows.
+        SystemExit: After help was asked for and printed.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = HfArgumentParser(tuple(types))
+    if {*HELP, HELP_ALL} & set(given):
+        sys.stdout.write(help_text(types, HELP_ALL in given))
+        sys.exit(0)
+    parser = Parser(types)
     kept: dict[str, Any] = {}
-    if given and given[0].endswith(RECIPES):
+    if given and not given[0].startswith("-"):
         known = {field.name for one in types for field in dataclasses.fields(one)} | {*structures}
-        recipe = read_recipe(Path(given.pop(0)), known)
+        recipe = read_recipe(find_recipe(given.pop(0)), known)
         kept = {name: recipe.pop(name) for name in structures if name in recipe}
         parser.set_defaults(**recipe)
         for action in parser._actions:
             action.required = action.required and action.dest not in recipe
-    parsed = tuple(parser.parse_args_into_dataclasses(given))
+    parsed = parser.read(given)
     return (*parsed, kept) if structures else parsed
 
 
@@ -240,6 +244,5 @@ def check_name(name: str, known: Iterable[str], file: Path, text: str) -> None:
     if name in known:
         return
     line = next((n for n, words in enumerate(text.splitlines(), 1) if name in words), 0)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f": did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(name, known)
     raise InputError(f"line {line} of {file} names an argument that there is not, got {name}{hint}")

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from hf_longformer import DataCollatorWithGlobalAttention
 from hf_longformer.conversion import InputError
 
-from .data import ROW, Table
+from .data import ROW, Table, texts_of
 from .training import LongTrainer
 
 logger = logging.get_logger(__name__)
@@ -64,7 +64,8 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
         if right is None:
             some = ", ".join(choices[:10]) + ", …" * (len(choices) > 10)
             raise InputError(f"{where} must have one of its candidates ({some}) in {answer}, got {value}")
-        return {QUESTION: str(row[question] or ""), CANDIDATES: choices, SUPPORTS: texts, ANSWER: right}
+        (asked,) = texts_of({question: [row[question]], ROW: [row[ROW]]}, question, table.name)
+        return {QUESTION: asked, CANDIDATES: choices, SUPPORTS: texts, ANSWER: right}
 
     text, number = Value("string"), Value("int64")
     kinds = {QUESTION: text, CANDIDATES: Sequence(text), SUPPORTS: Sequence(text), ANSWER: number, ROW: number}

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_longformer.conversion import InputError
 
-from .data import ROW, Table, text_of
+from .data import ROW, Table, texts_of
 from .metrics import Classification, Regression
-from .windows import BEYOND, encode
+from .windows import CUT, encode
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 POOLING: dict[str, Callable] = {"stride-mean": np.mean, "stride-max": np.max}
@@ -130,8 +130,16 @@ def _element(table: Table, column: str) -> Any:
 
 
 def _values(table: Table, column: str) -> list[Any]:
-    """What stands in a column, with names for the numbers of a data set that numbers its labels; -1 there is none."""
+    """What stands in a column, with names for the numbers of a data set that numbers its labels; -1 there is none.
+
+    Raises:
+        InputError: If there is anything else than labels, numbers and lists of them.
+    """
     element = _element(table, column)
+    for value, row in zip(table.rows[column], table.rows[ROW], strict=True):
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, (list, dict)) for part in parts):
+            raise InputError(f"{table.where([row])} must have a label or a list of labels in {column}, got {value}")
 
     def name(value: Any) -> Any:
         if isinstance(value, list):
@@ -204,18 +212,18 @@ def make_windows(
         One row per window: what the tokenizer makes, `labels`, `length`, and `row` in the table's file; and how many
         `documents` were cut off at the limit, by how many `tokens` in all.
     """
-    rows = table.rows.select_columns([*columns, ROW]).add_column("labels", labels)
+    rows, name = table.rows.select_columns([*columns, ROW]).add_column("labels", labels), table.name
 
     def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        texts_and_pairs = ([text_of(value) for value in batch[name]] for name in columns)
+        texts_and_pairs = (texts_of(batch, column, name) for column in columns)
         windows = encode(tokenizer, *texts_and_pairs, length=length, stride=stride)
         texts = windows.pop("text")
-        return {**windows, **{name: [batch[name][text] for text in texts] for name in ("labels", ROW)}}
+        return {**windows, **{one: [batch[one][text] for text in texts] for one in ("labels", ROW)}}
 
     windows = rows.map(cut_batch, batched=True, remove_columns=rows.column_names, num_proc=workers)
-    beyond = np.asarray(windows[BEYOND])
+    beyond = np.asarray(windows[CUT])
     counts = {"documents": int((beyond > 0).sum()), "tokens": int(beyond.sum())}
-    return windows.remove_columns(BEYOND).sort("length", reverse=True), counts
+    return windows.remove_columns(CUT).sort("length", reverse=True), counts
 
 
 class Loss:

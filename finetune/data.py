@@ -6,7 +6,7 @@ import csv
 import glob
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from transformers.utils import logging
 from hf_longformer.conversion.errors import InputError, one_line
 
 logger = logging.get_logger(__name__)
+PARAGRAPHS_ARE_JOINED_BY = "\n\n"
+SEPARATORS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
 ROW = "row"  # the column with the number of a row in its file, counted from 1
@@ -29,7 +31,13 @@ LARGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is far below
 class TableArguments:
     """Where examples come from."""
 
-    train_file: str | None = field(default=None, metadata={"help": "CSV, TSV, JSON lines or Parquet."})
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "CSV (with commas or semicolons), TSV, JSON lines or Parquet. A document is a text, or a list of "
+            "paragraphs, which are joined with an empty line between them."
+        },
+    )
     validation_file: str | None = field(default=None, metadata={"help": "The same, to choose the best model by."})
     test_file: str | None = field(default=None, metadata={"help": "The same, measured once, at the end."})
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, or a folder of files."})
@@ -78,8 +86,16 @@ class Table:
         Args:
             bad: Whether a row is bad.
             why: What is said of them, as "an empty text".
+
+        Raises:
+            InputError: If `bad` raises it; the row is named.
         """
-        flags = [bad(row) for row in self.rows]
+        flags = []
+        for row in self.rows:
+            try:
+                flags.append(bad(row))
+            except InputError as error:
+                raise InputError(f"{self.where([row[ROW]])} cannot be used: {error}") from error
         if not any(flags):
             return self
         numbers = [number for number, flag in zip(self.rows[ROW], flags, strict=True) if flag]
@@ -129,7 +145,7 @@ def read_table(file: str) -> Table:
         _check_encoding(path)
     options: dict[str, Any] = {}
     if READERS[suffix] == "csv":
-        separator = "\t" if suffix == ".tsv" else ","
+        separator = separator_of(path)
         columns = {name: Value("large_string") for name in _columns_of_csv(path, separator)}
         options = {"sep": separator, "features": Features(columns), "keep_default_na": False}
     try:
@@ -151,35 +167,64 @@ def _check_encoding(path: Path) -> None:
             raise InputError(f"{path} must be in UTF-8, got {error}: save it in that encoding") from error
 
 
+def separator_of(path: Path) -> str:
+    """What stands between the fields of a table: of a comma, a semicolon and a tab, what makes most of the header."""
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
+        return separator_of_header(stream.readline(), path.suffix.lower())
+
+
+def separator_of_header(header: str, suffix: str) -> str:
+    """The same, of the first line of a file with this ending."""
+    candidates = SEPARATORS.get(suffix, SEPARATORS[".csv"])
+    return max(candidates, key=lambda separator: len(next(csv.reader([header], delimiter=separator), [])))
+
+
+def csv_rows(lines: Iterable[str], separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table with the number of their last line, without empty ones; the first has the names of columns.
+
+    Raises:
+        InputError: If quotation marks do not match, or names of columns are not different.
+    """
+    csv.field_size_limit(LARGEST_FIELD)
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    filled = filter(None, rows)
+    try:
+        columns = [column or f"Unnamed: {index}" for index, column in enumerate(next(filled, []))]  # pandas' name
+        if len(set(columns)) < len(columns):
+            raise InputError(f"the columns of {name} must have different names, got {', '.join(columns)}")
+        yield rows.line_num, columns
+        for fields in filled:
+            yield rows.line_num, fields
+    except csv.Error as error:
+        raise InputError(
+            f"line {rows.line_num} of {name} cannot be read: {error}: fields with separators, quotation marks or "
+            "line breaks must stand in quotation marks, and quotation marks inside them twice"
+        ) from error
+
+
 def _columns_of_csv(path: Path, separator: str) -> list[str]:
     """The names of the columns, after a look at every row: pandas, which reads the file later, would fill a short row
     up, and take the first field for an index where all rows have one too many.
     """
-    csv.field_size_limit(LARGEST_FIELD)
     empty = True
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.reader(stream, delimiter=separator, strict=True)
-        filled = filter(None, rows)
-        try:
-            columns = [name or f"Unnamed: {index}" for index, name in enumerate(next(filled, []))]  # as pandas names it
-            for fields in filled:
-                empty = False
-                if len(fields) != len(columns):
-                    raise InputError(
-                        f"every row of {path} must have {len(columns)} fields, as many as its header, got "
-                        f"{len(fields)} in line {rows.line_num}: fields with separators, quotation marks or line "
-                        "breaks must stand in quotation marks"
-                    )
-        except csv.Error as error:
-            raise InputError(
-                f"line {rows.line_num} of {path} cannot be read: {error}: fields with separators, quotation marks or "
-                "line breaks must stand in quotation marks, and quotation marks inside them twice"
-            ) from error
+        rows = csv_rows(stream, separator, str(path))
+        _, columns = next(rows)
+        for line, fields in rows:
+            empty = False
+            if len(fields) != len(columns):
+                raise InputError(wrong_number_of_fields(str(path), columns, fields, line))
     if empty:
         raise InputError(f"a table must have rows below its header, got none in {path}")
-    if len(set(columns)) < len(columns):
-        raise InputError(f"the columns of {path} must have different names, got {', '.join(columns)}")
     return columns
+
+
+def wrong_number_of_fields(name: str, columns: list[str], fields: list[str], line: int) -> str:
+    """The sentence for a row of a table with fields too few or too many."""
+    return (
+        f"every row of {name} must have {len(columns)} fields, as many as its header, got {len(fields)} in line "
+        f"{line}: fields with separators, quotation marks or line breaks must stand in quotation marks"
+    )
 
 
 def _check_json_lines(path: Path) -> None:
@@ -312,8 +357,41 @@ def find_leaks(tables: dict[str, Table], columns: list[str]) -> dict[str, Any]:
 
 
 def text_of(value: Any) -> str:
-    """What stands in a cell, as text; empty where nothing does."""
-    return "" if value is None else str(value)
+    """What stands in a cell, as text: a list of paragraphs with an empty line between them; empty where nothing does.
+
+    Raises:
+        InputError: If it is anything else: a number, a truth value, an object, or a list of other things than texts.
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+        return PARAGRAPHS_ARE_JOINED_BY.join(value)
+    if isinstance(value, (list, tuple)):
+        other = next(one for one in value if not isinstance(one, str))
+        raise InputError(f"a text, or a list of texts, is needed, got a list with {type(other).__name__} in it")
+    raise InputError(f"a text, or a list of texts, is needed, got {type(value).__name__} {str(value)[:60]}")
+
+
+def texts_of(rows: dict[str, list[Any]], column: str, name: str) -> list[str]:
+    """A column of some rows as texts, as `text_of` has it.
+
+    Args:
+        rows: Columns, with `row` among them.
+        column: Which.
+        name: Of the file.
+
+    Raises:
+        InputError: If one is no text; the row is named.
+    """
+    texts = []
+    for value, number in zip(rows[column], rows[ROW], strict=True):
+        try:
+            texts.append(text_of(value))
+        except InputError as error:
+            raise InputError(f"row {number} of {name} cannot be used: {column}: {error}") from error
+    return texts
 
 
 def _fingerprint(texts: list[Any]) -> bytes:

@@ -19,6 +19,7 @@ from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.weights import local_names
 
+from .data import text_of
 from .training import LongTrainer
 
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt",), (".json", ".jsonl")
@@ -50,7 +51,16 @@ def load_documents(files: list[str], documents: str, streaming: bool = False) ->
     loaded = load_dataset(**kind, data_files={"train": files}, split="train", streaming=streaming)
     if loaded.column_names is not None and "text" not in loaded.column_names:
         raise InputError(f"every line of {files[0]} must have an entry text, got {', '.join(loaded.column_names)}")
-    return loaded
+    if loaded.features is not None and getattr(loaded.features["text"], "dtype", None) in ("string", "large_string"):
+        return loaded
+
+    def as_text(row: dict[str, Any], index: int) -> dict[str, str]:
+        try:
+            return {"text": text_of(row["text"])}
+        except InputError as error:
+            raise InputError(f"row {index + 1} of {', '.join(files)} cannot be used: text: {error}") from error
+
+    return loaded.map(as_text, with_indices=True)
 
 
 def cut(

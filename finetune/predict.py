@@ -2,31 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """`hf-longformer predict`: a file of documents in, a file of results out, line by line, whatever happens on the way."""
 
-import csv
 import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from tqdm import tqdm
 
+from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError, one_line
-from hf_longformer.conversion.files import write_json
+from hf_longformer.conversion.files import read_json, write_json
 
 from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor
+from .rows import NOT_UTF_8, Row, Rows, identity, is_utf_8, kind_of, open_rows
 
 PREDICTORS: dict[str, type[Predictor]] = {
     one.task: one for one in (ClassificationPredictor, QuestionAnsweringPredictor)
 }
-FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-# Lines are read, answered and written in pools, so that texts of one length can be batched: so many lines at most, or
+# Rows are read, answered and written in pools, so that texts of one length can be batched: so many rows at most, or
 # so many characters per token of a batch.
 POOL_LINES, POOL_CHARACTERS = 256, 16
-STANDARD_INPUT = "-"
+ERRORS = (ValueError, RuntimeError, IndexError)  # of a row, or of a model that cannot read it
 
 
 def predict(
@@ -37,76 +37,134 @@ def predict(
     *,
     format: str | None = None,
     columns: dict[str, str] | None = None,
+    evidence: str | None = None,
+    dtype: str = "float32",
     overwrite: bool = False,
     say: Callable[[str], Any] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes one JSON line for every line of a file.
+    """Writes one JSON line for every row of a file.
 
-    A line that cannot be answered gets an `error` instead of a result. What is written is whole: the file is made under
-    another name, and a run that was killed goes on behind its last line when it is started again.
+    A row that cannot be answered gets an `error` instead of a result, and one of which something was left out says
+    `truncated`. What is written is whole: the file is made under another name, and a run that was killed goes on behind
+    its last row when it is started again.
 
     Args:
         task: `"qa"` or `"classification"`.
         checkpoint: A folder or a Hub name.
-        input: JSON lines, CSV or TSV (by the ending), or `"-"`, standard input.
+        input: JSON lines or a JSON list, CSV, TSV or Parquet (by the ending), for questions also a file of SQuAD,
+            TriviaQA or HotpotQA, for classification also a `.txt` file or a folder of them; or `"-"`, standard input.
         output: The file to write.
-        format: `"jsonl"`, `"csv"` or `"tsv"`, if not by the ending; standard input is JSON lines without it.
+        format: `"jsonl"`, `"json"`, `"csv"`, `"tsv"`, `"parquet"` or `"txt"`, if not by the ending; standard input is
+            JSON lines without it.
         columns: Names in the file of what the task calls `text`, `text_pair`, `question` or `context`.
+        evidence: The folder with TriviaQA's documents.
+        dtype: What is computed in, as torch names it.
         overwrite: Whether to replace `output`, or to begin anew a run that was killed.
         say: Called with sentences for the user.
         **options: For the task's predictor.
 
     Returns:
-        `lines`, how many were read; `failed`, the numbers of those that could not be answered; and `resumed`, how many
-        were there already.
+        `lines`, how many rows were read; `failed`, the numbers of those that could not be answered; `truncated`, how
+        many rows were cut, and `tokens_cut`, by how much in all; and `resumed`, how many rows were there already.
 
     Raises:
         InputError: If input, output, checkpoint or an option cannot be used.
     """
     if task not in PREDICTORS:
         raise InputError(f"a task must be one of {', '.join(PREDICTORS)}, got {task}")
-    kind = format or FORMATS.get(Path(input).suffix, "jsonl" if input == STANDARD_INPUT else "")
-    if kind not in FORMATS.values():
-        raise InputError(f"input must end in {', '.join(FORMATS)}, or its format be given, got {input}")
-    if input != STANDARD_INPUT and not Path(input).is_file():
-        raise InputError(f"input must be a file, or - for standard input, got {input}")
+    kind = kind_of(input, format, task)
+    if output.is_dir():
+        raise InputError(f"the output must be a file, got the folder {output}")
     if output.exists() and not overwrite:
         raise InputError(f"the output must not exist, got {output}: --overwrite replaces it")
     if not output.parent.is_dir():
         raise InputError(f"the folder of the output must exist, got {output.parent}")
-    predictor = PREDICTORS[task].load(checkpoint, **options)
-    partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
-    run = {"task": task, "checkpoint": checkpoint, "input": _identity(input), "columns": columns, **predictor.options}
-    done = 0 if overwrite else _lines_done(partial, state, run)
-    if not done:
-        partial.write_bytes(b"")
-        write_json(state, run)
-    failed = []
-    with _open(input) as stream, partial.open("a", encoding="utf-8") as file, _bar(input, stream) as bar:
-        lines = enumerate(_read(stream, kind, columns or {}), 1)
-        for _ in itertools.islice(lines, done):
-            pass
-        number = done
-        for pool in _pools(lines, POOL_CHARACTERS * predictor.tokens_per_batch):
-            for (number, _), result in zip(pool, _answer(predictor, [row for _, row in pool]), strict=True):
-                file.write(json.dumps({"line": number, **result}, ensure_ascii=False) + "\n")
-                if "error" in result:
-                    failed.append(number)
-                    say(f"line {number}: {result['error']}")
-            file.flush()
-            bar()
+    if input != "-" and output.exists() and output.samefile(input):
+        raise InputError(f"input and output must be different files, got {output} for both")
+    with open_rows(input, kind, evidence) as rows:
+        predictor = PREDICTORS[task].load(checkpoint, dtype=dtype, **options)
+        names = {name: (columns or {}).get(name, name) for name in predictor.columns}
+        _check_columns(rows, names, input)
+        partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
+        run = {"task": task, "checkpoint": checkpoint, "weights": _identity(checkpoint), "input": identity(input)}
+        run |= {"columns": names, "evidence": evidence, "dtype": dtype, "version": __version__, **predictor.options}
+        report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
+        if not overwrite:
+            _count_done(report, partial, state, run)
+        if not report["lines"]:
+            partial.write_bytes(b"")
+            write_json(state, run)
+        _write(report, predictor, rows, names, partial, say)
     os.replace(partial, output)
     state.unlink()
-    return {"lines": number, "failed": failed, "resumed": done}
+    return report
 
 
-def _pools(lines: Iterator[tuple[int, Any]], characters: int) -> Iterator[list[tuple[int, Any]]]:
-    pool: list[tuple[int, Any]] = []
+def _write(
+    report: dict[str, Any],
+    predictor: Predictor,
+    rows: Rows,
+    names: dict[str, str],
+    partial: Path,
+    say: Callable[[str], Any],
+) -> None:
+    """Writes the results of all rows that are not there yet, and counts them."""
+    with (
+        partial.open("a", encoding="utf-8") as file,
+        tqdm(total=rows.size, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar,
+    ):
+        lines = enumerate((_renamed(row, names) for row in rows.rows), 1)
+        for _ in itertools.islice(lines, report["lines"]):
+            pass
+        for pool in _pools(lines, names, POOL_CHARACTERS * predictor.tokens_per_batch):
+            found = _answer(predictor, [row for _, row in pool], names)
+            for (number, _), result in zip(pool, found, strict=True):
+                file.write(_as_line({"line": number, **result}))
+                _count(report, number, result)
+                if "error" in result:
+                    say(f"line {number}: {result['error']}")
+            file.flush()
+            bar.update(rows.position() - bar.n if rows.size is not None else 0)
+
+
+def _count(report: dict[str, Any], number: int, result: dict[str, Any]) -> None:
+    report["lines"] = number
+    report["truncated"] += bool(result.get("truncated"))
+    report["tokens_cut"] += result.get("tokens_cut", 0)
+    if "error" in result:
+        report["failed"].append(number)
+
+
+def _as_line(result: dict[str, Any]) -> str:
+    """JSON in UTF-8; with escapes where an `id` has half a character in it, which UTF-8 has no bytes for."""
+    return json.dumps(result, ensure_ascii=not is_utf_8(result), default=str) + "\n"
+
+
+def _check_columns(rows: Rows, names: dict[str, str], input: str) -> None:
+    for name, column in names.items():
+        if rows.columns is not None and column not in rows.columns:
+            option = f"--{name.replace('_', '-')}-column"
+            raise InputError(
+                f"{input} must have a column {column}, got {', '.join(rows.columns) or 'none'}: {option} gives it "
+                "another name"
+            )
+
+
+def _renamed(row: Row, names: dict[str, str]) -> Row:
+    """A row with the task's names for its entries."""
+    if isinstance(row, str):
+        return row
+    others = {name: value for name, value in row.items() if name not in names}
+    return {**others, **{name: row[column] for name, column in names.items() if column in row}}
+
+
+def _pools(lines: Iterator[tuple[int, Row]], names: dict[str, str], characters: int) -> Iterator[list[tuple[int, Row]]]:
+    pool: list[tuple[int, Row]] = []
     size = 0
     for number, row in lines:
         pool.append((number, row))
-        size += sum(len(text) for text in row.values() if isinstance(text, str)) if isinstance(row, dict) else 0
+        size += sum(_length(row.get(name)) for name in names) if isinstance(row, dict) else 0
         if len(pool) == POOL_LINES or size >= characters:
             yield pool
             pool, size = [], 0
@@ -114,13 +172,18 @@ def _pools(lines: Iterator[tuple[int, Any]], characters: int) -> Iterator[list[t
         yield pool
 
 
-def _answer(predictor: Predictor, rows: list[Any]) -> list[dict[str, Any]]:
+def _length(text: Any) -> int:
+    """Characters of a text, or of all paragraphs of one."""
+    return len(text) if isinstance(text, str) else sum(map(_length, text)) if isinstance(text, list) else 0
+
+
+def _answer(predictor: Predictor, rows: list[Row], names: dict[str, str]) -> list[dict[str, Any]]:
     """One result per row; if the rows cannot be answered together, each is tried alone."""
-    complaints = [row if isinstance(row, str) else predictor.complaint(row) for row in rows]
-    good = [row for row, complaint in zip(rows, complaints, strict=True) if complaint is None]
+    complaints = [row if isinstance(row, str) else _complaint(predictor, row, names) for row in rows]
+    good: list[Any] = [row for row, complaint in zip(rows, complaints, strict=True) if complaint is None]
     try:
         found: list[dict[str, Any]] = predictor(good) if good else []
-    except (ValueError, RuntimeError):
+    except ERRORS:
         found = [_answer_alone(predictor, row) for row in good]
     answered = iter(found)
     kept = [{"id": row["id"]} if isinstance(row, dict) and "id" in row else {} for row in rows]
@@ -130,70 +193,44 @@ def _answer(predictor: Predictor, rows: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _complaint(predictor: Predictor, row: dict[str, Any], names: dict[str, str]) -> str | None:
+    complaint = predictor.complaint(row, names)
+    if complaint is None and not is_utf_8([row[name] for name in names]):
+        complaint = NOT_UTF_8
+    return complaint
+
+
 def _answer_alone(predictor: Predictor, row: dict[str, Any]) -> dict[str, Any]:
     try:
         return predictor([row])[0]
-    except (ValueError, RuntimeError) as error:
+    except ERRORS as error:
         return {"error": one_line(error)[:300]}
 
 
-def _read(stream: TextIO, kind: str, columns: dict[str, str]) -> Iterator[dict[str, Any] | str]:
-    """Rows, with the task's names for their entries, or what is wrong with a line."""
-    if kind == "jsonl":
-        read: Iterator[Any] = (_of_json(line) for line in stream)
-    else:
-        read = csv.DictReader(stream, delimiter="\t" if kind == "tsv" else ",")
-    for row in read:
-        if isinstance(row, dict):
-            for name, column in columns.items():
-                if column in row:
-                    row[name] = row[column]
-        yield row
+def _identity(checkpoint: str) -> Any:
+    """What tells a checkpoint from another one of the same name: its files, or its commit on the Hub."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        return str(try_to_load_from_cache(checkpoint, "config.json"))  # the commit stands in its path
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
+    return [[file.name, file.stat().st_size, file.stat().st_mtime] for file in files]
 
 
-def _of_json(line: str) -> dict[str, Any] | str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return f"not JSON: {error}"
-    return row if isinstance(row, dict) else f"a JSON object is needed, got {type(row).__name__}"
-
-
-@contextmanager
-def _open(input: str) -> Iterator[TextIO]:
-    if input == STANDARD_INPUT:
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-        yield sys.stdin
-    else:
-        with open(input, encoding="utf-8", errors="replace", newline="") as stream:
-            yield stream
-
-
-@contextmanager
-def _bar(input: str, stream: TextIO) -> Iterator[Callable[[], None]]:
-    """Progress by bytes of the input, or by nothing but time where its size is not known."""
-    size = None if input == STANDARD_INPUT else Path(input).stat().st_size
-    with tqdm(total=size, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
-        yield lambda: bar.update(0 if size is None else stream.buffer.tell() - bar.n)
-
-
-def _identity(input: str) -> dict[str, Any]:
-    if input == STANDARD_INPUT:
-        return {"name": input}
-    facts = Path(input).stat()
-    return {"name": str(Path(input).resolve()), "bytes": facts.st_size, "changed": facts.st_mtime}
-
-
-def _lines_done(partial: Path, state: Path, run: dict[str, Any]) -> int:
-    """Whole lines of a run that was killed; a torn last one is removed."""
+def _count_done(report: dict[str, Any], partial: Path, state: Path, run: dict[str, Any]) -> None:
+    """Counts the whole lines of a run that was killed; a torn last one is removed."""
     if not (partial.is_file() and state.is_file()):
-        return 0
-    if json.loads(state.read_text(encoding="utf-8")) != json.loads(json.dumps(run)):
+        return
+    if read_json(state) != json.loads(json.dumps(run)):
         raise InputError(
-            f"{partial} is of a run with another input, checkpoint or options, got these: --overwrite begins anew"
+            f"{partial} is of a run with another input, checkpoint, version or options, got these: --overwrite begins "
+            "anew"
         )
-    content = partial.read_bytes()
-    whole = content.rfind(b"\n") + 1
+    whole = 0
     with partial.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            _count(report, report["lines"] + 1, json.loads(line))
         file.truncate(whole)
-    return content.count(b"\n", 0, whole)
+    report["resumed"] = report["lines"]

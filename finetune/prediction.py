@@ -2,27 +2,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for documents of any length: windows, batches by tokens, and one result per document."""
 
-import json
-from collections.abc import Iterable, Iterator
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, DataCollatorWithPadding
-from transformers.utils import cached_file
+from transformers import DataCollatorWithPadding
 
-from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
+from hf_longformer import (
+    HfLongformerConfig,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+    HfLongformerPreTrainedModel,
+)
 from hf_longformer.conversion import InputError
-from hf_longformer.conversion.errors import first_line
+from hf_longformer.conversion.files import read_json
+from hf_longformer.conversion.source import refusing
+from hf_longformer.transformers_internals import cached_file
 
 from . import qa
+from .checkpoints import load_checkpoint
 from .classification import POOLING, SINGLE, Labels, pool, probabilities
-from .data import ROW
+from .data import ROW, text_of
 from .prediction_defaults import DEFAULTS
 from .windows import check_length, check_stride, encode
 
 TOKENS_PER_BATCH = 16_384
+COUNTS = ("n_best", "max_answer_length", "max_question_length")
+SPARE = 4  # spans are looked at for every answer that is wanted: some become the same when they are made whole words
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese
+WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
 
 class Predictor:
@@ -32,6 +48,7 @@ class Predictor:
         model: The fine-tuned model.
         tokenizer: Its tokenizer.
         tokens_per_batch: Tokens at once, padding included; at least one window.
+        local_files_only: Whether to stay off the network.
         **options: How inputs are cut; what is left out or None is what the checkpoint was trained with.
 
     Raises:
@@ -43,13 +60,31 @@ class Predictor:
     columns: tuple[str, ...]
     defaults: dict[str, Any]
 
-    def __init__(self, model: Any, tokenizer: Any, *, tokens_per_batch: int = TOKENS_PER_BATCH, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> None:
+        if not isinstance(model, self.model_class):
+            is_ours = isinstance(model, HfLongformerPreTrainedModel)
+            what = "trained for another task" if is_ours else "not converted: run `hf-longformer convert` first"
+            raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {type(model).__name__}, {what}")
+        if tokenizer is None:
+            raise InputError(f"a tokenizer is needed, got none beside {model.name_or_path}")
         self.model, self.tokenizer, self.tokens_per_batch = model.eval(), tokenizer, tokens_per_batch
         unknown = set(options) - set(self.defaults)
         if unknown:
             raise InputError(f"options must be of {', '.join(self.defaults)}, got {', '.join(sorted(unknown))}")
         given = {name: value for name, value in options.items() if value is not None}
-        self.options = {**self.defaults, **self._of_training(), **given}
+        self.options = {**self.defaults, **self._of_training(local_files_only), **given}
+        counts = {"tokens_per_batch": tokens_per_batch} | {name: self.options.get(name, 1) for name in COUNTS}
+        for name, value in counts.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
         limit = model.config.max_length_tokens
         self.options["max_seq_length"] = check_length(self.options["max_seq_length"], limit, "the longest input")
         self.options["stride"] = check_stride(self.options["stride"], self.options["max_seq_length"])
@@ -77,56 +112,77 @@ class Predictor:
         Raises:
             InputError: If the checkpoint cannot be loaded or is for another task, or an option cannot be used.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=local_files_only)
-            model, report = cls.model_class.from_pretrained(
-                checkpoint, local_files_only=local_files_only, dtype=dtype, output_loading_info=True
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"the checkpoint {checkpoint} cannot be loaded: {first_line(error)}") from error
-        if report["missing_keys"]:
-            missing = min(report["missing_keys"])
-            raise InputError(f"{checkpoint} must be a checkpoint trained for {cls.task}, got one without {missing}")
+        model, tokenizer = load_trained(cls, checkpoint, local_files_only=local_files_only, dtype=dtype)
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return cls(model.to(device or accelerator or "cpu"), tokenizer, **options)
+        return cls(model.to(device or accelerator or "cpu"), tokenizer, local_files_only=local_files_only, **options)
 
-    def _of_training(self) -> dict[str, Any]:
+    def _of_training(self, local_files_only: bool) -> dict[str, Any]:
+        if not self.model.name_or_path:  # it was made here, and has no files
+            return {}
         file = cached_file(
             self.model.name_or_path,
             DEFAULTS,
+            local_files_only=local_files_only,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
         if file is None:
             return {}
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        content = read_json(Path(file))
         return {name: value for name, value in content.items() if name in self.defaults}
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """One result per row.
+        """One result per row; of a row of which something was left out, with `truncated` and `tokens_cut`.
 
         Args:
-            rows: With the entries that `columns` names, texts that are not empty.
+            rows: With the entries that `columns` names: texts, or lists of paragraphs, that are not empty.
+
+        Raises:
+            InputError: If an entry is no text, or cannot be cut as it is wanted.
+            RuntimeError: If the model gives no numbers.
         """
+        rows = [{name: text_of(row[name]) for name in self.columns} for row in rows]
         windows = self.windows(rows)
         outputs: list[Any] = [None] * len(windows)
         with torch.inference_mode():
             for chosen in token_batches([len(one["input_ids"]) for one in windows], self.tokens_per_batch):
                 for index, output in zip(chosen, self.forward([windows[index] for index in chosen]), strict=True):
-                    outputs[index] = output
-        return self.results(rows, windows, outputs)
+                    outputs[index] = self._checked(output)
+        results = self.results(rows, windows, outputs)
+        cut = {one["text"]: one["cut"] for one in windows}
+        return [
+            {**result, "truncated": True, "tokens_cut": cut[number]} if cut[number] else result
+            for number, result in enumerate(results)
+        ]
 
-    def complaint(self, row: dict[str, Any]) -> str | None:
-        """What is wrong with a row; None if nothing is."""
+    def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:
+        """What is wrong with a row; None if nothing is.
+
+        Args:
+            row: The row.
+            names: What its entries are called elsewhere.
+        """
         for name in self.columns:
-            if not isinstance(row.get(name), str):
-                return f"a text {name} is needed, got {', '.join(map(str, row)) if name not in row else row[name]!r}"
-            if not row[name].strip():
-                return f"{name} must not be empty"
+            called = names.get(name, name)
+            if name not in row:
+                return f"an entry {called} is needed, got none"
+            try:
+                text = text_of(row[name])
+            except InputError as error:
+                return f"{called}: {error}"
+            if not text.strip():
+                return f"{called} must not be empty"
         return None
 
+    def _checked(self, output: Any) -> Any:
+        if np.isnan(np.asarray(output)).any():
+            raise RuntimeError(
+                "the model must give numbers, got NaN: its weights, or the dtype, cannot be computed with"
+            )
+        return output
+
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of tokens, each with the index `text` of its row."""
+        """Rows of tokens, each with the index `text` of its row, and `cut`, how many tokens of that were left out."""
         raise NotImplementedError
 
     def forward(self, windows: list[dict[str, Any]]) -> Iterable[Any]:
@@ -146,7 +202,8 @@ class ClassificationPredictor(Predictor):
     task = "classification"
     model_class = HfLongformerForSequenceClassification
     columns: tuple[str, ...] = ("text",)
-    defaults = {"max_seq_length": None, "overflow": "truncate", "stride": None, "text_pair": False}
+    # Nothing is left out of a document unless somebody has asked for it, or the model was trained so.
+    defaults = {"max_seq_length": None, "overflow": "stride-mean", "stride": None, "text_pair": False}
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
@@ -211,21 +268,77 @@ class QuestionAnsweringPredictor(Predictor):
         batch = qa.WindowCollator(self.tokenizer)([{**one, "index": one["text"]} for one in windows])
         batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
         outputs = self.model(**{name: batch[name] for name in self.tokenizer.model_input_names if name in batch})
-        return qa.spans_of(outputs, batch, self.tokenizer, self.options["n_best"], self.options["max_answer_length"])
+        n_best = SPARE * self.options["n_best"]
+        return qa.spans_of(outputs, batch, self.tokenizer, n_best, self.options["max_answer_length"]).cpu()
 
     def results(
         self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
     ) -> list[dict[str, Any]]:
         """The answer of every row with its place in the context, and the next best ones if they are wanted."""
         n_best, threshold = self.options["n_best"], self.options["null_threshold"]
-        numbers = list(range(len(rows)))
+        numbers, contexts = list(range(len(rows))), [row["context"] for row in rows]
         found = qa.answers_of(
             {"offset_mapping": [one["offset_mapping"] for one in windows], "index": [one["text"] for one in windows]},
-            torch.stack(outputs).cpu().numpy(),
-            {"id": numbers, "context": [row["context"] for row in rows], ROW: numbers},
-            n_best,
+            torch.stack(outputs).numpy(),
+            {"id": numbers, "context": contexts, ROW: numbers},
+            SPARE * n_best,
         )
-        return [found[number].describe(threshold, n_best) for number in numbers]
+        answers = [replace(found[one], candidates=whole_words(found[one].candidates, contexts[one])) for one in numbers]
+        return [answer.describe(threshold, n_best) for answer in answers]
+
+
+def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) -> tuple[Any, Any]:
+    """A model that was trained for a predictor's task, all of it from its files, and its tokenizer.
+
+    Args:
+        predictor: The class.
+        checkpoint: A folder or a Hub name.
+        **options: For `load_checkpoint`.
+
+    Raises:
+        InputError: If it is not converted, is for another task, or cannot be loaded as a whole.
+    """
+    with refusing(f"the checkpoint {checkpoint} cannot be loaded"):
+        try:
+            model, tokenizer, _ = load_checkpoint(predictor.model_class, checkpoint, **options)
+        except InputError as error:
+            config, _ = HfLongformerConfig.get_config_dict(checkpoint, local_files_only=True)
+            named = config.get("architectures") or [None]
+            if config.get("model_type") == HfLongformerConfig.model_type and named[0] != predictor.model_class.__name__:
+                raise InputError(
+                    f"{checkpoint} must be trained for {predictor.task}, got a {named[0]}: train it with "
+                    f"`hf-longformer finetune {predictor.task}`"
+                ) from error
+            raise
+    return model, tokenizer
+
+
+def whole_words(candidates: list[dict[str, Any]], context: str) -> list[dict[str, Any]]:
+    """Answers that begin and end where words do: those that do not are lengthened, and those that are the same then are
+    one, the likeliest.
+
+    Args:
+        candidates: The likeliest first, with `start` and `end`, characters of the context.
+        context: The document.
+    """
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for one in candidates:
+        start, end = one["start"], one["end"]
+        while 0 < start < len(context) and _is_inside_word(context, start):
+            start -= 1
+        while 0 < end < len(context) and _is_inside_word(context, end):
+            end += 1
+        found.setdefault((start, end), {**one, "text": context[start:end], "start": start, "end": end})
+    return list(found.values())
+
+
+def _is_inside_word(text: str, place: int) -> bool:
+    return _is_of_word(text[place - 1]) and _is_of_word(text[place])
+
+
+def _is_of_word(character: str) -> bool:
+    """Whether it is a letter, a mark or a digit, of a script that has spaces between words."""
+    return unicodedata.category(character)[0] in "LMN" and WITHOUT_SPACES.match(character) is None
 
 
 def _model_inputs(predictor: Predictor, windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

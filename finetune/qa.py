@@ -15,7 +15,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from .data import ROW, Table
 from .metrics import QuestionAnswering, answer_scores
 from .training import LongTrainer
-from .windows import BEYOND, encode
+from .windows import CUT, encode
 
 FIRST_STARTS = 20  # the likeliest first tokens, and as many last ones, that are combined to answers
 
@@ -77,17 +77,20 @@ def cut_questions(
     stride: int,
     question_length: int,
 ) -> dict[str, list[Any]]:
-    """Columns with one entry per window, as `windows.encode` makes them; arguments as in `make_windows`."""
+    """Columns with one entry per window, as `windows.encode` makes them; arguments as in `make_windows`. `cut` is how
+    many tokens of the question were left out.
+    """
     shortened = [_shorten(text.strip(), tokenizer, question_length) for text in questions]
-    columns = encode(tokenizer, shortened, contexts, length=length, stride=stride, offsets=True)
-    columns.pop(BEYOND)  # none: documents are cut into windows
-    return columns
+    columns = encode(tokenizer, [text for text, _ in shortened], contexts, length=length, stride=stride, offsets=True)
+    return {**columns, CUT: [shortened[text][1] for text in columns["text"]]}
 
 
-def _shorten(question: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> str:
+def _shorten(question: str, tokenizer: PreTrainedTokenizerBase, tokens: int) -> tuple[str, int]:
+    """The first so many tokens of a question, and how many more it has."""
     encoded = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     offsets = encoded["offset_mapping"]
-    return question if len(offsets) <= tokens else question[: offsets[tokens - 1][1]]
+    cut = max(0, len(offsets) - tokens)
+    return (question[: offsets[tokens - 1][1]] if cut else question), cut
 
 
 def tokens_of(offsets: list[tuple[int, int]], spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

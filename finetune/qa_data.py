@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from hf_longformer.conversion.errors import InputError, one_line
 
-from .data import ROW, SPLITS, Table, TableArguments, read_tables
+from .data import ROW, SPLITS, Table, TableArguments, read_tables, text_of, texts_of
 
 logger = logging.get_logger(__name__)
 TEXTS = Sequence(Value("string"))
@@ -51,12 +51,14 @@ def read_questions(
     files = {split: getattr(arguments, f"{split}_file") for split in SPLITS if needs_train or split != "train"}
     given = [Path(file) for file in files.values() if file is not None]
     has_train = files.get("train") is not None or not needs_train
-    if arguments.dataset_name is None and has_train and given and all(map(_is_nested, given)):
+    if arguments.dataset_name is None and has_train and given and all(map(is_nested, given)):
         return {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
     tables = read_tables(arguments, local_files_only, needs_train)
     for table in tables.values():
         table.check_columns(["question", "context", "answers"])
-    return {split: _made(table.name, _of_table, {"rows": table.rows}) for split, table in tables.items()}
+    return {
+        split: _made(table.name, _of_table, {"rows": table.rows, "name": table.name}) for split, table in tables.items()
+    }
 
 
 def read_nested(file: Path, evidence: str | None = None) -> Table:
@@ -81,6 +83,16 @@ def read_nested(file: Path, evidence: str | None = None) -> Table:
     return _made(file.name, kind, {"file": str(file), **state})
 
 
+def questions_of(file: Path, evidence: str | None = None) -> Iterator[dict[str, Any]]:
+    """The questions of such a file, one after the other, with `id`, `question` and `context`; arguments as above.
+
+    Raises:
+        InputError: As above.
+    """
+    rows = read_nested(file, evidence).rows.select_columns(["id", "question", "context"])
+    return iter(rows)
+
+
 def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
     try:
         is_empty = next(generator(**arguments), None) is None
@@ -97,7 +109,7 @@ def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
     return Table(rows, name)
 
 
-def _is_nested(file: Path) -> bool:
+def is_nested(file: Path) -> bool:
     """Whether it is one JSON object with all questions, not a table."""
     if file.suffix != ".json" or not file.is_file():
         return file.suffix == ".json"
@@ -133,14 +145,21 @@ def _of_squad(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
                 yield _row(str(asked.get("id", number)), asked["question"], context, texts, starts, number)
 
 
-def _of_table(rows: Dataset) -> Iterator[dict[str, Any]]:
+def _of_table(rows: Dataset, name: str) -> Iterator[dict[str, Any]]:
     for row in rows:
-        answers = row["answers"] or {"text": [], "answer_start": []}
+        one = {column: [row[column]] for column in ("question", "context", ROW)}
+        (question,), (context,) = (texts_of(one, column, name) for column in ("question", "context"))
+        answers = row["answers"] or {"text": []}
         if not isinstance(answers, dict):
-            answers = {"text": [answers] if isinstance(answers, str) else list(answers)}
-        texts = list(answers["text"])
-        starts = list(answers.get("answer_start") or [None] * len(texts))
-        yield _row(str(row.get("id", row[ROW])), row["question"], row["context"], texts, starts, row[ROW])
+            answers = {"text": answers}
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"row {row[ROW]} of {name} must have a text or a list of texts in answers, got {answers}")
+        starts = [None if starts == [] else starts] * len(texts) if not starts or isinstance(starts, int) else starts
+        if len(starts) != len(texts):
+            raise InputError(f"row {row[ROW]} of {name} must have a place for every answer or for none, got {answers}")
+        yield _row(str(row.get("id", row[ROW])), question, context, texts, starts, row[ROW])
 
 
 def _of_triviaqa(file: str, evidence: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
@@ -170,7 +189,15 @@ def _of_hotpotqa(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]
 def _row(
     name: str, question: str, context: str, texts: list[str], starts: list[int | None], number: int
 ) -> dict[str, Any]:
-    """A row; answers whose place is not given are looked for, and all their matches count."""
+    """A row; answers whose place is not given are looked for, and all their matches count.
+
+    Raises:
+        InputError: If question or context is no text.
+    """
+    try:
+        question, context = text_of(question), text_of(context)
+    except InputError as error:
+        raise InputError(f"question {number} ({name}) cannot be used: {error}") from error
     found = zip(texts, starts, strict=True)
     spans = [
         (start, start + len(text))

@@ -21,6 +21,7 @@ from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.checkpoints import load_checkpoint
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
+from hf_longformer.finetune.command_line import find_recipe
 from hf_longformer.finetune.flow import data_names, whole_run
 from hf_longformer.finetune.identity import Run, identity
 from hf_longformer.finetune.results import HYPERPARAMETERS, hyperparameters, save_results
@@ -233,7 +234,7 @@ def _check_phases(phases: Any, arguments: Sequence[str] | None) -> list[dict[str
     for number, phase in enumerate(phases, 1):
         for name in phase:
             if name not in PHASE:
-                file = Path((sys.argv[1:] if arguments is None else arguments)[0])
+                file = find_recipe((sys.argv[1:] if arguments is None else arguments)[0])
                 check_name(str(name), PHASE, file, file.read_text(encoding="utf-8"))
         if not isinstance(phase.get("max_seq_length"), int) or phase["max_seq_length"] < 2:
             raise InputError(

@@ -31,7 +31,7 @@ from hf_longformer.finetune.qa import (
 )
 from hf_longformer.finetune.qa_data import hold_out, read_questions
 from hf_longformer.finetune.results import scalars
-from hf_longformer.finetune.windows import check_stride
+from hf_longformer.finetune.windows import CUT, check_stride
 
 
 @dataclass
@@ -140,8 +140,9 @@ class QuestionAnswering(flow.Task):
             indices = np.asarray(windows["index"])
             keep[1:] = indices[1:] != indices[:-1]
             counts |= {"documents": len(set(indices[~keep].tolist())), "windows": int((~keep).sum())}
-        asked = self.tokenizer(list(table.rows["question"]), add_special_tokens=False, verbose=False)["input_ids"]
-        counts["questions"] = sum(len(ids) > data.max_question_length for ids in asked)
+        shortened = np.asarray(windows[CUT]) > 0
+        counts["questions"] = len(set(np.asarray(windows["index"])[shortened].tolist()))
+        windows = windows.remove_columns(CUT)
         if split == "train" and data.windows_without_answer < 1.0:
             empty = np.asarray([not starts for starts in windows["starts"]])
             drawn = np.random.default_rng(data.split_seed).random(len(windows)) < data.windows_without_answer

@@ -34,6 +34,11 @@ def tag_names(table: Table, column: str) -> list[str]:
     listed = _listed_names(table, column)
     rows = [tags for tags in table.rows[column] if isinstance(tags, list)]
     found = set(listed or (tag for tags in rows for tag in tags if isinstance(tag, str)))
+    if not listed and any(isinstance(tag, int) for tags in rows for tag in tags):
+        raise InputError(
+            f"the column {column} of {table.name} holds numbers for tags, which only a data set with names for them "
+            "can have (a ClassLabel of `datasets`), got no names: write the tags as texts, such as B-PER"
+        )
     names = [tag for tag in listed or sorted(found) if tag != OUTSIDE]
     names = [OUTSIDE] * (OUTSIDE in found) + names
     if len(names) < 2:

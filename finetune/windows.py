@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_longformer.conversion import InputError
 
-BEYOND = "beyond"  # the column with the tokens of a text that are left out
+CUT = "cut"  # the column with the tokens of a text that are left out
 
 
 def check_length(asked: int | None, limit: int, name: str = "--max_seq_length") -> int:
@@ -58,8 +58,8 @@ def encode(
             the only or second text, and -1 twice for all other tokens.
 
     Returns:
-        Columns with one entry per window: the tokenizer's own, `length`, `text`, the index of the text, and `beyond`,
-        how many tokens of it no window holds.
+        Columns with one entry per window: the tokenizer's own, `length`, `text`, the index of the text, and `cut`, how
+        many tokens of it were left out.
 
     Raises:
         InputError: If a first text leaves no room for its second one, windows would share everything, or this
@@ -102,8 +102,14 @@ def encode(
         ]
     columns["text"] = list(range(len(texts))) if mapping is None else list(mapping)
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
-    columns[BEYOND] = [0] * len(columns["length"])
-    if stride is None and max(columns["length"], default=0) >= length:
-        whole = tokenizer(*given, add_special_tokens=True, verbose=False)["input_ids"]
-        columns[BEYOND] = [len(ids) - kept for ids, kept in zip(whole, columns["length"], strict=True)]
+    columns[CUT] = [0] * len(columns["text"])
+    if stride is None:
+        for row, kept in enumerate(columns["length"]):
+            if kept >= length:  # or nothing can have been left out
+                columns[CUT][row] = _tokens(tokenizer, *(texts[row] for texts in given)) - kept
     return columns
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
+    """Of a text or a pair of texts as a whole, special ones included."""
+    return len(tokenizer(*texts, verbose=False)["input_ids"])

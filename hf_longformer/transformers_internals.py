@@ -15,6 +15,7 @@ from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer  # of remote code, too: no other way is documented
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import (
+    cached_file,  # `hf_hub_download` knows no folders
     can_return_tuple,  # five lines that every stock model has
     is_tracing,  # `torch.compiler` knows fewer tracers
     logging,
@@ -193,6 +194,7 @@ __all__ = [
     "GenerationChecks",
     "GradientCheckpointingLayer",
     "OutputRecorder",
+    "cached_file",
     "can_return_tuple",
     "capture_outputs",
     "initialization",

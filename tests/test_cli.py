@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
 
-from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, __version__, cli
 from hf_longformer.conversion import push
 
 
@@ -324,3 +324,102 @@ def test_draw_writes_a_picture(command, tmp_path: Path) -> None:
     assert command("draw", "--attention-window", 3, "--output", tmp_path / "no.png").code == 2
     assert command("draw", "--output", tmp_path / "no" / "no.png").code == 2
     assert not (tmp_path / "no.png").exists()
+
+
+def test_version(command) -> None:
+    done = command("--version")
+    assert (done.code, done.out) == (0, f"hf-longformer {__version__}\n")
+
+
+TASKS = ("qa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_finetune_help_begins_with_its_own_arguments(task: str, command) -> None:
+    done = command("finetune", task, "--help")
+    assert done.code == 0
+    assert done.out.startswith(f"usage: hf-longformer finetune {task} ")
+    assert len(done.out.splitlines()) < 200
+    assert "movie-reviews" in done.out
+    own, others = done.out.split("Arguments of Transformers' own")
+    assert "--weight_decay" in own
+    assert "--adam_beta1" not in own
+    assert "--adam_beta1" in others
+    assert "The beta1" not in others
+    everything = command("finetune", task, "--help-all").out
+    assert "--adam_beta1\n      " in everything
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--learing_rate", "3"), "there is no argument --learing_rate: did you mean --learning_rate?"),
+        (("--learing-rate=3",), "there is no argument --learing_rate: did you mean --learning_rate?"),
+        (("--learning", "3"), "there is no argument --learning"),
+        (("--output_dir", "x", "--seed", "x"), "argument --seed: invalid int value: 'x'"),
+        (("tiny-shrt",), "did you mean tiny-short?"),
+        (("no.yaml",), "the recipe no.yaml cannot be read"),
+    ],
+)
+def test_finetune_refuses_in_one_sentence(task: str, words: tuple, sentence: str, command) -> None:
+    done = command("finetune", task, *words)
+    assert done.code == 2
+    assert sentence in done.sentence
+    assert len(done.err.splitlines()) == 1
+
+
+def test_finetune_refuses_what_transformers_refuses(command, tmp_path: Path) -> None:
+    words = ("--model_name_or_path", "m", "--output_dir", tmp_path / "run", "--lr_scheduler_type", "steep")
+    done = command("finetune", "qa", *words)
+    assert (done.code, "steep" in done.sentence, done.err.count("\n")) == (2, True, 1)
+
+
+@pytest.mark.parametrize("name", ["tiny-short", "tiny-short.yaml"])
+def test_recipes_are_found_by_name(name: str, command, tmp_path: Path, monkeypatch) -> None:
+    """In any folder; one of the same name that is there comes first."""
+    monkeypatch.chdir(tmp_path)
+    done = command("finetune", "mlm", name, "--train_files", "nowhere.txt")
+    assert done.code == 2
+    assert "recipe" not in done.sentence
+    (tmp_path / "tiny-short.yaml").write_text("sed: 3\n")
+    done = command("finetune", "mlm", "tiny-short.yaml")
+    assert "line 1 of tiny-short.yaml names an argument that there is not, got sed: did you mean seed?" in done.sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "extra"),
+    [
+        (("finetune", "qa"), "datasets", "train"),
+        (("finetune", "classification"), "datasets", "train"),
+        (("predict", "qa", "a", "b", "--output", "c"), "datasets", "train"),
+        (("draw", "--output", "x.png"), "matplotlib", "draw"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(words: tuple, module: str, extra: str, tmp_path: Path) -> None:
+    """In a process of its own, in which the module cannot be imported."""
+    code = f"import sys; sys.modules[{module!r}] = None; from hf_longformer.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert f"pip install 'hf-longformer[{extra}]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_unexpected_errors_are_one_sentence(command, monkeypatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise KeyError("something")
+
+    monkeypatch.setattr("hf_longformer.drawing.draw_patterns", fail)
+    done = command("draw", "--output", "x.png")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "unexpected KeyError: 'something'" in done.sentence
+    monkeypatch.setattr(sys, "argv", ["hf-longformer", "--traceback", "draw", "--output", "x.png"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_bench_refuses_what_is_not_converted(command, source: Path) -> None:
+    done = command("bench", "--estimate-memory", source, "--length", 100)
+    assert (done.code, "not converted: run `hf-longformer convert` first" in done.sentence) == (2, True)

@@ -248,3 +248,24 @@ def test_export_of_a_conversion_is_stock(tmp_path: Path) -> None:
     report = export(tmp_path / "output", tmp_path / "stock")
     assert report["largest_difference"] <= 1e-5
     assert json.loads((tmp_path / "stock" / "config.json").read_text())["model_type"] == "longformer"
+
+
+def test_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
+    """A table with rows to spare is none of that."""
+    make_source(tmp_path / "source")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "source")
+    rows = AutoConfig.from_pretrained(tmp_path / "source").vocab_size
+    tokenizer.add_tokens([f"<added-{number}>" for number in range(rows - len(tokenizer))])
+    tokenizer.save_pretrained(tmp_path / "source")
+    assert convert(tmp_path / "source", tmp_path / "full", **SMALL)["checks"]
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(tmp_path / "source")
+    with pytest.raises(
+        InputError, match=rf"than the {rows:,} that have embeddings, got 2 more, up to number {rows + 1:,}"
+    ):
+        convert(tmp_path / "source", tmp_path / "output", **SMALL)
+    assert not (tmp_path / "output").exists()
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "source")
+    model.resize_token_embeddings(rows + 5)
+    model.save_pretrained(tmp_path / "source")
+    assert convert(tmp_path / "source", tmp_path / "spare", **SMALL)["checks"]

@@ -216,7 +216,7 @@ def test_bad_row(row: dict[str, Any], message: str, folder: Path, model: Path) -
         ([{"tokens": "the fox", "tags": ["O", "B"]}], "row 1 of train.jsonl must have a list in tokens, got 'the fox'"),
         ([{"tokens": ["the"], "tags": "O"}], "column tags of train.jsonl must hold lists .* got none"),
         ([{"tokens": ["the"], "tags": ["O"]}], "at least two different tags, .* got O"),
-        ([{"tokens": ["the", "a"], "tags": [0, 1]}], "numbers that the data set names, got none"),
+        ([{"tokens": ["the", "a"], "tags": [0, 1]}], "holds numbers for tags, .* write the tags as texts"),
         ([{"words": ["the"], "tags": ["O"]}], "must have a column tokens, got words, tags"),
         ([{"tokens": ["the"], "ner": ["O"]}], "must have a column tags, got tokens, ner"),
     ],

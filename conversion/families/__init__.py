@@ -64,6 +64,11 @@ def find_family(config: dict[str, Any], architecture: str = "auto") -> SourceFam
     if longformer_2020.is_of_2020(config):
         return longformer_2020.FAMILY
     model_type = config.get("model_type", _type_of_class(config, architecture))
+    if model_type is None and "model_type" not in config:
+        raise InputError(
+            "config.json must say what it is of, got neither model_type nor a known class in architectures, as in "
+            "files of 2019: name the class of the source, as --architecture RobertaForMaskedLM"
+        )
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         reason = f", because {REFUSED[model_type]}" if isinstance(model_type, str) and model_type in REFUSED else ""
         raise InputError(
