@@ -44,7 +44,7 @@ def load_checkpoint(
     settings = {key: value for key, value in options.items() if key not in ("revision", "local_files_only")}
     words: Any = None
     try:
-        _check_type(name, PreTrainedConfig.get_config_dict(name, **where)[0])
+        check_type(name, **where)
         if tokenizer:
             words = AutoTokenizer.from_pretrained(name, **where)
         loaded: Any = model_class.from_pretrained(
@@ -64,7 +64,20 @@ def load_checkpoint(
     return model, words, notes
 
 
-def _check_type(name: str, config: dict[str, Any]) -> None:
+def check_type(name: str, **where: Any) -> None:
+    """Refuses a checkpoint that is not of this package by its config.json alone.
+
+    Args:
+        name: A folder or a Hub name.
+        **where: `revision`, `local_files_only`.
+
+    Raises:
+        InputError: If it is not, or there is none.
+    """
+    try:
+        config = PreTrainedConfig.get_config_dict(name, **{key: value for key, value in where.items() if value})[0]
+    except (OSError, ValueError) as error:
+        raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
     if not config:
         raise InputError(f"the checkpoint {name} cannot be loaded: it has no config.json")
     kind = config.get("model_type")

@@ -64,7 +64,7 @@ class Parser(HfArgumentParser):
 def program() -> str:
     """What the user has called: `hf-longformer finetune qa`, or a script."""
     words = sys.argv
-    is_command = words[1:2] == ["finetune"]
+    is_command = words[1:2] in (["finetune"], ["evaluate"])
     return " ".join(["hf-longformer", *words[1:3]]) if is_command else f"python {words[0]}"
 
 

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from hf_longformer.conversion.errors import InputError
 
 from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
-from .checkpoints import describe, load_checkpoint
+from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
 from .identity import FINISHED, Run, identity
 from .prediction_defaults import save_defaults
@@ -150,9 +150,11 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     Returns:
         What `results.json` holds.
     """
-    training, trains = task.training, task.training.do_train
+    training, trains, given = task.training, task.training.do_train, task.model_arguments
     if not trains:
         load(task)
+    elif tables is None:  # before long tables are read
+        check_type(given.model_name_or_path, revision=given.revision, local_files_only=given.local_files_only)
     task.tables = task.read() if tables is None else tables
     set_seed(training.seed)
     said = load(task) if trains else []

@@ -28,6 +28,11 @@ finetune = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(finetune, name="finetune")
+evaluate = typer.Typer(
+    help="Measure a trained checkpoint on validation and test data: the arguments of `finetune`, without training.",
+    no_args_is_help=True,
+)
+app.add_typer(evaluate, name="evaluate")
 predict = typer.Typer(help="Ask a fine-tuned checkpoint about documents, line by line.", no_args_is_help=True)
 app.add_typer(predict, name="predict")
 HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -224,18 +229,8 @@ def sync_global(
     typer.echo(f"{report['changed']} of {report['weights']} global projections changed, in {output or checkpoint}")
 
 
-@finetune.command("mlm", context_settings=HANDED_ON)
-def finetune_mlm(context: typer.Context) -> None:
-    """Continue pretraining on masked words."""
-    from .finetune import run_mlm
-
-    results = run_mlm.main(context.args)
-    for name in ("before", "after"):
-        if name in results:
-            typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
-
-
 SCRIPTS = {
+    "mlm": "Continue pretraining on masked words.",
     "qa": "Train to answer questions about documents.",
     "classification": "Train to classify documents, or to predict a number for each.",
     "token-classification": "Train to label every word of documents.",
@@ -244,11 +239,21 @@ SCRIPTS = {
 }
 
 
+WITHOUT_TRAINING = ("--do_train", "False")
+
+
 def _add_script(name: str, summary: str) -> None:
-    @finetune.command(name, help=summary, context_settings=HANDED_ON)
-    def run(context: typer.Context) -> None:
+    def run(words: list[str]) -> None:
         script = import_module(f"{__package__}.finetune.run_{name.replace('-', '_')}")
-        _show_scores(script.main(context.args))
+        _show_scores(script.main(words))
+
+    @finetune.command(name, help=summary, context_settings=HANDED_ON)
+    def train(context: typer.Context) -> None:
+        run(context.args)
+
+    @evaluate.command(name, help=f"Measure what `finetune {name}` trained.", context_settings=HANDED_ON)
+    def measure(context: typer.Context) -> None:
+        run([*context.args, *WITHOUT_TRAINING])
 
 
 for _name, _summary in SCRIPTS.items():
@@ -256,6 +261,9 @@ for _name, _summary in SCRIPTS.items():
 
 
 def _show_scores(results: dict[str, Any]) -> None:
+    for name in ("before", "after"):
+        if name in results:
+            typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
     for split, scores in results["scores"].items():
         numbers = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
         typer.echo(f"{split}: {', '.join(numbers)}")

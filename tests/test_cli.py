@@ -299,8 +299,12 @@ def test_push_to_hub_is_one_commit_after_the_gate(command, source: Path, tmp_pat
     calls = []
 
     class Api:
-        def create_repo(self, repository: str, **options: object) -> None:
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def create_repo(self, repository: str, **options: object) -> SimpleNamespace:
             calls.append(("create", repository, options["private"]))
+            return SimpleNamespace(repo_id=repository)
 
         def upload_folder(self, folder_path: str, repo_id: str, **options: object) -> str:
             calls.append(("upload", repo_id, sorted(path.name for path in Path(folder_path).iterdir())))

@@ -24,6 +24,7 @@ from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import pipelines, prediction
 from hf_longformer.finetune.predict import PREDICTORS, predict
 from hf_longformer.finetune.prediction import ClassificationPredictor, QuestionAnsweringPredictor, token_batches
+from hf_longformer.finetune.prediction_defaults import save_defaults
 
 NAMES = {"classification": "long-text-classification", "qa": "long-question-answering"}
 ROWS = {"classification": ("text",), "qa": ("question", "context")}
@@ -260,7 +261,7 @@ def test_defaults_are_those_of_the_training(models: Path, tmp_path: Path) -> Non
     model = HfLongformerForQuestionAnswering.from_pretrained(models / "qa")
     model.save_pretrained(tmp_path)
     bert_tokenizer(tmp_path / "tokenizer").save_pretrained(tmp_path)
-    prediction.save_defaults(tmp_path, "qa", {"max_seq_length": 64, "stride": 5, "null_threshold": 1.5})
+    save_defaults(tmp_path, "qa", {"max_seq_length": 64, "stride": 5, "null_threshold": 1.5})
     options = QuestionAnsweringPredictor.load(str(tmp_path), stride=9).options
     assert (options["max_seq_length"], options["stride"], options["null_threshold"]) == (64, 9, 1.5)
 
@@ -447,7 +448,7 @@ def test_documents_are_read_whole_unless_cutting_is_asked_for(
 
 def test_saved_defaults_decide_whether_to_cut(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "classification", tmp_path / "model")
-    prediction.save_defaults(tmp_path / "model", "classification", {"overflow": "truncate"})
+    save_defaults(tmp_path / "model", "classification", {"overflow": "truncate"})
     row = {"text": "dog " * 200}
     assert ClassificationPredictor.load(str(tmp_path / "model"))([row])[0]["truncated"]
     assert "truncated" not in ClassificationPredictor.load(str(tmp_path / "model"), overflow="stride-max")([row])[0]
@@ -462,7 +463,7 @@ def test_second_of_two_texts_is_counted_too(models: Path) -> None:
 
 def test_cut_question_is_said(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "qa", tmp_path / "model")
-    prediction.save_defaults(tmp_path / "model", "qa", {"max_question_length": 7})
+    save_defaults(tmp_path / "model", "qa", {"max_question_length": 7})
     rows = [{"question": "the dog " * number, "context": "the quick brown fox"} for number in (3, 5)]
     report = predict("qa", str(tmp_path / "model"), str(write(tmp_path / "in.jsonl", rows)), tmp_path / "out")
     assert (report["truncated"], report["tokens_cut"]) == (1, 3)

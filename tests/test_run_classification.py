@@ -268,9 +268,9 @@ def test_folds(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     assert run(**options)["scores"] == results["scores"]
     after = {number: (folder / f"fold-{number}" / "results.json").stat().st_mtime_ns for number in (1, 2, 3)}
     assert [before[number] == after[number] for number in (1, 2, 3)] == [True, True, False]
-    with pytest.raises(InputError, match=r"fold-1/results.json must be of the same run, with seed 1, got 0: remove it"):
+    with pytest.raises(InputError, match=r"holds another run, with seed 0, not 1"):
         run(**options, seed=1)
-    with pytest.raises(InputError, match="same run, with test rows 16, got 11"):
+    with pytest.raises(InputError, match="holds another run, with folds 3, not 2"):
         run(**{**options, "folds": 2})
 
 

@@ -108,6 +108,7 @@ def test_card_has_every_phase_and_no_base(recipe: dict[str, Any], tmp_path: Path
         assert "``" not in card.replace("```", "")
         assert "| phase 2 | max seq length 64, attention window [8, 16], max steps 6, learning rate 0.005 |" in card
         shutil.rmtree(folder / "phase-2")
+        (folder / "results.json").unlink()
         run(recipe, tmp_path)
 
 

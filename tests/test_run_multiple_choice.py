@@ -197,7 +197,7 @@ def test_questions_without_supports(folder: Path, model: Path) -> None:
     (chunk,) = make_chunks(table_of(table.rows[0]), tokenizer, length=100)[0]["chunks"]
     assert chunk[-1] == tokenizer.sep_token_id
     assert chunk.count(tokenizer.sep_token_id) == 1
-    given = arguments(folder, model, supports_column="passages")
+    given = arguments(folder, model, supports_column="passages", output_dir=folder / "other")
     with pytest.raises(InputError, match=r"train.jsonl must have a column passages, got"):
         run_multiple_choice.main(given)
 

@@ -25,12 +25,15 @@ from transformers import (
     TrainerState,
 )
 
-from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_classification
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments
-from hf_longformer.finetune.training import EarlyStopping, LengthSampler, TokenBatchSampler, load, write_lines
+from hf_longformer.finetune.flow import load
+from hf_longformer.finetune.results import write_lines
+from hf_longformer.finetune.run_classification import Classification, ClassificationArguments
+from hf_longformer.finetune.samplers import LengthSampler, TokenBatchSampler
+from hf_longformer.finetune.training import EarlyStopping
 
 LENGTHS = [(7 * number) % 97 + 3 for number in range(200)]
 
@@ -210,8 +213,10 @@ def test_load_of_half_precision(stored: str, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(make_model(tmp_path), dtype=stored)
     model.save_pretrained(tmp_path / "half")
     PreTrainedTokenizerFast.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "half")
-    model, _ = load(HfLongformerForSequenceClassification, ModelArguments(str(tmp_path / "half")))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    training = make_arguments(tmp_path, do_train=False)
+    task = Classification(ModelArguments(str(tmp_path / "half")), ClassificationArguments(), training)
+    assert load(task) == []
+    assert {parameter.dtype for parameter in task.model.parameters()} == {torch.float32}
 
 
 def test_tokens_per_batch_is_checked(tmp_path: Path) -> None:
@@ -237,6 +242,9 @@ def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
 
 class Kill(TrainerCallback):
     """Stops inside the second epoch, as a kill would."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 10:
@@ -272,6 +280,9 @@ from transformers import TrainerCallback
 from hf_longformer.finetune import run_classification, training
 
 class Kill(TrainerCallback):
+    def __init__(self, trainer):
+        self.trainer = trainer
+
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 8:
             raise KeyboardInterrupt
@@ -282,7 +293,7 @@ class Noting(training.LongTrainer):  # writes down which texts are drawn
             print(json.dumps([int(self.state.epoch), inputs["input_ids"].tolist()]), file=file)
         return super().training_step(model, inputs, *args)
 
-run_classification.LongTrainer = Noting
+run_classification.Classification.trainer_class = Noting
 kept = training.StopOnBadLoss
 for arguments, kill in json.loads(Path(sys.argv[1]).read_text()):
     training.StopOnBadLoss = Kill if kill else kept

@@ -21,7 +21,10 @@ def losses(folder: Path) -> list[float]:
 
 
 class Kill(TrainerCallback):
-    """Stops in the middle, as a kill would."""
+    """Stops in the middle, as a kill would. Takes the place of `StopOnBadLoss`, with the same arguments."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 6:
