@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
+.PHONY: help demo test test-slow test-demo test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,11 +19,14 @@ demo: $(VENV)/installed ## Convert the small encoder that comes along, prove it,
 
 test: $(VENV)/installed ## Run the tests
 	$(BIN)/python tests/fetch_transformers_tests.py --optional
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q
+
+test-demo: $(VENV)/installed ## Run the README's demonstration, and look at what it says
+	$(BIN)/python -m pytest -q -m slow tests/test_readme.py -k "make and demo"
 
 test-slow: $(VENV)/installed ## Run the slow tests too
 	$(BIN)/python tests/fetch_transformers_tests.py --optional
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -q -m 'slow or not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q -m 'slow or not slow'
 
 test-matrix: $(VENV)/installed ## Run the core of the suite with the oldest and the newest releases (gigabytes)
 	$(BIN)/python tests/matrix.py

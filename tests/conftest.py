@@ -15,6 +15,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+# What takes longest begins first, so that no core waits for another at the end.
+LONG = ("test_finetune_readme", "test_readme", "test_compile", "test_two_processes", "test_benchmarks", "test_training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long tests in front; the others stay in their order."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test begins with the same random numbers and with all once-only warnings still to come."""

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -157,8 +157,15 @@ class TestPlan:
 
 class TestPeers:
     def test_all_read_and_have_one_size(self) -> None:
-        peers = make_peers(TRAINING, "tiny", 800, 32)
-        assert list(peers) == list(TRAINING)
+        self.check_peers([name for name in TRAINING if name != "compiled"])
+
+    @pytest.mark.slow
+    def test_the_compiled_one_reads_too(self) -> None:
+        self.check_peers(TRAINING)
+
+    def check_peers(self, names: Sequence[str]) -> None:
+        peers = make_peers(names, "tiny", 800, 32)
+        assert list(peers) == list(names)
         for length in (40, 800):
             input_ids = random_ids("tiny", 2, length)
             for name, peer in peers.items():

@@ -49,7 +49,15 @@ def test_python_block(index: int, place: Path) -> None:
         assert "print(" not in BLOCKS[index][1]
 
 
-@pytest.mark.parametrize("index", SHELL, ids=[BLOCKS[index][1].split("\n")[0][:30] for index in SHELL])
+SHELL_BLOCKS = [
+    # `make demo` takes minutes: `.ci/run` runs this test of it beside the suite, on all cores.
+    pytest.param(index, id=first[:30], marks=[pytest.mark.slow] if first == "make demo" else [])
+    for index in SHELL
+    for first in [BLOCKS[index][1].split("\n")[0]]
+]
+
+
+@pytest.mark.parametrize("index", SHELL_BLOCKS)
 def test_shell_block(index: int, place: Path) -> None:
     code = BLOCKS[index][1]
     if code == "make test\n":
