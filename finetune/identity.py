@@ -88,7 +88,7 @@ class Run:
             if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
                 raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
             known = None
-        elif known is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif known is None and folder.exists() and (not folder.is_dir() or any(map(_counts, folder.iterdir()))):
             raise InputError(
                 f"--output_dir must be a new folder, or that of the same run, got {folder}, which holds something else"
             )
@@ -106,11 +106,19 @@ class Run:
             if self.training.process_index:
                 return
             if self.removes:
-                shutil.rmtree(self.folder)
+                aside = self.folder.with_name(f".{self.folder.name}.removed")
+                shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed here
+                self.folder.rename(aside)
+                shutil.rmtree(aside)
                 self.removes = False
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / RUN).exists():
                 write_json(self.folder / RUN, self.facts)
+
+
+def _counts(file: Path) -> bool:
+    """Whether this is more than the beginning of a file that a kill left."""
+    return not (file.name.startswith(".") and file.name.endswith(".partial"))
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -240,12 +240,32 @@ def train(trainer: Any, arguments: LongTrainingArguments) -> dict[str, Any]:
     parameters = dict(trainer.model.named_parameters())
     if any(parameters[name].requires_grad for name in local_names(parameters)):
         trainer.model.config.global_projections = "trained"
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if checkpoint is not None and _is_over(Path(checkpoint)):
+        _load_finished(trainer, Path(checkpoint))
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
     return {
         "seconds": clock.seconds,
         "steps": trainer.state.global_step,
         "resumed_from": None if checkpoint is None else Path(checkpoint).name,
     }
+
+
+def _is_over(checkpoint: Path) -> bool:
+    """Whether a checkpoint is that of the last step: `Trainer` would take one step more before it looks."""
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    is_last = state["global_step"] >= state["max_steps"] or bool(control.get("should_training_stop"))
+    return is_last and any(checkpoint.glob("model*.safetensors"))  # and not shards of a sharded training
+
+
+def _load_finished(trainer: Any, checkpoint: Path) -> None:
+    """What `Trainer` leaves at the end of a training: its log, and the best model or the last."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    best = trainer.state.best_model_checkpoint
+    kept = Path(best) if trainer.args.load_best_model_at_end and best and Path(best).is_dir() else checkpoint
+    loaded = type(trainer.model).from_pretrained(kept, dtype=torch.float32)
+    trainer.model.load_state_dict(loaded.state_dict())
 
 
 def _checkpoint(folder: Path, asked: str | bool | None) -> str | None:

@@ -300,7 +300,7 @@ FIELDS = (
     *("_attn_implementation", "attn_implementation", "auto_map", "autoregressive", "chunk_size_feed_forward"),
     *("forced_bos_token_id", "is_encoder_decoder", "max_length", "name_or_path", "num_labels", "output_attentions"),
     *("output_hidden_states", "problem_type", "pruned_heads", "quantization_config", "return_dict", "rope_scaling"),
-    *("rope_theta", "norm_style", "sub_configs", "evil"),
+    *("rope_theta", "norm_style", "first_position", "sub_configs", "evil"),
     *("task_specific_params", "text_config", "tokenizer_class", "torch_dtype", "torchscript"),
 )
 FIELD_VALUES = [(name, value) for name in FIELDS for value in ABSURD]

@@ -307,3 +307,18 @@ def test_killed_run_is_gone_on_with(model: Path, tmp_path: Path, monkeypatch: py
     results = run_classification.main(arguments(model, tmp_path, **steps))
     assert results["training"]["resumed_from"] == "checkpoint-4"
     assert results["hyperparameters"]["learning_rate"] == 0.003
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_run_killed_behind_its_last_step_takes_no_further_one(model: Path, tmp_path: Path, best: bool) -> None:
+    """`Trainer` itself takes one more step before it looks how many there were."""
+    steps = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
+    given = arguments(model, tmp_path, load_best_model_at_end=best, **steps)
+    results = run_classification.main(given)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    for name in ("results.json", "model.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    again = run_classification.main(given)
+    assert again["training"]["steps"] == results["training"]["steps"] == 4
+    assert again["scores"] == json.loads(json.dumps(results["scores"]))
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights

@@ -63,12 +63,14 @@ def _command(arguments: list[str], place: str, kill_at: int, counted: Any) -> No
 
     sys.addaudithook(hear)
     sys.argv = ["hf-longformer", *arguments]
-    code = 0
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    code, said = 0, io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
             cli.main()
         except SystemExit as stopped:
             code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+    if code:
+        os.write(2, said.getvalue().encode()[-500:])  # what pytest shows of a failed test
     counted.value = number
     os._exit(code)
 

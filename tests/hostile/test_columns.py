@@ -79,7 +79,9 @@ def test_classification_joins_paragraphs() -> None:
     rows = {ROW: [1, 2, 3]}
     parts = Table(Dataset.from_dict({"text": [["the quick", "fox"], [], ["dog"]], **rows}), "a")
     texts = Table(Dataset.from_dict({"text": ["the quick\n\nfox", "", "dog"], **rows}), "a")
-    made = [make_windows(one, [0, 1, 0], tiny_tokenizer(), ["text"], length=20, stride=None) for one in (parts, texts)]
+    made = [
+        make_windows(one, [0, 1, 0], tiny_tokenizer(), ["text"], length=20, stride=None)[0] for one in (parts, texts)
+    ]
     assert made[0]["input_ids"] == made[1]["input_ids"]
 
 
