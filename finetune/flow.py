@@ -119,8 +119,11 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> dict
         TrainingError: If training cannot be finished.
     """
     objects = parse_arguments((ModelArguments, task_class.arguments, LongTrainingArguments), arguments)
-    task = task_class(*objects)
-    facts = identity(objects, objects[0].model_name_or_path, task=task_class.name)
+    task, checkpoint = task_class(*objects), objects[0]
+    # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
+    name = checkpoint.model_name_or_path
+    check_type(name, revision=checkpoint.revision, local_files_only=checkpoint.local_files_only)
+    facts = identity(objects, name, task=task_class.name)
     return whole_run(task, facts)
 
 
@@ -150,11 +153,9 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     Returns:
         What `results.json` holds.
     """
-    training, trains, given = task.training, task.training.do_train, task.model_arguments
+    training, trains = task.training, task.training.do_train
     if not trains:
         load(task)
-    elif tables is None:  # before long tables are read
-        check_type(given.model_name_or_path, revision=given.revision, local_files_only=given.local_files_only)
     task.tables = task.read() if tables is None else tables
     set_seed(training.seed)
     said = load(task) if trains else []

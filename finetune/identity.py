@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 
 import hf_longformer
 from hf_longformer.conversion.errors import InputError
@@ -21,6 +22,7 @@ from hf_longformer.conversion.files import write_json
 RUN = "run.json"
 FINISHED = "results.json"  # written last
 LARGEST = 2**30  # bytes of a file that are hashed; of larger ones the size, the beginning and the end
+NAMES_OF_DATA = ("benchmark", "dataset_name", "tokenizer")
 SHOWN = 5  # differences that a message names
 # Arguments that change neither what is learned nor what is measured.
 IMMATERIAL = {
@@ -29,15 +31,15 @@ IMMATERIAL = {
     *("logging_first_step", "logging_steps", "logging_strategy", "save_total_limit", "trackio_space_id"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
     *("preprocessing_num_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
+    *("hub_always_push", "hub_revision", "skip_memory_metrics", "include_num_input_tokens_seen", "ddp_timeout"),
     *(
-        "hub_always_push",
-        "hub_revision",
-        "skip_memory_metrics",
-        "include_num_input_tokens_seen",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "local_rank",
+        "use_cpu",
+        "torch_empty_cache_steps",
         "debug",
-        "ddp_timeout",
     ),
-    *("per_device_eval_batch_size", "eval_accumulation_steps", "local_rank", "use_cpu", "torch_empty_cache_steps"),
 }
 
 
@@ -54,11 +56,10 @@ def identity(objects: Iterable[Any], base: str | None, **more: Any) -> dict[str,
         for field in dataclasses.fields(one):
             if field.name not in IMMATERIAL and field.name not in arguments:
                 arguments[field.name] = _as_json(getattr(one, field.name))
-    files = dict(sorted((name, digest) for name, digest in _files(arguments) if name != base))
     return {
         "arguments": arguments,
-        "files": files,
-        "base": _digest(Path(base)) if base and Path(base).is_dir() else base,
+        "files": dict(sorted(_files(arguments))),
+        "base": _digest_of_base(base, arguments.get("revision")) if base else None,
         **{name: _as_json(value) for name, value in more.items()},
         "versions": {
             "hf-longformer": hf_longformer.__version__,
@@ -141,16 +142,24 @@ def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
                 yield f"{prefix}{name}" + (" changed" if prefix else f" {before}, not {now}")
 
 
-def _files(value: Any) -> Iterator[tuple[str, str]]:
+def _files(arguments: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The files and folders that arguments name, with a hash of what they hold."""
-    if isinstance(value, dict):
-        for one in value.values():
-            yield from _files(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _files(one)
-    elif isinstance(value, str) and value and len(value) < 4096 and Path(value).exists():
-        yield value, _digest(Path(value))
+    for name, value in arguments.items():
+        if name in NAMES_OF_DATA or name.endswith(("_file", "_files", "_folder")):
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, str) and Path(one).exists():
+                    yield one, _digest(Path(one))
+
+
+def _digest_of_base(name: str, revision: str | None) -> str:
+    """A hash of what a model is loaded from, or its commit on the Hub, where its configuration was read before."""
+    if Path(name).is_dir():
+        loaded = [
+            file for file in sorted(Path(name).iterdir()) if file.suffix in (".json", ".safetensors", ".bin", ".txt")
+        ]
+        return hashlib.sha256("".join(f"{file.name} {_digest(file)}" for file in loaded).encode()).hexdigest()
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)  # the commit stands in its path
+    return f"{name} {Path(cached).parent.name}" if isinstance(cached, str) else name
 
 
 def _digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_co
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
-from hf_longformer.finetune.checkpoints import load_checkpoint
+from hf_longformer.finetune.checkpoints import check_type, load_checkpoint
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
 from hf_longformer.finetune.command_line import find_recipe
 from hf_longformer.finetune.flow import data_names, whole_run
@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         (CausalArguments, LongTrainingArguments), arguments, structures=("model", "phases")
     )
     phases = _check_phases(recipe.get("phases", [{"max_seq_length": data.max_seq_length}]), arguments)
+    if data.model_name_or_path is not None:
+        if recipe.get("model"):
+            raise InputError("a recipe has model: or --model_name_or_path, got both")
+        check_type(data.model_name_or_path)
     facts = identity((data, training), data.model_name_or_path, task="clm", model=recipe.get("model"), phases=phases)
     return whole_run(CausalTraining(data, training, recipe.get("model", {}), phases), facts)
 
@@ -272,8 +276,6 @@ def _make_model(
     data: CausalArguments, fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> HfLongformerForCausalLM:
     if data.model_name_or_path is not None:
-        if fields:
-            raise InputError("a recipe has model: or --model_name_or_path, got both")
         model, _, _ = load_checkpoint(
             HfLongformerForCausalLM, data.model_name_or_path, tokenizer=False, dtype=torch.float32
         )
