@@ -5,10 +5,10 @@
 `pipeline("long-question-answering", model=FOLDER)` and `pipeline("long-text-classification", model=FOLDER)`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_longformer.conversion import InputError
@@ -25,7 +25,7 @@ class Refused:
     """
 
     error: InputError
-    config: Any = None
+    config: Any = field(default_factory=PreTrainedConfig)  # which `pipeline` looks at before it asks the model
 
 
 class LongDocumentPipeline(Pipeline):
