@@ -32,7 +32,7 @@ test-matrix: $(VENV)/installed ## Run the core of the suite with the oldest and 
 	$(BIN)/python tests/matrix.py
 
 test-matrix-fast: $(VENV)/installed ## The same with other releases of Transformers alone
-	$(BIN)/python tests/matrix.py oldest-transformers before-cache
+	$(BIN)/python tests/matrix.py oldest-transformers newest-transformers
 
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/ruff check .
