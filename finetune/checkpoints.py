@@ -33,8 +33,9 @@ def load_checkpoint(
         **options: `revision`, `local_files_only`, `dtype`, and fields of the configuration to be changed.
 
     Returns:
-        The model; its tokenizer, or None; and what is to be said of it: `new`, the parts that begin at random, and
-        `left_out`, the parts of the checkpoint that have no use here.
+        The model; its tokenizer, or None; and what is to be said of it: `new`, the parts that begin at random,
+        `left_out`, the parts of the checkpoint that have no use here, and `labels`, those that its head was trained
+        for, if they are others than those wanted.
 
     Raises:
         InputError: If there is no such checkpoint, it is not of this package, a weight is missing, has another shape or
@@ -44,7 +45,7 @@ def load_checkpoint(
     settings = {key: value for key, value in options.items() if key not in ("revision", "local_files_only")}
     words: Any = None
     try:
-        check_type(name, **where)
+        config = check_type(name, **where)
         if tokenizer:
             words = AutoTokenizer.from_pretrained(name, **where)
         loaded: Any = model_class.from_pretrained(
@@ -56,6 +57,10 @@ def load_checkpoint(
         raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
     model, report = loaded
     notes = _check_weights(name, model, report, new)
+    known = config.get("id2label") or {}
+    before = [known[number] for number in sorted(known, key=int)]
+    is_kept = "id2label" in settings and "classifier" not in notes["new"]
+    notes["labels"] = before if is_kept and before != list(settings["id2label"].values()) else []
     if words is not None and len(words) > model.config.vocab_size:
         raise InputError(
             f"the tokenizer of {name} must not know more tokens than the {model.config.vocab_size:,} that have "
@@ -64,12 +69,15 @@ def load_checkpoint(
     return model, words, notes
 
 
-def check_type(name: str, **where: Any) -> None:
+def check_type(name: str, **where: Any) -> dict[str, Any]:
     """Refuses a checkpoint that is not of this package by its config.json alone.
 
     Args:
         name: A folder or a Hub name.
         **where: `revision`, `local_files_only`.
+
+    Returns:
+        What its config.json holds.
 
     Raises:
         InputError: If it is not, or there is none.
@@ -87,6 +95,7 @@ def check_type(name: str, **where: Any) -> None:
             f"{name} must be a checkpoint of this package, got one of {kind or 'an unknown type'} that was not "
             f"converted: run `hf-longformer convert {name} {folder}` first"
         )
+    return config
 
 
 def _check_weights(name: str, model: Any, report: dict[str, Any], new: Sequence[str]) -> dict[str, list[str]]:
@@ -133,4 +142,6 @@ def describe(notes: dict[str, list[str]]) -> list[str]:
         sentences.append(
             f"of the checkpoint left out, since this task has no use for it: {', '.join(notes['left_out'])}"
         )
+    if notes["labels"]:
+        sentences.append(f"goes on from a head that was trained for other labels: {', '.join(notes['labels'][:10])}")
     return sentences

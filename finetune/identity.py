@@ -131,7 +131,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name in sorted({*known, *wanted}):
+    for name in sorted({*known, *wanted}, key=lambda name: (name == "arguments", name)):  # those last: there are many
         before, now = known.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(before, now, "the file " if name == "files" else "")

@@ -46,7 +46,7 @@ def damaged(folder: Path, source: str, change: Callable[[dict[str, torch.Tensor]
 
 def test_what_belongs_together_is_loaded(folder: Path) -> None:
     model, tokenizer, notes = load_checkpoint(HfLongformerForMaskedLM, str(folder / "model"))
-    assert notes == {"new": [], "left_out": []}
+    assert notes == {"new": [], "left_out": [], "labels": []}
     assert describe(notes) == []
     assert len(tokenizer) <= model.config.vocab_size
     assert load_checkpoint(HfLongformerForMaskedLM, str(folder / "model"), tokenizer=False)[1] is None
@@ -54,7 +54,7 @@ def test_what_belongs_together_is_loaded(folder: Path) -> None:
 
 def test_head_to_be_trained_may_be_missing_and_is_said(folder: Path) -> None:
     notes = load_checkpoint(HfLongformerForQuestionAnswering, str(folder / "model"), new=["qa_outputs"])[2]
-    assert notes == {"new": ["qa_outputs"], "left_out": ["lm_head"]}
+    assert notes == {"new": ["qa_outputs"], "left_out": ["lm_head"], "labels": []}
     assert [line.rsplit(": ")[-1] for line in describe(notes)] == ["qa_outputs", "lm_head"]
 
 
@@ -64,6 +64,15 @@ def test_head_for_other_labels_is_new_and_is_said(folder: Path) -> None:
     )
     assert notes["new"] == ["classifier"]
     assert model.classifier.out_proj.out_features == 5
+
+
+@pytest.mark.parametrize(("names", "is_said"), [("LABEL_{}", False), ("label {}", True)])
+def test_head_that_is_kept_for_other_labels_is_said(folder: Path, names: str, is_said: bool) -> None:
+    labels = {number: names.format(number) for number in range(3)}
+    options = {"new": ["classifier"], "id2label": labels}
+    notes = load_checkpoint(HfLongformerForSequenceClassification, str(folder / "classifier"), **options)[2]
+    sentence = "goes on from a head that was trained for other labels: LABEL_0, LABEL_1, LABEL_2"
+    assert describe(notes) == [sentence] * is_said
 
 
 @pytest.mark.parametrize("source", ["roberta", "longformer"])
