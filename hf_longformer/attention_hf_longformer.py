@@ -86,6 +86,8 @@ def longformer_attention(
     if query.dim() != 4 or any(tensor is not None and tensor.shape != query.shape for tensor in given):
         shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (query, *given)]
         raise ValueError(f"all projections must have one shape (batch, heads, S, head_dim), got {shapes}")
+    if not is_tracing(query) and 0 in query.shape:  # of which kernels would divide
+        raise ValueError(f"projections must have something in every dimension, got {tuple(query.shape)}")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     pattern = WindowPattern(attention_window, attention_dilation, is_causal)

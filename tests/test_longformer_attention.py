@@ -180,3 +180,10 @@ def test_longformer_attention_refuses(reason: str):
     with pytest.raises(ValueError, match=sentence):
         longformer_attention(**({"query": Q, "key": Q, "value": Q, "attention_window": 2} | wrong))
     assert longformer_attention(Q, Q, Q, attention_window=2).shape == Q.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 0, 8), (0, 2, 20, 8), (1, 0, 20, 8), (1, 2, 20, 0)])
+def test_empty_projections_are_refused(shape: tuple[int, ...]) -> None:
+    states = torch.randn(shape)
+    with pytest.raises(ValueError, match="must have something in every dimension"):
+        longformer_attention(states, states, states, attention_window=4)
