@@ -20,7 +20,7 @@ from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
 from .identity import FINISHED, Run, identity
 from .prediction_defaults import save_defaults
-from .results import save_results, scalars
+from .results import save_results, write_lines
 from .training import LongTrainer, checkpoint_activations, train
 from .upload import repository_of, upload
 from .windows import check_length
@@ -84,9 +84,20 @@ class Task:
         """Collator, loss and metrics: further arguments of `trainer_class`."""
         raise NotImplementedError
 
-    def score(self, split: str, found: Any) -> dict[str, Any]:
-        """The scores of what `Trainer.predict` found, and, from the first process only, its files."""
+    def go(self) -> dict[str, Any]:
+        """One training, or one measurement; returns what `results.json` holds."""
+        return train_and_measure(self)
+
+    def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The scores of what `Trainer.predict` found, and a line for every row of the table."""
         raise NotImplementedError
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """The scores; writes, from the first process only, the lines."""
+        measured, lines = self.scores_and_lines(split, found)
+        if self.training.process_index == 0:
+            write_lines(self.folder / f"{split}-predictions.jsonl", lines)
+        return measured
 
     def facts(self) -> dict[str, Any]:
         """What else `results.json` holds."""
@@ -249,4 +260,4 @@ def _length(rows: Any) -> int | None:
     return len(rows) if hasattr(rows, "__len__") else None
 
 
-__all__ = ["Task", "main", "scalars", "train_and_measure", "whole_run"]
+__all__ = ["Task", "data_names", "load", "main", "train_and_measure", "whole_run"]

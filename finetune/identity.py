@@ -32,14 +32,8 @@ IMMATERIAL = {
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
     *("preprocessing_num_workers", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo"),
     *("hub_always_push", "hub_revision", "skip_memory_metrics", "include_num_input_tokens_seen", "ddp_timeout"),
-    *(
-        "per_device_eval_batch_size",
-        "eval_accumulation_steps",
-        "local_rank",
-        "use_cpu",
-        "torch_empty_cache_steps",
-        "debug",
-    ),
+    *("per_device_eval_batch_size", "eval_accumulation_steps", "local_rank", "use_cpu", "torch_empty_cache_steps"),
+    "debug",
 }
 
 

@@ -85,6 +85,10 @@ class Classification(flow.Task):
     new = ("classifier",)
     labels: Labels
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.right: dict[str, dict[int, Any]] = {}  # labels of every split by row
+
     def read(self) -> dict[str, Table]:
         """The tables, with their labels checked before anything is trained."""
         data, trains = self.data, self.training.do_train
@@ -133,7 +137,7 @@ class Classification(flow.Task):
     def go(self) -> dict[str, Any]:
         """One training, or one for every fold."""
         if not self.training.do_train:
-            return flow.train_and_measure(self)
+            return super().go()
         tables = self.read()
         if self.data.folds is not None:
             return _cross_validate(self, tables)
@@ -149,7 +153,7 @@ class Classification(flow.Task):
         data = self.data
         stride = check_stride(data.stride, self.length)
         encoded = self.labels.encode(table, data.label_column, data.label_delimiter)
-        self.right = {**getattr(self, "right", {}), split: dict(zip(table.rows[ROW], encoded, strict=True))}
+        self.right[split] = dict(zip(table.rows[ROW], encoded, strict=True))
         windows, cut = make_windows(
             table,
             encoded,

@@ -71,10 +71,6 @@ class MaskedLanguageModel(flow.Task):
     trainer_class = MaskedLMTrainer
     collator_needs_all = True
 
-    def go(self) -> dict[str, Any]:
-        """One training."""
-        return flow.train_and_measure(self)
-
     def read(self) -> dict[str, Any]:
         """The documents."""
         data, trains = self.data, self.training.do_train

@@ -28,7 +28,7 @@ from hf_longformer.finetune.choice import (
 )
 from hf_longformer.finetune.classification import SINGLE, Loss
 from hf_longformer.finetune.data import Table, TableArguments, add_splits, find_leaks, read_tables
-from hf_longformer.finetune.results import scalars, write_lines
+from hf_longformer.finetune.results import scalars
 from hf_longformer.finetune.tokens import with_prefix_space
 
 
@@ -71,7 +71,7 @@ class MultipleChoice(flow.Task):
         """One training."""
         if self.data.max_chunks is not None and self.data.max_chunks < 1:
             raise InputError(f"--max_chunks must be at least 1, got {self.data.max_chunks}")
-        return flow.train_and_measure(self)
+        return super().go()
 
     def read(self) -> dict[str, Table]:
         """Rows in one form; supports that no table has are none, unless their column was named."""
@@ -111,19 +111,13 @@ class MultipleChoice(flow.Task):
         """The loss of all candidates of a question together."""
         return {
             "data_collator": ChunkCollator(self.tokenizer),
-            "compute_metrics": lambda found: scalars(self._measure("validation", found)[0]),
+            "compute_metrics": lambda found: scalars(self.scores_and_lines("validation", found)[0]),
             "compute_loss_func": Loss(SINGLE),
         }
 
-    def _measure(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Accuracy, and what was chosen."""
         return measure(self.windows[split], found.predictions, self.tables[split])
-
-    def score(self, split: str, found: Any) -> dict[str, Any]:
-        """Accuracy; lines of predictions."""
-        measured, lines = self._measure(split, found)
-        if self.training.process_index == 0:
-            write_lines(self.folder / f"{split}-predictions.jsonl", lines)
-        return measured
 
     def facts(self) -> dict[str, Any]:
         """How much is read, and questions that stand in several splits."""

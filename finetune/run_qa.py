@@ -78,10 +78,6 @@ class QuestionAnswering(flow.Task):
     collator_needs_all = True
     threshold: float | None = None
 
-    def go(self) -> dict[str, Any]:
-        """One training."""
-        return flow.train_and_measure(self)
-
     def read(self) -> dict[str, Table]:
         """The tables, without what cannot be asked or learned from, and how many rows that were."""
         tables = self._tables()

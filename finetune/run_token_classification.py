@@ -15,7 +15,7 @@ from transformers import DataCollatorForTokenClassification
 from hf_longformer import HfLongformerForTokenClassification
 from hf_longformer.finetune import flow
 from hf_longformer.finetune.data import Table, TableArguments, add_splits, find_leaks, read_tables
-from hf_longformer.finetune.results import scalars, write_lines
+from hf_longformer.finetune.results import scalars
 from hf_longformer.finetune.tokens import (
     TOKENS,
     join_windows,
@@ -56,10 +56,6 @@ class TokenClassification(flow.Task):
     new = ("classifier",)
     names: list[str]
 
-    def go(self) -> dict[str, Any]:
-        """One training."""
-        return flow.train_and_measure(self)
-
     def read(self) -> dict[str, Table]:
         """The tables, with words and tags in one form."""
         data, trains = self.data, self.training.do_train
@@ -96,20 +92,14 @@ class TokenClassification(flow.Task):
         """Scores of whole documents."""
         return {
             "data_collator": DataCollatorForTokenClassification(self.tokenizer),
-            "compute_metrics": lambda found: scalars(self._measure("validation", found)[0]),
+            "compute_metrics": lambda found: scalars(self.scores_and_lines("validation", found)[0]),
             "preprocess_logits_for_metrics": lambda logits, _: logits.argmax(dim=-1),
         }
 
-    def _measure(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Scores of entities, and the words of every document."""
         joined = join_windows(self.windows[split], found.predictions, found.label_ids, self.names)
         return measure(joined, self.tables[split])
-
-    def score(self, split: str, found: Any) -> dict[str, Any]:
-        """Scores of entities; lines of predictions."""
-        measured, lines = self._measure(split, found)
-        if self.training.process_index == 0:
-            write_lines(self.folder / f"{split}-predictions.jsonl", lines)
-        return measured
 
     def facts(self) -> dict[str, Any]:
         """The tags, how windows overlap, and texts that stand in several splits."""

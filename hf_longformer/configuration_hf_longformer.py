@@ -28,13 +28,8 @@ KNOWN_FOREIGN_FIELDS = frozenset(
 
 TOKENIZER_KEYWORDS = (
     *("padding_side", "truncation_side", "model_max_length", "model_input_names", "use_fast", "tokenizer_type"),
-    *(
-        "add_bos_token",
-        "add_eos_token",
-        "add_prefix_space",
-        "additional_special_tokens",
-        "clean_up_tokenization_spaces",
-    ),
+    *("add_bos_token", "add_eos_token", "add_prefix_space", "additional_special_tokens"),
+    "clean_up_tokenization_spaces",
     *("do_lower_case", "extra_special_tokens", "fix_mistral_regex", "from_slow", "gguf_file", "keep_accents", "legacy"),
     *("split_special_tokens", "strip_accents", "tokenize_chinese_chars", "trim_offsets"),
 )

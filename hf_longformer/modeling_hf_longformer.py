@@ -337,15 +337,17 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
 
 def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache | None:
     """The cache that is given or begun; None without one."""
+    if not model.has_causal_layers:
+        if past is None:  # whatever `use_cache` says: configs of encoders have it, too
+            return None
+        raise ValueError("past_key_values need a causal model, got them with is_decoder=False")
     is_replayed = torch.is_grad_enabled() and any(
         getattr(layer, "gradient_checkpointing", False) and layer.training for layer in model.encoder.layer
     )
     if use_cache is None:  # as in Transformers
         use_cache = bool(getattr(model.config, "use_cache", False)) and not is_replayed
-    if past is None and not (use_cache and model.has_causal_layers):  # configs of encoders have use_cache=True too
+    if past is None and not use_cache:
         return None
-    if not model.has_causal_layers:
-        raise ValueError("past_key_values need a causal model, got them with is_decoder=False")
     if past is not None and not isinstance(past, RollingCache):
         raise NotImplementedError(
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
