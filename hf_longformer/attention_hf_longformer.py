@@ -86,6 +86,9 @@ def longformer_attention(
     if query.dim() != 4 or any(tensor is not None and tensor.shape != query.shape for tensor in given):
         shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (query, *given)]
         raise ValueError(f"all projections must have one shape (batch, heads, S, head_dim), got {shapes}")
+    if any(tensor is not None and tensor.dtype != query.dtype for tensor in given):
+        dtypes = [None if tensor is None else tensor.dtype for tensor in (query, *given)]
+        raise ValueError(f"all projections must have one dtype, got {dtypes}")
     if not is_tracing(query) and 0 in query.shape:  # of which kernels would divide
         raise ValueError(f"projections must have something in every dimension, got {tuple(query.shape)}")
     if not 0.0 <= dropout < 1.0:

@@ -4,6 +4,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Collection
 from functools import cache
 from typing import Any, Literal
@@ -226,6 +227,8 @@ def _check_positions(config: HfLongformerConfig) -> None:
         raise NotImplementedError(
             f"{kind} positions know no global tokens: global_attention must be 'none', got {config.global_attention!r}"
         )
+    if not 0 < config.rope_theta < math.inf:
+        raise ValueError(f"rope_theta must be a positive number, got {config.rope_theta}")
     if kind == "rotary" and config.hidden_size // config.num_attention_heads % 2:
         raise ValueError(
             "rotary positions need an even number of dimensions per head, "

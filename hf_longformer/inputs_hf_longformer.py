@@ -106,7 +106,13 @@ def token_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | No
     """`(batch, S)` of whichever is given; `ValueError` if both or neither are, or it has another shape."""
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("pass either input_ids or inputs_embeds, got both or neither")
-    shape = tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape)
+    name, given = ("input_ids", input_ids) if input_ids is not None else ("inputs_embeds", inputs_embeds)
+    if not isinstance(given, torch.Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(given).__name__}: tokenize with return_tensors='pt'")
+    if not (given.dtype in (torch.long, torch.int) if name == "input_ids" else given.is_floating_point()):
+        kind = "torch.long or torch.int" if name == "input_ids" else "a floating-point type"
+        raise ValueError(f"the dtype of {name} must be {kind}, got {given.dtype}")
+    shape = tuple(given.shape)
     if len(shape) != (2 if input_ids is not None else 3) or 0 in shape:
         raise ValueError(
             "input_ids must have the shape (batch, S) and inputs_embeds (batch, S, hidden_size), neither empty, "

@@ -288,7 +288,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         check_keywords(kwargs, KEYWORDS)
         check_text_is_whole()
         shape = token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache)
+        past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache, shape[0])
         if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         check_mask_shape("attention_mask", attention_mask, shape)
@@ -335,7 +335,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
 
 
-def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache | None:
+def _check_cache(model: Any, past: Any, use_cache: bool | None, batch_size: int) -> RollingCache | None:
     """The cache that is given or begun; None without one."""
     if not model.has_causal_layers:
         if past is None:  # whatever `use_cache` says: configs of encoders have it, too
@@ -352,6 +352,11 @@ def _check_cache(model: Any, past: Any, use_cache: bool | None) -> RollingCache 
         raise NotImplementedError(
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
             f"got {type(past).__name__}"
+        )
+    if past is not None and not past.is_empty and past.counted_tokens.shape[0] != batch_size:
+        raise ValueError(
+            f"the cache holds a batch of {past.counted_tokens.shape[0]} texts, got {batch_size} that go on: pass rows "
+            "in the same order and number, or change it by batch_select_indices, batch_repeat_interleave or reset"
         )
     if is_replayed:
         raise NotImplementedError(
@@ -410,9 +415,14 @@ class HfLongformerLanguageModel(HfLongformerPreTrainedModel):
         return self.lm_head.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replaces the projection to the vocabulary."""
+        """Replaces the projection to the vocabulary. Its bias stands twice, as in RoBERTa: the two are one where
+        weights are tied, and two where they are not, since what is one is saved once and looked for twice.
+        """
         self.lm_head.decoder = new_embeddings
-        self.lm_head.bias = new_embeddings.bias
+        bias = new_embeddings.bias
+        self.lm_head.bias = (
+            bias if self.config.tie_word_embeddings or bias is None else nn.Parameter(bias.detach().clone())
+        )
 
 
 class HfLongformerForMaskedLM(HfLongformerLanguageModel):

@@ -121,6 +121,23 @@ def test_pipeline_fill_mask(saved: tuple[Path, nn.Module]):
     torch.testing.assert_close(torch.tensor([answer["score"] for answer in answers]), expected.values)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["HfLongformerForMaskedLM", "HfLongformerForCausalLM"])
+def test_language_models_are_loaded_as_they_were_resized(name: str, tied: bool, tmp_path: Path):
+    """Where weights are not tied, the bias of the vocabulary stands in two parameters, which resizing makes one."""
+    config = tiny_config(tie_word_embeddings=tied, is_decoder="Causal" in name)
+    model, ids = randomise(getattr(hf_longformer, name)(config)), random_ids(2, 20)
+    before = model(ids).logits
+    model.resize_token_embeddings(config.vocab_size + 9)
+    after = model(ids).logits
+    torch.testing.assert_close(after[..., : before.shape[-1]], before)
+    model.save_pretrained(tmp_path)
+    loaded, report = getattr(hf_longformer, name).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert (loaded.lm_head.bias is loaded.lm_head.decoder.bias) == tied
+    torch.testing.assert_close(loaded(ids).logits, after, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("saved", ["text-classification"], indirect=True)
 def test_pipeline_text_classification(saved: tuple[Path, nn.Module]):
     folder, model = saved

@@ -494,6 +494,8 @@ def test_requests_that_cannot_be_had() -> None:
         make_model(position_embedding_type="relative")(ids, output_attentions=True, use_cache=False)
     with pytest.raises(NotImplementedError, match=r"must be a RollingCache, .* got DynamicCache"):
         model(ids, past_key_values=DynamicCache())
+    with torch.no_grad(), pytest.raises(ValueError, match=r"the cache holds a batch of 2 texts, got 1 that go on"):
+        model(ids[:1], past_key_values=model(ids, use_cache=True).past_key_values)
     encoder = AutoModelForCausalLM.from_config(
         HfLongformerConfig(is_decoder=True, hidden_size=24, num_attention_heads=4)
     )

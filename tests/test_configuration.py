@@ -47,6 +47,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"attention_windwo": 8},
         "unknown configuration field: got attention_windwo; did you mean 'attention_window'",
     ),
+    "no rotary base": (
+        {"is_decoder": True, "position_embedding_type": "rotary", "rope_theta": 0.0},
+        "rope_theta must be a positive number, got 0.0$",
+    ),
     "two unknown keywords": (
         {"rope": 1, "attention_dilatation": 2},
         "unknown configuration fields: got rope, attention_dilatation; ",

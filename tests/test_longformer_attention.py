@@ -158,6 +158,7 @@ REFUSALS = {
     "value": ({"value": Q[:, :, :4]}, r"one shape .*got .*\(2, 3, 4, 4\)"),
     "query_global": ({"query_global": Q[:, :, :1]}, r"one shape .*got .*\(2, 3, 1, 4\)"),
     "key_global": ({"key_global": Q[..., :2]}, r"one shape .*got .*\(2, 3, 5, 2\)"),
+    "dtype": ({"value": Q.double()}, r"one dtype, got \[torch.float32, torch.float32, torch.float64"),
     "value_global": ({"value_global": Q[:1]}, r"one shape .*got .*\(1, 3, 5, 4\)"),
     "negative dropout": ({"dropout": -0.1}, r"dropout must be in \[0, 1\), got -0.1"),
     "dropout of one": ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),

@@ -25,6 +25,15 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "either input_ids or inputs_embeds"),
     "both": ({"input_ids": IDS, "inputs_embeds": EMBEDDINGS}, "either input_ids or inputs_embeds"),
     "id too large": ({"input_ids": BEYOND}, r"input_ids must lie in 0 … 98 .*got \d+ … 99"),
+    "ids of floats": (
+        {"input_ids": IDS.float()},
+        "dtype of input_ids must be torch.long or torch.int, got torch.float32",
+    ),
+    "ids in a list": (
+        {"input_ids": IDS.tolist()},
+        "input_ids must be a tensor, got list: tokenize with return_tensors",
+    ),
+    "whole embeddings": ({"inputs_embeds": IDS[..., None]}, "dtype of inputs_embeds must be a floating-point type"),
     "id negative": ({"input_ids": BELOW}, r"input_ids must lie in 0 … 98 .*got -1 … \d+"),
     "token type": (
         {"input_ids": IDS, "token_type_ids": ONES * 2},

@@ -131,6 +131,15 @@ def test_hooks_of_all_modules():
         hook.remove()
 
 
+@pytest.mark.parametrize("kind", [nn.Linear, nn.Embedding, nn.LayerNorm], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_class_of_modules_whose_forward_was_replaced(kind: type, batch: str, monkeypatch: pytest.MonkeyPatch):
+    model, oracle = make("encoder")
+    before = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda module, hidden: before(module, hidden) * 1.2)
+    assert_same(run(model, inputs_of("encoder", batch), False), run(oracle, inputs_of("encoder", batch), False))
+
+
 class Adapted(nn.Module):
     """LoRA: a low-rank product beside a frozen layer, which stands in its place."""
 
