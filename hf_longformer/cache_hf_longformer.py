@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a causal model keeps of the text before: as much as its windows can still reach, however long the text was."""
 
+import copy
 from typing import Any
 
 import torch
@@ -10,6 +11,14 @@ from transformers import Cache
 from .configuration_hf_longformer import HfLongformerConfig
 from .transformers_internals import DynamicSlidingWindowLayer
 from .window_pattern import WindowPattern
+
+
+def _attention_of(config: HfLongformerConfig) -> dict[str, Any]:
+    return {
+        "attention_window": config.attention_windows,
+        "attention_dilation": config.attention_dilations,
+        "num_attention_heads": config.num_attention_heads,
+    }
 
 
 class RollingCache(Cache):
@@ -21,6 +30,7 @@ class RollingCache(Cache):
     """
 
     def __init__(self, config: HfLongformerConfig) -> None:
+        self.made_for = copy.deepcopy(_attention_of(config))
         patterns = zip(config.attention_windows, config.attention_dilations, strict=True)
         self.patterns = [WindowPattern(window, dilation, is_causal=True) for window, dilation in patterns]
         self.runs = [pattern.head_runs(config.num_attention_heads) for pattern in self.patterns]
@@ -40,6 +50,19 @@ class RollingCache(Cache):
     def is_empty(self) -> bool:
         """Whether nothing was read yet."""
         return self.counted_tokens is None
+
+    def check(self, config: HfLongformerConfig, batch_size: int) -> None:
+        """Raises `ValueError` if the model attends otherwise than the one that began, or the batch is another."""
+        if self.made_for != _attention_of(config):
+            raise ValueError(
+                "the cache was made for other windows, dilations or heads than the model has now: begin anew, "
+                f"got a cache of {self.made_for} for a model of {_attention_of(config)}"
+            )
+        if self.counted_tokens is not None and self.counted_tokens.shape[0] != batch_size:
+            raise ValueError(
+                f"the cache holds a batch of {self.counted_tokens.shape[0]} texts, got {batch_size} that go on: pass "
+                "rows in the same order and number, or call batch_select_indices, batch_repeat_interleave or reset"
+            )
 
     def extend(self, layer: int, run: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adds new keys and values of one layer and run of heads `(batch, heads, S, head_dim)`.

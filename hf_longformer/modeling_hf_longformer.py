@@ -353,11 +353,8 @@ def _check_cache(model: Any, past: Any, use_cache: bool | None, batch_size: int)
             "past_key_values must be a RollingCache, which the model makes by itself with use_cache=True, "
             f"got {type(past).__name__}"
         )
-    if past is not None and not past.is_empty and past.counted_tokens.shape[0] != batch_size:
-        raise ValueError(
-            f"the cache holds a batch of {past.counted_tokens.shape[0]} texts, got {batch_size} that go on: pass rows "
-            "in the same order and number, or change it by batch_select_indices, batch_repeat_interleave or reset"
-        )
+    if past is not None:
+        past.check(model.config, batch_size)
     if is_replayed:
         raise NotImplementedError(
             "a layer that is checkpointed is computed again in the backward pass, and would put its tokens into the "

@@ -496,6 +496,8 @@ def test_requests_that_cannot_be_had() -> None:
         model(ids, past_key_values=DynamicCache())
     with torch.no_grad(), pytest.raises(ValueError, match=r"the cache holds a batch of 2 texts, got 1 that go on"):
         model(ids[:1], past_key_values=model(ids, use_cache=True).past_key_values)
+    with pytest.raises(ValueError, match=r"the cache was made for other windows, .* got a cache of .*\[4, 4\]"):
+        model(ids, past_key_values=RollingCache(HfLongformerConfig(**model.config.to_dict() | {"attention_window": 4})))
     encoder = AutoModelForCausalLM.from_config(
         HfLongformerConfig(is_decoder=True, hidden_size=24, num_attention_heads=4)
     )
