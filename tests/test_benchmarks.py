@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from hf_longformer import HfLongformerModel, attention_hf_longformer, cli, layers_hf_longformer
+import hf_longformer_cli as cli
+from hf_longformer import HfLongformerModel, attention_hf_longformer, layers_hf_longformer
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
 
-from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, __version__, cli
+import hf_longformer_cli as cli
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, __version__
 from hf_longformer.conversion import push
 
 
@@ -110,9 +111,51 @@ def test_demo_of_a_real_encoder(command, tmp_path: Path) -> None:
     assert long > short
 
 
+AT_THE_DOOR = """
+import sys, time
+from hf_longformer_cli import main
+try:
+    main()
+finally:
+    print(time.process_time(), *sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--version",), 0, __version__),
+        (("--help",), 0, "Turn a checkpoint for 512 tokens into a Longformer"),
+        (("finetune", "--help"), 0, "Train an autoregressive model"),
+        (("convert", "--help"), 0, "--max-length"),
+        (("conver",), 2, "No such command 'conver'"),
+        (("convert", "a"), 2, "Missing argument"),
+    ],
+)
+def test_what_needs_no_model_is_there_at_once(words: tuple, code: int, said: str, tmp_path: Path) -> None:
+    """In a process of its own: no PyTorch, no Transformers, and a time that is generous for Python and typer."""
+    arguments = [sys.executable, "-c", AT_THE_DOOR, *words]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == code
+    *shown, facts = done.stderr.splitlines()
+    assert said in " ".join([done.stdout, *shown])
+    seconds, *loaded = facts.split()
+    assert not {"torch", "transformers", "hf_longformer", "numpy", "huggingface_hub"} & set(loaded)
+    assert float(seconds) < 2
+
+
+def test_a_broken_installation_is_one_sentence(tmp_path: Path) -> None:
+    """Of ours; Transformers may say something, too."""
+    code = "import sys; sys.modules['torch'] = None; from hf_longformer_cli import main; main()"
+    arguments = [sys.executable, "-c", code, "draw", "--output", tmp_path / "x.png"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert done.stderr.splitlines()[-1] == "hf-longformer: import of torch halted; None in sys.modules"
+
+
 def test_real_process_prints_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from hf_longformer.cli import main; main()", "verify", tmp_path, tmp_path],
+        [sys.executable, "-c", "from hf_longformer_cli import main; main()", "verify", tmp_path, tmp_path],
         capture_output=True,
         text=True,
         check=False,
@@ -402,7 +445,7 @@ def test_recipes_are_found_by_name(name: str, command, tmp_path: Path, monkeypat
 )
 def test_what_is_not_installed_is_named_with_its_extra(words: tuple, module: str, extra: str, tmp_path: Path) -> None:
     """In a process of its own, in which the module cannot be imported."""
-    code = f"import sys; sys.modules[{module!r}] = None; from hf_longformer.cli import main; main()"
+    code = f"import sys; sys.modules[{module!r}] = None; from hf_longformer_cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )

@@ -25,7 +25,7 @@ import pytest
 from damages import EVERY, FIELDS, Case, make_sources
 from safetensors.torch import load_file
 
-from hf_longformer import cli
+import hf_longformer_cli as cli
 from hf_longformer.conversion import convert
 
 SMALL = ("--max-length", "160", "--attention-window", "8")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from sources import make_source
 from training_runs import Kill
 
-from hf_longformer import cli
+import hf_longformer_cli as cli
 from hf_longformer.conversion import InputError, push as push_module
 from hf_longformer.finetune import run_classification
 from hf_longformer.finetune.flow import main

@@ -18,7 +18,8 @@ from hf_longformer.transformers_internals import OVERRIDDEN, release
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "hf_longformer").glob("*.py"))
-FOLDERS = ("hf_longformer", "conversion", "finetune", "benchmarks", "model_cards")
+COMMAND_LINE = sorted((ROOT / "hf_longformer_cli").glob("*.py"))
+FOLDERS = ("hf_longformer", "hf_longformer_cli", "conversion", "finetune", "benchmarks", "model_cards")
 SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*.py"))]
 INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 
@@ -90,8 +91,6 @@ ALLOWED = {
     "drawing": {"window_pattern"},
 }
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
-# The command line loads everything, and everything but names of this package only when a command needs it.
-ALLOWED["cli"] = set(ALLOWED) | INSTALLED_INSIDE
 
 
 @cache
@@ -139,15 +138,18 @@ def test_dependencies_point_one_way(file: Path):
     tree = parse(file)
     assert relative_imports(tree) <= ALLOWED[file.stem]
     assert "hf_longformer" not in absolute_imports(tree)
-    assert not {"conversion", "finetune", "benchmarks", "model_cards", "tests"} & absolute_imports(tree)
+    assert not {*INSTALLED_INSIDE, "hf_longformer_cli", "tests"} & absolute_imports(tree)
 
 
-@pytest.mark.parametrize("file", PACKAGE, ids=name_of)
-def test_conversion_and_the_rest_are_imported_inside_functions_of_the_command_line(file: Path):
-    at_import = relative_imports(outside_functions(parse(file)))
-    assert not at_import & INSTALLED_INSIDE
-    if file.stem != "cli":
-        assert not relative_imports(parse(file)) & INSTALLED_INSIDE
+@pytest.mark.parametrize("file", COMMAND_LINE, ids=name_of)
+def test_the_command_line_imports_what_a_command_needs_inside_functions(file: Path):
+    at_import = absolute_imports(outside_functions(parse(file)))
+    assert at_import <= set(sys.stdlib_module_names) | {"typer"}
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file not in COMMAND_LINE], ids=name_of)
+def test_nothing_imports_the_command_line(file: Path):
+    assert "hf_longformer_cli" not in absolute_imports(parse(file))
 
 
 @pytest.mark.parametrize("file", PACKAGE, ids=name_of)
@@ -156,10 +158,9 @@ def test_relative_imports_have_one_level(file: Path):
     for node in ast.walk(parse(file)):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1, node.lineno
-            if file.stem != "cli":
-                assert node.module, f"line {node.lineno}: from . import"
-                assert "." not in node.module, node.lineno
-                assert all(alias.name != "*" for alias in node.names), node.lineno
+            assert node.module, f"line {node.lineno}: from . import"
+            assert "." not in node.module, node.lineno
+            assert all(alias.name != "*" for alias in node.names), node.lineno
 
 
 @pytest.mark.parametrize("file", [file for file in SOURCES if file not in PACKAGE], ids=name_of)
@@ -186,7 +187,7 @@ def public_names(module: str) -> set[str]:
 def test_importing_the_package_loads_neither_the_rest_nor_anything_heavy(imported):
     loaded = set(imported.stdout.split())
     assert "hf_longformer.modeling_hf_longformer" in loaded
-    unwanted = {f"hf_longformer.{name}" for name in INSTALLED_INSIDE} | {"hf_longformer.cli", "typer", "matplotlib"}
+    unwanted = {f"hf_longformer.{name}" for name in INSTALLED_INSIDE} | {"hf_longformer_cli", "typer", "matplotlib"}
     assert not unwanted & loaded
 
 

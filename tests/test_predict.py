@@ -19,7 +19,8 @@ from sources import bert_tokenizer, edit_json, make_source
 from test_run_qa import WORDS
 from transformers import AutoTokenizer, RobertaForQuestionAnswering, pipeline
 
-from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification, cli
+import hf_longformer_cli as cli
+from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import pipelines, prediction
 from hf_longformer.finetune.predict import PREDICTORS, predict

@@ -18,7 +18,8 @@ from sources import CORPUS, make_source
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from training_runs import Kill, losses
 
-from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM, cli
+import hf_longformer_cli as cli
+from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import TrainingError, run_mlm
 from hf_longformer.finetune.mlm import Masker, PieceCollator, cut, load_documents

@@ -16,7 +16,8 @@ import torch
 from sources import bert_tokenizer, make_source, roberta_tokenizer
 from training_runs import Kill, losses
 
-from hf_longformer import HfLongformerForQuestionAnswering, cli
+import hf_longformer_cli as cli
+from hf_longformer import HfLongformerForQuestionAnswering
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import qa, run_qa
 from hf_longformer.finetune.data import TableArguments

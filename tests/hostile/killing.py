@@ -20,7 +20,7 @@ FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.tru
 FACTS_OF_A_RUN = ("seconds.json", "training_args.bin")  # of a time, not of what was trained
 
 forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload(["hf_longformer.cli", "hf_longformer.finetune.run_classification"])
+forkserver.set_forkserver_preload(["hf_longformer_cli", "hf_longformer.finetune.run_classification"])
 
 
 def run(arguments: Sequence[Any], place: Path, kill_at: int = 0) -> tuple[int | None, int]:
@@ -47,7 +47,7 @@ def run(arguments: Sequence[Any], place: Path, kill_at: int = 0) -> tuple[int | 
 
 
 def _command(arguments: list[str], place: str, kill_at: int, counted: Any) -> None:
-    from hf_longformer import cli
+    import hf_longformer_cli as cli
 
     number = 0
 

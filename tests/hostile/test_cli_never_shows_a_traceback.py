@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from hf_longformer import cli
+import hf_longformer_cli as cli
 
 TASKS = ("qa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
 COMMANDS = [

@@ -1,0 +1,127 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer convert`, `verify`, `export` and `sync-global`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import AllowPickle, Dtype, Format, LocalFilesOnly, Overwrite, PositionInit, Revision
+from .terminal import quiet, refusal, show_checks, steps
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A RoBERTa- or BERT-like checkpoint: a folder or a Hub name.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    max_length: Annotated[
+        int | None, typer.Option(help="Longest input in tokens: 4096, or the source's if that is more.", min=1)
+    ] = None,
+    attention_window: Annotated[
+        int | None, typer.Option(help="Total width of the window, both sides together: the source's own, or 512.")
+    ] = None,
+    attention_dilation: Annotated[
+        int | None, typer.Option(help="Distance between keys of the window: the source's own, or 1 = no gaps.")
+    ] = None,
+    position_init: Annotated[PositionInit, typer.Option(help="Rows beyond the source's.")] = PositionInit.copy,
+    architecture: Annotated[str, typer.Option(help="The class to convert, if not the source's own.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the result, if not the source's.")] = Dtype.auto,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Write without proving the result.")] = False,
+    eval_text: Annotated[
+        Path | None, typer.Option(help="Measure bits per character on this text before and after (language models).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    overwrite: Overwrite = False,
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    allow_pickle: AllowPickle = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Upload the result to this repository.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint for 512 tokens into a Longformer for 4,096, and prove that nothing was lost."""
+    from hf_longformer import conversion
+
+    if push_to_hub is not None and no_verify:
+        raise refusal("--push-to-hub uploads what was proven: leave out --no-verify")
+    with steps(3 + 5 * (not no_verify) + 3 * (eval_text is not None)) as progress:
+        report = conversion.convert(
+            source,
+            output,
+            max_length=max_length,
+            attention_window=attention_window,
+            attention_dilation=attention_dilation,
+            position_init=position_init.value,
+            architecture=architecture,
+            dtype=dtype.value,
+            check=not no_verify,
+            eval_text=eval_text,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+    if dry_run:
+        typer.echo("\n".join(conversion.plan_lines(report)))
+        return
+    show_checks(report)
+    for line in conversion.bits_lines(report):
+        typer.echo(line)
+    typer.echo(f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}")
+    if push_to_hub is not None:
+        typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
+
+
+def verify(
+    source: Annotated[str, typer.Argument(help="What was converted: a folder or a Hub name.")],
+    converted: Annotated[Path, typer.Argument(help="The result of the conversion.")],
+    position_init: Annotated[PositionInit, typer.Option(help="As it was converted.")] = PositionInit.copy,
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Prove that a checkpoint is a faithful conversion of its source."""
+    from hf_longformer import conversion
+
+    with steps(6) as progress:
+        report = conversion.verify(
+            source,
+            converted,
+            position_init=position_init.value,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+    show_checks(report)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a checkpoint that plain Transformers loads as `longformer`."""
+    from hf_longformer import conversion
+
+    quiet()
+    report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
+    typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
+
+
+def sync_global(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
+    output: Annotated[
+        Path | None, typer.Argument(help="The folder to write; without it, the checkpoint itself is replaced.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy the local projections onto the global ones, as is due after training on masked words."""
+    from hf_longformer import conversion
+
+    quiet()
+    report = conversion.sync_global(checkpoint, output, overwrite=overwrite)
+    typer.echo(f"{report['changed']} of {report['weights']} global projections changed, in {output or checkpoint}")

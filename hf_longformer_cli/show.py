@@ -1,0 +1,101 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer draw`, `demo` and `bench`: what the attention looks like, what it does, and how fast."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import quiet, refusal
+
+
+def draw(
+    output: Annotated[Path, typer.Option("--output", help="The PNG file to write.")],
+    length: Annotated[int, typer.Option(help="Tokens drawn.", min=2, max=1024)] = 64,
+    attention_window: Annotated[int, typer.Option(help="Total width of the window, both sides together.")] = 8,
+    attention_dilation: Annotated[int, typer.Option(help="Dilation of the dilated panel.", min=1)] = 1,
+    global_positions: Annotated[
+        list[int] | None, typer.Option("--global", help="A global token; may be repeated.")
+    ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="Draw the causal form.")] = False,
+) -> None:
+    """Draw what attends to what: the panels of the paper's figure 2, from the pattern that the code runs."""
+    from hf_longformer.drawing import draw_patterns, figure_2_panels
+
+    positions = [0] if global_positions is None else global_positions
+    try:
+        panels = figure_2_panels(length, attention_window, attention_dilation, positions, causal)
+        draw_patterns(panels, length, output)
+    except (ValueError, OSError) as error:
+        raise refusal(f"{output}: {error.strerror}" if isinstance(error, OSError) else str(error)) from error
+    typer.echo(f"drew {len(panels)} patterns of {length} tokens in {output}")
+
+
+def demo(
+    source: Annotated[
+        str, typer.Option(help="tiny, a small RoBERTa that is here already, or minilm, a real encoder.")
+    ] = "tiny",
+    output: Annotated[Path, typer.Option(help="The folder for the converted models and the pictures.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Convert an encoder, read long documents with it, and compare: a minute or two on two CPU cores."""
+    from hf_longformer.benchmarks.demo import run_demo
+
+    quiet()
+    run_demo(source, output, typer.echo)
+
+
+def bench(
+    what: Annotated[
+        str,
+        typer.Argument(help="operator, inference, training, causal, padding or memory; all: all but memory."),
+    ] = "all",
+    size: Annotated[str, typer.Option(help="Of the encoders: tiny, small (6 layers of 384) or base.")] = "small",
+    lengths: Annotated[str, typer.Option(help="Tokens per text, separated by commas.")] = "512,2048",
+    windows: Annotated[str, typer.Option(help="Total widths of the window, separated by commas.")] = "512",
+    dilations: Annotated[str, typer.Option(help="Distances between keys, separated by commas.")] = "1",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16; several separated by commas.")] = "float32",
+    allocator: Annotated[
+        str,
+        typer.Option(help="What the C library does with freed pages: default, keeps or returns."),
+    ] = "default",
+    peers: Annotated[str | None, typer.Option(help="Who takes part, separated by commas: all.")] = None,
+    batch: Annotated[int, typer.Option(help="Texts at once.")] = 1,
+    passes: Annotated[int, typer.Option(help="Timed rounds; medians count.", min=1)] = 3,
+    longest: Annotated[
+        float, typer.Option(help="Steps of more seconds are timed once, and not tried at greater lengths.", min=0)
+    ] = 120.0,
+    threads: Annotated[int | None, typer.Option(help="Threads: PyTorch's own choice.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="The JSON file; what it holds is kept. Plots go beside it.")] = Path(
+        "benchmarks.json"
+    ),
+    anew: Annotated[bool, typer.Option("--anew", help="Measure again what OUTPUT holds.")] = False,
+    estimate_memory: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Only say what a checkpoint, or a size, is expected to take."),
+    ] = None,
+    length: Annotated[int, typer.Option(help="Tokens per text, for --estimate-memory.", min=3)] = 4096,
+    checkpointing: Annotated[bool, typer.Option(help="Gradient checkpointing, for --estimate-memory.")] = False,
+) -> None:
+    """Measure time and memory beside other encoders, after proving that the results are right."""
+    from hf_longformer.benchmarks.command import estimate_command, measure_command
+
+    quiet()
+    if estimate_memory is not None:
+        lines = estimate_command(estimate_memory, length, batch, dtype, checkpointing)
+    else:
+        choices: dict[str, Any] = {
+            "size": size,
+            "lengths": lengths,
+            "windows": windows,
+            "dilations": dilations,
+            "dtypes": dtype,
+        }
+        choices |= {"allocators": allocator, "peers": peers, "batch": batch, "device": device}
+        settings = {"passes": passes, "longest": longest, "threads": threads, "anew": anew}
+        lines = measure_command(what, output, choices, settings)
+    for line in lines:
+        typer.echo(line)

@@ -1,0 +1,54 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer finetune …` and `evaluate …`: words are handed on to the training scripts."""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+
+finetune = typer.Typer(
+    help="Train on long documents: `hf-longformer finetune qa --help` has the arguments, which can stand in a recipe.",
+    no_args_is_help=True,
+)
+evaluate = typer.Typer(
+    help="Measure a trained checkpoint on validation and test data: the arguments of `finetune`, without training.",
+    no_args_is_help=True,
+)
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+SCRIPTS = {
+    "mlm": "Continue pretraining on masked words.",
+    "qa": "Train to answer questions about documents.",
+    "classification": "Train to classify documents, or to predict a number for each.",
+    "token-classification": "Train to label every word of documents.",
+    "multiple-choice": "Train to choose between candidates, with documents to read.",
+    "clm": "Train an autoregressive model, in phases.",
+}
+WITHOUT_TRAINING = ("--do_train", "False")
+
+
+def _add_script(name: str, summary: str) -> None:
+    def run(words: list[str]) -> None:
+        script = import_module(f"hf_longformer.finetune.run_{name.replace('-', '_')}")
+        _show_scores(script.main(words))
+
+    @finetune.command(name, help=summary, context_settings=HANDED_ON)
+    def train(context: typer.Context) -> None:
+        run(context.args)
+
+    @evaluate.command(name, help=f"Measure what `finetune {name}` trained.", context_settings=HANDED_ON)
+    def measure(context: typer.Context) -> None:
+        run([*context.args, *WITHOUT_TRAINING])
+
+
+for _name, _summary in SCRIPTS.items():
+    _add_script(_name, _summary)
+
+
+def _show_scores(results: dict[str, Any]) -> None:
+    for name in ("before", "after"):
+        if name in results:
+            typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
+    for split, scores in results["scores"].items():
+        numbers = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
+        typer.echo(f"{split}: {', '.join(numbers)}")
