@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-demo test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
+.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/installed ## Run the tests
 
 test-demo: $(VENV)/installed ## Run the README's demonstration, and look at what it says
 	$(BIN)/python -m pytest -q -m slow tests/test_readme.py -k "make and demo"
+
+test-wheel: $(VENV)/installed ## Build what would be published, and run the demo and the converter from the wheel
+	$(BIN)/python tests/published.py
 
 test-slow: $(VENV)/installed ## Run the slow tests too
 	$(BIN)/python tests/fetch_transformers_tests.py --optional

@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`hf_longformer.model_cards.embedded_model`: small models that come with the package, their cards, tables 4 and 5."""
+"""`hf_longformer.model_cards.embedded_model`: small models that come along, their cards, tables 4 and 5."""
 
 import json
 import math
