@@ -83,7 +83,8 @@ def convert(
     """
     output = Path(output)
     _check_options(max_length, attention_window, attention_dilation, position_init, dtype)
-    check_output(output, overwrite, Path(source) if Path(source).is_dir() else None)
+    read = None if eval_text is None else Path(eval_text)
+    check_output(output, overwrite, Path(source) if Path(source).is_dir() else None, read)
     progress("opening the source")
     opened = open_source(
         str(source),
@@ -98,7 +99,7 @@ def convert(
     config = target_config(opened, length, attention_window, attention_dilation)
     target_dtype = opened.weights.dtype if dtype == "auto" else DTYPES[dtype]
     plan = make_plan(opened, config, target_dtype, position_init, seed)
-    text = None if eval_text is None else read_text(Path(eval_text), plan)
+    text = None if read is None else read_text(read, plan)
     if dry_run:
         return describe(plan)
     plan.settle_ties()

@@ -22,12 +22,20 @@ AT_WORKING_DIRECTORY, RENAME_EXCHANGE = -100, 2
 LARGEST_JSON = 2**28  # bytes; the largest tokenizer files have a tenth of it
 
 
-def check_output(output: Path, overwrite: bool, source: Path | None = None) -> None:
+def check_output(output: Path, overwrite: bool, source: Path | None = None, text: Path | None = None) -> None:
     """Refuses an output folder that exists, unless `overwrite` is given and it is a checkpoint.
+
+    Args:
+        output: The folder to write.
+        overwrite: Whether a checkpoint may be replaced.
+        source: A folder that is read, if one is.
+        text: A file that is read, if one is.
 
     Raises:
         InputError: If it must not be written.
     """
+    if text is not None and output.resolve() in (text.resolve(), *text.resolve().parents):
+        raise InputError(f"OUTPUT must not hold the text that is read, got {text} in {output}")
     if source is not None and output.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"OUTPUT must not be the source or hold it, got {output}")
     if not output.parent.is_dir():

@@ -100,6 +100,7 @@ class LongTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Remove another run that is in --output_dir, instead of refusing."}
     )
+    recipe_file = ""  # no argument: where the others stand, if they were not given on the command line
     if CHECKPOINTING == "gradient_checkpointing":  # of older releases, whose default says no
         gradient_checkpointing: bool | None = field(
             default=None, metadata={"help": "Compute activations again, to save memory: by the length if left out."}
@@ -194,14 +195,19 @@ def parse_arguments(
         sys.exit(0)
     parser = Parser(types)
     kept: dict[str, Any] = {}
+    file: Path | None = None
     if given and not given[0].startswith("-"):
         known = {field.name for one in types for field in dataclasses.fields(one)} | {*structures}
-        recipe = read_recipe(find_recipe(given.pop(0)), known)
+        file = find_recipe(given.pop(0))
+        recipe = read_recipe(file, known)
         kept = {name: recipe.pop(name) for name in structures if name in recipe}
         parser.set_defaults(**recipe)
         for action in parser._actions:
             action.required = action.required and action.dest not in recipe
     parsed = parser.read(given)
+    for one in parsed:
+        if isinstance(one, LongTrainingArguments) and file is not None:
+            one.recipe_file = str(file)
     return (*parsed, kept) if structures else parsed
 
 

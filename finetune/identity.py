@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ class Run:
         training: Whose `overwrite_output_dir` allows another run that is there to be removed.
 
     Raises:
-        InputError: If the folder holds another run, or something else.
+        InputError: If the folder holds another run, or something else, or is to be removed and holds what is read.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], training: Any) -> None:
@@ -80,6 +81,7 @@ class Run:
         self.removes = training.overwrite_output_dir and folder.exists() and any(folder.iterdir())
         known = _read(folder / RUN)
         if self.removes:
+            _check_nothing_read_is_removed(folder, self.facts, training)
             if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
                 raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
             known = None
@@ -101,14 +103,36 @@ class Run:
             if self.training.process_index:
                 return
             if self.removes:
-                aside = self.folder.with_name(f".{self.folder.name}.removed")
+                folder = self.folder.resolve()  # of a link, the folder that it leads to
+                aside = folder.with_name(f".{folder.name}.removed")
                 shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed here
-                self.folder.rename(aside)
+                folder.rename(aside)
                 shutil.rmtree(aside)
                 self.removes = False
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.resolve().mkdir(parents=True, exist_ok=True)
             if not (self.folder / RUN).exists():
                 write_json(self.folder / RUN, self.facts)
+
+
+def _check_nothing_read_is_removed(folder: Path, facts: dict[str, Any], training: Any) -> None:
+    """Refuses to remove a folder that is, or holds, what this command reads: data, recipe, model, checkpoint."""
+    arguments = facts.get("arguments", {})
+    read = [*facts.get("files", {}), arguments.get("model_name_or_path"), getattr(training, "recipe_file", None)]
+    places = {folder.resolve(), Path(os.path.abspath(folder))}
+    for name in map(str, filter(None, read)):
+        path = Path(name)
+        # As it leads there, and what it leads to: a link in the folder goes, and so does what a link outside names.
+        seen = {Path(os.path.abspath(path)), path.parent.resolve() / path.name, path.resolve()}
+        if path.exists() and any(places & {one, *one.parents} for one in seen):
+            raise InputError(
+                f"--overwrite_output_dir must not remove what is read, got {name} in the folder {folder}: give another "
+                "--output_dir"
+            )
+    if getattr(training, "resume_from_checkpoint", None):
+        raise InputError(
+            "--overwrite_output_dir removes the checkpoints that --resume_from_checkpoint would go on from: leave one "
+            f"of them out, got {training.resume_from_checkpoint}"
+        )
 
 
 def _counts(file: Path) -> bool:

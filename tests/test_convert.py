@@ -237,6 +237,15 @@ def test_overwrite_replaces_a_checkpoint_and_nothing_else(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "photos", "source"]
 
 
+def test_text_in_the_folder_to_be_replaced_is_kept(tmp_path: Path) -> None:
+    make_source(tmp_path / "source")
+    convert(tmp_path / "source", tmp_path / "target", max_length=260, check=False)
+    (tmp_path / "target" / "novel.txt").write_text("the quick brown fox " * 99)
+    with pytest.raises(InputError, match=r"OUTPUT must not hold the text that is read, got .*novel\.txt"):
+        convert(tmp_path / "source", tmp_path / "target", overwrite=True, eval_text=tmp_path / "target" / "novel.txt")
+    assert (tmp_path / "target" / "novel.txt").exists()
+
+
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_source(tmp_path / "source")
 

@@ -3,6 +3,7 @@
 """`finetune/flow.py`: what all training scripts promise, whatever their task."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,6 +167,45 @@ def test_folder_of_something_else_is_never_taken_or_removed(model: Path, tmp_pat
         with pytest.raises(InputError, match=message):
             run_classification.main(words)
     assert contents(tmp_path / "run").keys() == {str(tmp_path / "run" / "thesis.txt")}
+
+
+@pytest.mark.parametrize("read", ["train_file", "validation_file", "test_file", "link", "model", "parent", "recipe"])
+def test_what_is_read_is_never_removed(read: str, model: Path, call, tmp_path: Path) -> None:
+    """Neither data nor recipe nor model in the folder that is to be overwritten, by whatever way they are named."""
+    run_classification.main(arguments(model, tmp_path, max_steps=1))
+    run = tmp_path / "run"
+    inside = write_rows(run / "inside.jsonl", make_rows(40, seed=1))
+    options: dict[str, Any] = {"overwrite_output_dir": True, "max_steps": 1, "seed": 3}
+    recipe: list[Path] = []
+    if read.endswith("_file"):
+        options[read] = inside
+    elif read == "link":  # leads into the folder
+        (tmp_path / "link.jsonl").symlink_to(inside)
+        options["train_file"] = tmp_path / "link.jsonl"
+    elif read == "model":
+        options["model_name_or_path"] = run
+    elif read == "parent":
+        (run / "models").mkdir()
+        shutil.copytree(model, run / "models" / "one")
+        options["model_name_or_path"] = tmp_path / "run" / ".." / "run" / "models" / "one"
+    else:
+        (run / "recipe.yaml").write_text("weight_decay: 0.1\n")
+        recipe = [run / "recipe.yaml"]
+    before = contents(run)
+    code, said = call("finetune", "classification", *recipe, *arguments(model, tmp_path, **options))
+    assert code == 2, said
+    assert "--overwrite_output_dir must not remove what is read, got" in said
+    assert contents(run) == before
+
+
+def test_folder_behind_a_link_is_overwritten(model: Path, tmp_path: Path) -> None:
+    run_classification.main(arguments(model, tmp_path, max_steps=1))
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    options = {"max_steps": 1, "seed": 3, "overwrite_output_dir": True}
+    run_classification.main(arguments(model, tmp_path, "link", **options))
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["seed"] == 3
+    with pytest.raises(InputError, match="--resume_from_checkpoint would go on from: leave one of them out"):
+        run_classification.main(arguments(model, tmp_path, "link", **options, resume_from_checkpoint=True))
 
 
 def test_input_that_cannot_be_used_claims_no_folder(model: Path, tmp_path: Path) -> None:
