@@ -43,7 +43,7 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
     Raises:
         InputError: If a column is missing, a row has no candidates, or its answer is none of them.
     """
-    table.check_columns([name for name in (question, candidates, supports, answer) if name is not None])
+    table.check_columns([candidates, answer], texts=[question] if supports is None else [question, supports])
     feature = table.rows.features[answer]
 
     def check_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 import csv
 import glob
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,13 @@ from transformers.utils import logging
 
 from hf_longformer.conversion.errors import InputError, one_line
 
+from .json_rows import ROW, read_json_rows
+
 logger = logging.get_logger(__name__)
 PARAGRAPHS_ARE_JOINED_BY = "\n\n"
 SEPARATORS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
-ROW = "row"  # the column with the number of a row in its file, counted from 1
 NAMED = 5  # rows that a message names
 LARGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is far below a long document
 
@@ -55,10 +55,18 @@ class TableArguments:
 
 @dataclass
 class Table:
-    """Rows, and the name of the file that they come from; every row has its number there in the column `row`."""
+    """Rows, and the name of the file that they come from; every row has its number there in the column `row`.
+
+    Args:
+        rows: The rows.
+        name: Of the file.
+        mixed: What is said of columns whose values are of several kinds, or cannot be trusted; if they are in `rows` at
+            all, they hold lists of texts where the file has texts or lists of texts.
+    """
 
     rows: Dataset
     name: str
+    mixed: dict[str, str] = field(default_factory=dict)
 
     def where(self, numbers: Iterable[int]) -> str:
         """A few rows by their numbers, as "rows 3, 5 and 7 more of train.csv"."""
@@ -66,13 +74,20 @@ class Table:
         more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
         return f"row{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:NAMED]))}{more} of {self.name}"
 
-    def check_columns(self, names: Iterable[str]) -> None:
-        """Refuses a table that lacks a column.
+    def check_columns(self, names: Iterable[str], texts: Iterable[str] = ()) -> None:
+        """Refuses a table that lacks a column, or has values of several kinds in it.
+
+        Args:
+            names: Of the columns.
+            texts: Of further ones, that may hold texts in some rows and lists of texts in others.
 
         Raises:
             InputError: If it does.
         """
-        for name in names:
+        texts = list(texts)
+        for name in (*texts, *names):
+            if name in self.mixed and not (name in texts and name in self.rows.column_names):
+                raise InputError(self.mixed[name])
             if name not in self.rows.column_names:
                 present = ", ".join(column for column in self.rows.column_names if column != ROW)
                 raise InputError(
@@ -142,7 +157,10 @@ def read_table(file: str) -> Table:
     if not path.is_file() or not path.stat().st_size:
         raise InputError(f"a table must be a file with something in it, got {file}")
     if READERS[suffix] != "parquet":
-        _check_encoding(path)
+        check_encoding(path)
+    if READERS[suffix] == "json":
+        rows, mixed = read_json_rows(path)
+        return _numbered(rows, path.name, mixed)
     options: dict[str, Any] = {}
     if READERS[suffix] == "csv":
         separator = separator_of(path)
@@ -151,14 +169,17 @@ def read_table(file: str) -> Table:
     try:
         rows = load_dataset(READERS[suffix], data_files=glob.escape(file), split="train", **options)
     except Exception as error:  # whatever the readers underneath raise
-        if READERS[suffix] == "json":
-            _check_json_lines(path)
         cause = error.__cause__ or error
         raise InputError(f"{file} cannot be read: {one_line(cause)}") from error
     return _numbered(rows, path.name)
 
 
-def _check_encoding(path: Path) -> None:
+def check_encoding(path: Path) -> None:
+    """Refuses a file that is not in UTF-8.
+
+    Raises:
+        InputError: If it is not.
+    """
     with path.open(encoding="utf-8") as stream:
         try:
             while stream.read(1 << 20):
@@ -227,22 +248,6 @@ def wrong_number_of_fields(name: str, columns: list[str], fields: list[str], lin
     )
 
 
-def _check_json_lines(path: Path) -> None:
-    """Names the line that is to blame for a file that could not be read, if one is."""
-    with path.open(encoding="utf-8") as stream:
-        try:
-            for number, line in enumerate(stream, 1):
-                if number == 1 and line.lstrip().startswith("["):
-                    return  # one list of objects
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    raise InputError(f"every line of {path} must be a JSON object, got {line[:50]!r} in line {number}")
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"every line of {path} must be a JSON object, got one that breaks off or is malformed in line "
-                f"{number}: {error.msg} at character {error.pos + 1}"
-            ) from error
-
-
 def _files_of_folder(folder: Path) -> dict[str, str | None]:
     """The files of the splits, if nothing but they are tables in a local folder."""
     files = [file for file in folder.glob("*") if file.suffix.lower() in READERS]
@@ -268,12 +273,28 @@ def _from_hub(arguments: TableArguments, local_files_only: bool, needs_train: bo
     return {split: _numbered(loaded[split], f"{name} ({split})") for split in wanted if split in loaded}
 
 
-def _numbered(rows: Dataset, name: str) -> Table:
+def _numbered(rows: Dataset, name: str, mixed: dict[str, str] | None = None) -> Table:
     if not len(rows):
         raise InputError(f"a table must have rows, got none in {name}")
-    if ROW in rows.column_names:
-        rows = rows.remove_columns(ROW)
-    return Table(rows.add_column(ROW, list(range(1, len(rows) + 1))), name)
+    if mixed is None:
+        mixed = {column: why for column in rows.column_names if (why := _doubt(rows, column, name))}
+        rows = rows.remove_columns([*mixed, *({ROW} & {*rows.column_names} - {*mixed})])
+        rows = rows.add_column(ROW, list(range(1, len(rows) + 1)))
+    return Table(rows, name, mixed)
+
+
+def _doubt(rows: Dataset, column: str, name: str) -> str:
+    """What is said of a column of a data set that may not hold what its files do: readers take texts that look like
+    dates for dates, and texts that look like numbers for numbers where a number stands among them.
+    """
+    kind = rows.features[column]
+    element = getattr(kind, "feature", kind)
+    is_json = type(kind).__name__ == "Json" and not all(
+        isinstance(one, dict | list | type(None)) for one in rows[column]
+    )
+    if is_json or str(getattr(element, "dtype", "")).startswith(("timestamp", "date", "time")):
+        return f"the column {column} of {name} must hold texts, or numbers, in all rows alike, got {kind}"
+    return ""
 
 
 def add_splits(

@@ -87,7 +87,12 @@ def predict(
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
         _check_columns(rows, names, input)
         partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
-        run = {"task": task, "checkpoint": checkpoint, "weights": _identity(checkpoint), "input": identity(input)}
+        run = {
+            "task": task,
+            "checkpoint": checkpoint,
+            "weights": _identity(checkpoint),
+            "input": identity(input, evidence),
+        }
         run |= {"columns": names, "evidence": evidence, "dtype": dtype, "version": __version__, **predictor.options}
         report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
         if not overwrite:

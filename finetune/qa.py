@@ -309,8 +309,11 @@ def answers_of(
 
 
 def gold_answers(table: Table) -> dict[str, list[str]]:
-    """The right answers by `id`."""
-    return dict(zip(table.rows["id"], table.rows["answers"], strict=True))
+    """The right answers by `id`: those of all documents of a question."""
+    found: dict[str, list[str]] = {}
+    for name, answers in zip(table.rows["id"], table.rows["answers"], strict=True):
+        found[name] = list(dict.fromkeys([*found.get(name, []), *answers]))
+    return found
 
 
 def scores(

@@ -46,19 +46,36 @@ def read_questions(
         needs_train: Whether there is something to train on.
 
     Raises:
-        InputError: If a file is missing or not in one of the formats.
+        InputError: If a file is missing or not in one of the formats, or two questions have one `id`.
     """
     files = {split: getattr(arguments, f"{split}_file") for split in SPLITS if needs_train or split != "train"}
     given = [Path(file) for file in files.values() if file is not None]
     has_train = files.get("train") is not None or not needs_train
     if arguments.dataset_name is None and has_train and given and all(map(is_nested, given)):
-        return {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
-    tables = read_tables(arguments, local_files_only, needs_train)
-    for table in tables.values():
-        table.check_columns(["question", "context", "answers"])
-    return {
-        split: _made(table.name, _of_table, {"rows": table.rows, "name": table.name}) for split, table in tables.items()
-    }
+        found = {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
+    else:
+        tables = read_tables(arguments, local_files_only, needs_train)
+        for table in tables.values():
+            table.check_columns({"id"} & {*table.mixed}, texts=["question", "context", "answers"])
+        found = {
+            split: _made(table.name, _of_table, {"rows": table.rows, "name": table.name})
+            for split, table in tables.items()
+        }
+    for table in found.values():
+        _check_names(table)
+    return found
+
+
+def _check_names(table: Table) -> None:
+    """Refuses an `id` that two questions have: they would become one, with the answers of both."""
+    asked: dict[str, tuple[str, int]] = {}
+    for name, question, row in zip(*(table.rows[column] for column in ("id", "question", ROW)), strict=True):
+        before, first = asked.setdefault(name, (question, row))
+        if before != question:
+            raise InputError(
+                f"every question of {table.name} must have an id of its own, got {name} for rows {first} and {row}: "
+                "only several documents of one question share it"
+            )
 
 
 def read_nested(file: Path, evidence: str | None = None) -> Table:
@@ -72,15 +89,35 @@ def read_nested(file: Path, evidence: str | None = None) -> Table:
         InputError: If it is missing or in none of the formats.
     """
     content = _load(file)
-    state = {"size": file.stat().st_size, "changed": file.stat().st_mtime_ns}  # or a stale cache would be taken
+    state = {"state": state_of([file])}  # or a stale cache would be taken
     if "Data" in content:
         if evidence is None or not Path(evidence).is_dir():
             raise InputError(
                 f"{file.name} is in TriviaQA's format: --evidence_folder must hold its documents, got {evidence}"
             )
-        return _made(file.name, _of_triviaqa, {"file": str(file), "evidence": evidence, **state})
+        return _made(
+            file.name, _of_triviaqa, {"file": str(file), "evidence": evidence, "state": state_of_all(file, evidence)}
+        )
     kind = _of_hotpotqa if "supporting_facts" in (content["data"] or [{}])[0] else _of_squad
     return _made(file.name, kind, {"file": str(file), **state})
+
+
+def state_of(files: Iterable[Path]) -> str:
+    """What is other after every change of one of some files, whatever their times were set to."""
+    facts = [
+        (str(file), *(getattr(file.stat(), f"st_{name}") for name in ("size", "mtime_ns", "ctime_ns")))
+        for file in files
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def state_of_all(file: Path, evidence: str | None) -> str:
+    """The same of a file with questions and, if it is in TriviaQA's format, of the documents that it names."""
+    content = _load(file)
+    documents = (
+        [] if evidence is None or "Data" not in content else [one for _, one, _ in _documents(content, evidence)]
+    )
+    return state_of([file, *documents])
 
 
 def questions_of(file: Path, evidence: str | None = None) -> Iterator[dict[str, Any]]:
@@ -133,7 +170,7 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _of_squad(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
+def _of_squad(file: str, state: str) -> Iterator[dict[str, Any]]:
     number = 0
     for article in _load(Path(file))["data"]:
         for paragraph in article["paragraphs"]:
@@ -142,7 +179,7 @@ def _of_squad(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
                 answers = [] if asked.get("is_impossible") else asked.get("answers", [])
                 texts, starts = [one["text"] for one in answers], [one.get("answer_start") for one in answers]
                 context = paragraph["context"]
-                yield _row(str(asked.get("id", number)), asked["question"], context, texts, starts, number)
+                yield _row(_name(asked.get("id"), number), asked["question"], context, texts, starts, number)
 
 
 def _of_table(rows: Dataset, name: str) -> Iterator[dict[str, Any]]:
@@ -159,12 +196,12 @@ def _of_table(rows: Dataset, name: str) -> Iterator[dict[str, Any]]:
         starts = [None if starts == [] else starts] * len(texts) if not starts or isinstance(starts, int) else starts
         if len(starts) != len(texts):
             raise InputError(f"row {row[ROW]} of {name} must have a place for every answer or for none, got {answers}")
-        yield _row(str(row.get("id", row[ROW])), question, context, texts, starts, row[ROW])
+        yield _row(_name(row.get("id"), row[ROW]), question, context, texts, starts, row[ROW])
 
 
-def _of_triviaqa(file: str, evidence: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
-    number = 0
-    for asked in _load(Path(file))["Data"]:
+def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
+    """The questions of a file in TriviaQA's format with each of their documents, and their answers."""
+    for asked in content["Data"]:
         texts = [text for text in asked.get("Answer", {}).get("Aliases", []) if text.strip()]
         pages = [("wikipedia", page) for page in asked.get("EntityPages", [])]
         pages += [("web", page) for page in asked.get("SearchResults", [])]
@@ -173,17 +210,27 @@ def _of_triviaqa(file: str, evidence: str, size: int, changed: int) -> Iterator[
             document = next((path for path in places if path.is_file()), None)
             if document is None:
                 raise InputError(f"the document {page['Filename']} of {asked['QuestionId']} must be in {evidence}")
-            context = document.read_text(encoding="utf-8", errors="replace")
-            number += 1
-            yield _row(asked["QuestionId"], asked["Question"], context, texts, [None] * len(texts), number)
+            yield asked, document, texts
 
 
-def _of_hotpotqa(file: str, size: int, changed: int) -> Iterator[dict[str, Any]]:
+def _of_triviaqa(file: str, evidence: str, state: str) -> Iterator[dict[str, Any]]:
+    for number, (asked, document, texts) in enumerate(_documents(_load(Path(file)), evidence), 1):
+        context = document.read_text(encoding="utf-8", errors="replace")
+        name = _name(asked["QuestionId"], number)
+        yield _row(name, asked["Question"], context, texts, [None] * len(texts), number)
+
+
+def _of_hotpotqa(file: str, state: str) -> Iterator[dict[str, Any]]:
     """All paragraphs of a question as one document, behind "yes no": so that these answers stand in it too."""
     for number, asked in enumerate(_load(Path(file))["data"], 1):
         paragraphs = [f"{title}. {''.join(sentences)}" for title, sentences in asked["context"]]
         context = "\n".join(["yes no", *paragraphs])
-        yield _row(asked["_id"], asked["question"], context, [asked["answer"]], [None], number)
+        yield _row(_name(asked["_id"], number), asked["question"], context, [asked["answer"]], [None], number)
+
+
+def _name(given: Any, number: int) -> str:
+    """The `id` of a question: what was given, or, if nothing was, the number of its row."""
+    return str(number) if given is None or given != given or given == "" else str(given)
 
 
 def _row(

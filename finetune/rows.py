@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `hf-longformer predict` reads: rows of every format that training reads, one after the other."""
 
-import hashlib
 import io
 import itertools
 import json
@@ -16,7 +15,8 @@ from typing import Any, TextIO
 from hf_longformer.conversion.errors import InputError, one_line
 
 from .data import csv_rows, separator_of_header, wrong_number_of_fields
-from .qa_data import is_nested, questions_of
+from .json_rows import load_object
+from .qa_data import is_nested, questions_of, state_of, state_of_all
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".txt": "txt"}
 KINDS = ("jsonl", *dict.fromkeys(FORMATS.values()))  # jsonl and json are read alike
@@ -64,7 +64,7 @@ def kind_of(input: str, format: str | None, task: str) -> str:
         if format not in (None, "txt"):
             raise InputError(f"a folder is read as .txt files, got the format {format}")
         kind = "txt"
-        if not any(path.glob("*.txt")):
+        if not texts_of_folder(path):
             raise InputError(f"a folder must have .txt files in it, got none in {path}")
     else:
         kind = format or FORMATS.get(path.suffix.lower(), "")
@@ -77,18 +77,19 @@ def kind_of(input: str, format: str | None, task: str) -> str:
     return "json" if kind == "jsonl" else kind
 
 
-def identity(input: str) -> dict[str, Any]:
-    """What tells an input from another one, and from itself after a change."""
+def identity(input: str, evidence: str | None = None) -> dict[str, Any]:
+    """What tells an input, with the documents that it names, from others, and from itself after a change."""
     if input == STANDARD_INPUT:
         return {"name": input}
     path = Path(input)
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime) for file in files]
-    return {
-        "name": str(path.resolve()),
-        "bytes": sum(size for _, size, _ in facts),
-        "changed": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
-    }
+    files = texts_of_folder(path) if path.is_dir() else [path]
+    state = state_of_all(path, evidence) if evidence is not None and is_nested(path) else state_of(files)
+    return {"name": str(path.resolve()), "bytes": sum(file.stat().st_size for file in files), "changed": state}
+
+
+def texts_of_folder(folder: Path) -> list[Path]:
+    """The `.txt` files of a folder, by name; the ending may be in capitals."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".txt" and file.is_file())
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def open_rows(input: str, kind: str, evidence: str | None = None) -> Iterator[Ro
     """
     path = Path(input)
     if kind == "txt":
-        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        files = texts_of_folder(path) if path.is_dir() else [path]
         yield Rows(map(_of_text, files), ["id", "text"])
         return
     if kind == "parquet":
@@ -167,15 +168,15 @@ def _of_json(stream: TextIO) -> Iterator[Row]:
     if first.lstrip().startswith("["):
         rest = stream.read()
         try:
-            yield from map(_object, json.loads(first + rest))
+            yield from map(_object, load_object(first + rest))
             return
         except (ValueError, RecursionError):  # lines of which the first is a list, then
             lines = io.StringIO(first + rest, newline="")
     else:
         lines = itertools.chain([first] if first else [], stream)  # type: ignore[assignment]
-    for line in lines:
+    for line in filter(str.strip, lines):  # as for training, empty lines are none
         try:
-            yield _object(json.loads(line))
+            yield _object(load_object(line))
         except (ValueError, RecursionError) as error:
             yield NOT_UTF_8 if not is_utf_8(line) else f"not JSON: {one_line(error)}"
 

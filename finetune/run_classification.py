@@ -112,7 +112,7 @@ class Classification(flow.Task):
         return tables
 
     def _usable(self, split: str, table: Table) -> Table:
-        table.check_columns([*self.data.columns, self.data.label_column])
+        table.check_columns([self.data.label_column], texts=self.data.columns)
         usable = table.without(lambda row: not text_of(row[self.data.text_column]).strip(), "no text")
         if not len(usable.rows):
             raise InputError(f"{table.name} must have rows with something in {self.data.text_column}, got none")

@@ -77,7 +77,7 @@ class MultipleChoice(flow.Task):
         """Rows in one form; supports that no table has are none, unless their column was named."""
         data = self.data
         tables = read_tables(data, self.model_arguments.local_files_only, self.training.do_train)
-        some = any(data.supports_column in table.rows.column_names for table in tables.values())
+        some = any(data.supports_column in (*table.rows.column_names, *table.mixed) for table in tables.values())
         supports = data.supports_column if some or data.supports_column != SUPPORTS else None
         columns = (data.question_column, data.candidates_column, supports, data.answer_column)
         questions = {split: read_questions(table, *columns) for split, table in tables.items()}
