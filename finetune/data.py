@@ -259,6 +259,8 @@ def _files_of_folder(folder: Path) -> dict[str, str | None]:
 
 def _from_hub(arguments: TableArguments, local_files_only: bool, needs_train: bool) -> dict[str, Table]:
     name = str(arguments.dataset_name)
+    if Path(name).is_dir() and glob.escape(name) != name:
+        raise InputError(f"a folder of files must have a name without *, ? and [, which are patterns, got {name}")
     offline = config.HF_HUB_OFFLINE
     config.HF_HUB_OFFLINE = offline or local_files_only  # no argument of `load_dataset` keeps it off the network
     try:

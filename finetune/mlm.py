@@ -2,26 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continued pretraining on masked words: pieces of documents, masks, and a loss on masked tokens only."""
 
+import glob
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, load_dataset
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.weights import local_names
 
-from .data import text_of
+from .data import ROW, Table, check_encoding, read_table, texts_of
+from .json_rows import objects_of
 from .training import LongTrainer
 
+logger = logging.get_logger(__name__)
+TEXT = Features({"text": Value("string")})
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt",), (".json", ".jsonl")
 STEPS = 1_000_003  # apart are the seeds of two steps; generators take the lowest 32 bits
 DOCUMENTS = {"file": "document", "paragraph": "paragraph", "line": "line"}
@@ -36,31 +41,81 @@ def load_documents(files: list[str], documents: str, streaming: bool = False) ->
         streaming: Whether to read while training, for corpora larger than memory and disk cache.
 
     Raises:
-        InputError: If a file is missing or empty, or kinds are mixed.
+        InputError: If a file is missing, empty, not in UTF-8 or without an entry text, or kinds are mixed.
     """
     for file in files:
         if not Path(file).is_file() or not Path(file).stat().st_size:
             raise InputError(f"training texts must be files with something in them, got {file}")
-    suffixes = {Path(file).suffix for file in files}
+    suffixes = {Path(file).suffix.lower() for file in files}
     if suffixes <= set(TEXT_SUFFIXES):
         kind: dict[str, Any] = {"path": "text", "sample_by": DOCUMENTS[documents]}
     elif suffixes <= set(JSON_SUFFIXES):
-        kind = {"path": "json"}
+        kind = {}
     else:
         raise InputError(f"texts must be all .txt, or all .json or .jsonl, got {', '.join(sorted(suffixes))}")
-    loaded = load_dataset(**kind, data_files={"train": files}, split="train", streaming=streaming)
-    if loaded.column_names is not None and "text" not in loaded.column_names:
-        raise InputError(f"every line of {files[0]} must have an entry text, got {', '.join(loaded.column_names)}")
-    if loaded.features is not None and getattr(loaded.features["text"], "dtype", None) in ("string", "large_string"):
-        return loaded
+    for file in files:
+        check_encoding(Path(file))
+    if "path" in kind:
+        # Names of files are patterns to `datasets`.
+        loaded = load_dataset(
+            **kind, data_files={"train": list(map(glob.escape, files))}, split="train", streaming=streaming
+        )
+    elif streaming:
+        loaded = IterableDataset.from_generator(_texts_of_json, features=TEXT, gen_kwargs={"files": files})
+    else:
+        loaded = concatenate_datasets([_table_of_json(read_table(file)) for file in files])
+    return loaded
 
-    def as_text(row: dict[str, Any], index: int) -> dict[str, str]:
-        try:
-            return {"text": text_of(row["text"])}
-        except InputError as error:
-            raise InputError(f"row {index + 1} of {', '.join(files)} cannot be used: text: {error}") from error
 
-    return loaded.map(as_text, with_indices=True)
+def with_words(texts: Dataset | IterableDataset) -> tuple[Dataset | IterableDataset, int]:
+    """The texts that have something in them, and how many have not; that is 0 where texts are read while training, and
+    said by and by.
+
+    Raises:
+        InputError: If none has.
+    """
+    if isinstance(texts, IterableDataset):
+        return texts.filter(_Words()), 0
+    kept = texts.filter(lambda row: bool((row["text"] or "").strip()))
+    if not len(kept):
+        raise InputError(f"texts must have something in them, got {len(texts)} without a word")
+    return (kept, len(texts) - len(kept)) if len(kept) < len(texts) else (texts, 0)
+
+
+class _Words:
+    """Whether a text has something in it; counts those that have not, and says so at 1, 10, 100 and so on."""
+
+    def __init__(self) -> None:
+        self.empty = 0
+
+    def __call__(self, row: dict[str, Any]) -> bool:
+        has = bool((row["text"] or "").strip())
+        self.empty += not has
+        if not has and str(self.empty).strip("0") == "1":
+            logger.warning(f"skipped {self.empty} texts so far, since nothing stands in them")
+        return has
+
+
+def _table_of_json(table: Table) -> Dataset:
+    if "text" not in (*table.rows.column_names, *table.mixed):
+        present = ", ".join(name for name in (*table.rows.column_names, *table.mixed) if name != ROW)
+        raise InputError(f"every line of {table.name} must have an entry text, got {present or 'none'}")
+    table.check_columns([], texts=["text"])
+
+    def as_text(row: dict[str, Any]) -> dict[str, str]:
+        return {"text": texts_of({"text": [row["text"]], ROW: [row[ROW]]}, "text", table.name)[0]}
+
+    if table.rows.features["text"] == TEXT["text"]:
+        return table.rows.select_columns(["text"])
+    return table.rows.map(as_text, remove_columns=table.rows.column_names, features=TEXT)
+
+
+def _texts_of_json(files: list[str]) -> Iterator[dict[str, str]]:
+    for file in files:
+        for number, row in enumerate(objects_of(Path(file)), 1):
+            if "text" not in row:
+                raise InputError(f"row {number} of {file} must have an entry text, got {', '.join(row) or 'none'}")
+            yield {"text": texts_of({"text": [row["text"]], ROW: [number]}, "text", file)[0]}
 
 
 def cut(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from transformers.utils import logging
+
 from hf_longformer import HfLongformerForMaskedLM
 from hf_longformer.conversion import InputError
 from hf_longformer.finetune import flow
@@ -22,7 +24,10 @@ from hf_longformer.finetune.mlm import (
     load_documents,
     sync_projections,
     tokens_and_characters,
+    with_words,
 )
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -81,6 +86,10 @@ class MaskedLanguageModel(flow.Task):
         tables = {"train": load_documents(data.train_files, data.documents, data.streaming)} if trains else {}
         if data.validation_files and self.training.do_eval:
             tables["validation"] = load_documents(data.validation_files, data.documents)
+        for split, texts in tables.items():
+            tables[split], self.skipped[split] = with_words(texts)
+            if self.skipped[split]:
+                logger.warning(f"skipped {self.skipped[split]} texts of {split}, since nothing stands in them")
         return tables
 
     def prepare(self) -> None:

@@ -188,6 +188,14 @@ def test_read_tables_of_a_folder_with_other_names(tmp_path: Path) -> None:
         read_tables(TableArguments(dataset_name=str(folder)))
 
 
+def test_read_tables_takes_no_folder_by_a_pattern(tmp_path: Path) -> None:
+    for name in ("d[1]", "d1"):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name / "any.csv", [{"text": name}])
+    with pytest.raises(InputError, match=r"a name without \*, \? and \[, which are patterns, got .*d\[1\]"):
+        read_tables(TableArguments(dataset_name=str(tmp_path / "d[1]")))
+
+
 def test_read_tables_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("the network was touched")

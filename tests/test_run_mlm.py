@@ -341,6 +341,48 @@ def test_global_masks_train_the_global_projections(folder: Path) -> None:
     assert not any(torch.equal(weights[name], weights[name.replace("_global.", ".")]) for name in names)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_names_of_files_are_no_patterns(streaming: bool, tmp_path: Path) -> None:
+    for name in ("a[1].txt", "a1.txt", "a*.txt", "a?.jsonl", "ab.jsonl"):
+        text = name if name.endswith("txt") else json.dumps({"text": name})
+        (tmp_path / name).write_text(text)
+    for name in ("a[1].txt", "a*.txt", "a?.jsonl"):
+        assert [row["text"] for row in load_documents([str(tmp_path / name)], "file", streaming)] == [name]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_texts_with_nothing_in_them_are_skipped_and_counted(
+    streaming: bool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"text": "the quick brown fox " * 5},
+        {"text": None},
+        {"text": ""},
+        {"text": " \n"},
+        {"text": ["the", "dog"]},
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"train_files": folder / "train.jsonl", "streaming": streaming, "max_steps": 1}
+    results = run_mlm.main([*arguments(folder, **options), "--validation_files", str(folder / "train.jsonl")])
+    if streaming:
+        assert "skipped 1 texts so far, since nothing stands in them" in caplog.text
+        assert results["skipped"] == {"validation": 3}
+    else:
+        assert "skipped 3 texts of train, since nothing stands in them" in caplog.text
+        assert results["skipped"] == {"train": 3, "validation": 3}
+        assert results["documents"] == {"train": 2, "validation": 2}
+    (folder / "train.jsonl").write_text('{"text": null}\n{"text": " "}\n')
+    if not streaming:
+        with pytest.raises(InputError, match="something in them, got 2 without a word"):
+            run_mlm.main(arguments(folder, "other", **options))
+
+
+def test_texts_that_are_not_in_utf_8_are_refused(folder: Path) -> None:
+    (folder / "latin.txt").write_bytes("naïve café".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.txt must be in UTF-8, got .*: save it in that encoding"):
+        run_mlm.main(arguments(folder, train_files=folder / "latin.txt"))
+
+
 def test_documents_of_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
     (tmp_path / "b.jsonl").write_text('{"text": "four"}\n{"text": "five"}\n')
