@@ -21,9 +21,10 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.transformers_internals import CHECKPOINTING
 
+from .argument_checks import check_limits, check_metric, check_schedule, check_training_arguments
 from .command_line import HELP, HELP_ALL, Parser, did_you_mean, find_recipe, help_text
 
-LOWER_IS_BETTER = ("loss", "mse", "mae")
+LOWER_IS_BETTER = ("loss", "mse", "mae", "_per_token", "perplexity")
 
 
 @dataclass
@@ -110,8 +111,8 @@ class LongTrainingArguments(TrainingArguments):
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # or bf16 would be refused
         if self.bf16 is None:
             self.bf16 = not self.fp16 and bf16_is_native(self.use_cpu)
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise InputError(f"--tokens_per_batch must be at least 1, got {self.tokens_per_batch}")
+        check_limits(self)
+        check_training_arguments(self)
         if self.fsdp and int(os.environ.get("WORLD_SIZE", "1")) < 2:
             raise InputError("--fsdp shards a model over several processes: start it with torchrun, got one process")
         if self.fsdp and self.fsdp_config is None:
@@ -129,17 +130,21 @@ class LongTrainingArguments(TrainingArguments):
             self._choose_direction()
         super().__post_init__()
         self.load_best_model_at_end, self.do_eval = keep_best, wants_eval
+        check_schedule(self)
 
-    def choose_best_by(self, metric: str, evaluated: bool) -> None:
+    def choose_best_by(self, metric: str, evaluated: bool, known: Iterable[str] = ()) -> None:
         """Settles what the best model is, once it is known whether there is anything to evaluate on.
 
         Args:
             metric: The task's own, if no other was asked for; greater is better, unless it is a loss or an error.
             evaluated: Whether there is.
+            known: What else is measured, beside the loss.
 
         Raises:
             InputError: If early stopping or the best model was asked for and cannot be had.
         """
+        if self.metric_for_best_model is not None:
+            check_metric(self.metric_for_best_model, [metric, *known])
         if not evaluated:
             self.eval_strategy = IntervalStrategy.NO
         matched = self.eval_strategy != IntervalStrategy.NO and self.save_strategy in (self.eval_strategy, "best")
@@ -206,6 +211,7 @@ def parse_arguments(
             action.required = action.required and action.dest not in recipe
     parsed = parser.read(given)
     for one in parsed:
+        check_limits(one)
         if isinstance(one, LongTrainingArguments) and file is not None:
             one.recipe_file = str(file)
     return (*parsed, kept) if structures else parsed

@@ -4,4 +4,4 @@
 
 
 class TrainingError(RuntimeError):
-    """Training was begun and cannot be finished, as when the loss is no number."""
+    """Training was begun and cannot be finished, as when the loss is no number, or its result not be uploaded."""

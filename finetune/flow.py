@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from hf_longformer.conversion.errors import InputError
 
+from .argument_checks import check_smoothing
 from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
@@ -42,7 +43,9 @@ class Task:
     arguments: ClassVar[Any]
     model_class: ClassVar[Any]
     best: ClassVar[str]  # what the best model is chosen by
+    measures: ClassVar[tuple[str, ...]]  # what it could be chosen by, beside the loss
     unit: ClassVar[str]  # of the loss
+    smooths: ClassVar[bool] = True  # whether the loss heeds --label_smoothing_factor
     new: ClassVar[tuple[str, ...]] = ()  # parts of the model that may begin at random
     counted: ClassVar[str] = "rows"  # what an entry of a table is called
     pieces: ClassVar[str] = "windows"  # and what the model reads at once
@@ -127,12 +130,13 @@ def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> dict
 
     Raises:
         InputError: If something given cannot be used, or `output_dir` holds another run.
-        TrainingError: If training cannot be finished.
+        TrainingError: If training cannot be finished, or its result not be uploaded.
     """
     objects = parse_arguments((ModelArguments, task_class.arguments, LongTrainingArguments), arguments)
     task, checkpoint = task_class(*objects), objects[0]
     # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
     name = checkpoint.model_name_or_path
+    check_smoothing(task_class.name, task_class.smooths, objects[2])
     check_type(name, revision=checkpoint.revision, local_files_only=checkpoint.local_files_only)
     facts = identity(objects, name, task=task_class.name)
     return whole_run(task, facts)
@@ -173,7 +177,7 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     task.prepare()
     task.length = check_length(task.data.max_seq_length, task.model.config.max_length_tokens)
     checkpoint_activations(training, task.length)
-    training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains)
+    training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains, task.measures)
     training.remove_unused_columns = training.remove_unused_columns and not task.collator_needs_all
     task.windows = {split: task.windows_of(split, table) for split, table in task.tables.items()}
     _say_what_was_cut(task)

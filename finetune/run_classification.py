@@ -130,6 +130,12 @@ class Classification(flow.Task):
         return BEST[self.labels.problem_type]
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What it could be chosen by, beside the loss."""
+        of_numbers = self.labels.problem_type == REGRESSION
+        return ("mse", "mae", "pearson", "spearman") if of_numbers else ("accuracy", "f1_macro", "f1_micro", "roc_auc")
+
+    @property
     def unit(self) -> str:
         """Of the loss."""
         return "squared error" if self.labels.problem_type == REGRESSION else "nats per text"

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_co
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
 from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.finetune.argument_checks import check_limits, check_schedule, check_smoothing
 from hf_longformer.finetune.arguments import LongTrainingArguments, check_name, parse_arguments
 from hf_longformer.finetune.checkpoints import check_type, load_checkpoint
 from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark
@@ -33,6 +34,7 @@ OF_TRAINING = (
     *("max_steps", "num_train_epochs", "learning_rate", "warmup_steps", "lr_scheduler_type"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "save_steps", "logging_steps"),
 )
+NUMBERS = ("num_train_epochs", "learning_rate", "warmup_steps", "save_steps", "logging_steps")
 PHASE = ("max_seq_length", *OF_MODEL, *OF_TRAINING)
 
 
@@ -74,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if recipe.get("model"):
             raise InputError("a recipe has model: or --model_name_or_path, got both")
         check_type(data.model_name_or_path)
+    check_smoothing("clm", False, training)
     facts = identity((data, training), data.model_name_or_path, task="clm", model=recipe.get("model"), phases=phases)
     return whole_run(CausalTraining(data, training, recipe.get("model", {}), phases), facts)
 
@@ -113,6 +116,7 @@ def _train(task: CausalTraining) -> dict[str, Any]:
     model = _make_model(data, task.fields, tokenizer)
     for number, phase in enumerate(phases, 1):  # before anything is trained
         _set_windows(copy.deepcopy(model.config), phase, number)
+        _of_phase(training, phase, number)
         Chunks(texts["train"], phase["max_seq_length"])
     if task.run is not None:
         task.run.claim()
@@ -178,13 +182,11 @@ def _train_phase(
     texts: dict[str, Text],
 ) -> dict[str, Any]:
     """One phase in a folder of its own, where its checkpoints are."""
-    here = copy.deepcopy(training)
+    number = int(place.name.removeprefix("phase-"))
+    here = _of_phase(training, phase, number)
     here.output_dir, here.train_sampling_strategy = str(place), "random"
-    for name in OF_TRAINING:
-        if name in phase:
-            setattr(here, name, phase[name])
     checkpoint_activations(here, phase["max_seq_length"])
-    _set_windows(model.config, phase, int(place.name.removeprefix("phase-")))
+    _set_windows(model.config, phase, number)
     trainer = LongTrainer(
         model,
         here,
@@ -199,6 +201,24 @@ def _train_phase(
     results["cut"] = {"train": {"tokens": len(texts["train"].ids) % phase["max_seq_length"]}}
     trainer.save_model()
     return save_results(place, results, trainer, "nats per token")
+
+
+def _of_phase(training: LongTrainingArguments, phase: dict[str, Any], number: int) -> LongTrainingArguments:
+    """The arguments of a phase: its own, and for the rest those of all.
+
+    Raises:
+        InputError: If one of them cannot be used.
+    """
+    here = copy.deepcopy(training)
+    try:
+        for name in (name for name in OF_TRAINING if name in phase):
+            # YAML takes 3e-5 for a text
+            setattr(here, name, float(phase[name]) if isinstance(phase[name], str) and name in NUMBERS else phase[name])
+        check_limits(here)
+        check_schedule(here)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"phase {number} of the recipe cannot be had: {one_line(error)}") from error
+    return here
 
 
 def _set_windows(config: HfLongformerConfig, phase: dict[str, Any], number: int) -> None:

@@ -71,6 +71,7 @@ class MaskedLanguageModel(flow.Task):
     arguments = DataArguments
     model_class = HfLongformerForMaskedLM
     best = "loss"
+    measures = ("nats_per_token", "bits_per_token", "perplexity")
     unit = "nats per masked token"
     counted, pieces = "documents", "pieces"
     trainer_class = MaskedLMTrainer

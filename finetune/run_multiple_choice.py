@@ -62,6 +62,8 @@ class MultipleChoice(flow.Task):
     arguments = ChoiceArguments
     model_class = HfLongformerForTokenClassification
     best = "accuracy"
+    measures = ("accuracy",)
+    smooths = False  # questions have different numbers of candidates
     unit = "nats per question"
     new = ("classifier",)
     trainer_class = ChoiceTrainer

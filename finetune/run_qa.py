@@ -71,6 +71,10 @@ class QuestionAnswering(flow.Task):
     arguments = QuestionAnsweringArguments
     model_class = HfLongformerForQuestionAnswering
     best = "f1"
+    measures = tuple(
+        f"{prefix}{name}" for prefix in ("", "has_answer_", "no_answer_") for name in ("exact_match", "f1")
+    )
+    smooths = False  # several spans are right at once
     unit = "nats per window"
     new = ("qa_outputs",)
     counted = "questions"

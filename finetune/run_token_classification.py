@@ -52,6 +52,7 @@ class TokenClassification(flow.Task):
     arguments = TokenClassificationArguments
     model_class = HfLongformerForTokenClassification
     best = "f1"
+    measures = ("precision", "recall", "f1", "accuracy")
     unit = "nats per word"
     new = ("classifier",)
     names: list[str]

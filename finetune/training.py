@@ -74,6 +74,21 @@ class LongTrainer(TrainerWithHooks):
         _check_predictions(found.predictions)
         return found
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer`'s, with all rows: `dataloader_drop_last` is for training."""
+        return self._of_all_rows(super().get_eval_dataloader, *args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The same."""
+        return self._of_all_rows(super().get_test_dataloader, *args, **kwargs)
+
+    def _of_all_rows(self, make: Callable, *args: Any, **kwargs: Any) -> Any:
+        asked, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return make(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = asked
+
     def train_sampler(self) -> torch.utils.data.Sampler | None:
         """By length or by tokens, as the arguments say."""
         arguments, columns = self.args, getattr(self.train_dataset, "column_names", None) or []
@@ -243,7 +258,15 @@ def train(trainer: Any, arguments: LongTrainingArguments) -> dict[str, Any]:
     if checkpoint is not None and _is_over(Path(checkpoint)):
         _load_finished(trainer, Path(checkpoint))
     else:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except KeyError as error:
+            if "metric_for_best_model" not in str(error):
+                raise
+            asked = arguments.metric_for_best_model  # such as ROC-AUC, where a label has only right texts
+            raise TrainingError(
+                f"{asked} cannot be measured on this data: choose another --metric_for_best_model"
+            ) from error
     return {
         "seconds": clock.seconds,
         "steps": trainer.state.global_step,

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.conversion.push import push
+
+from .errors import TrainingError
 
 LEFT_HERE = ["checkpoint-*", "checkpoint-*/**", "run.json", "seconds.json", "runs/**", "fold-*/**", "phase-*/**", ".*"]
 
@@ -27,14 +30,22 @@ def upload(folder: Path, training: TrainingArguments) -> str:
         The address of the commit.
 
     Raises:
-        InputError: If the Hub refuses.
+        TrainingError: If the Hub refuses.
     """
-    return push(
-        folder,
-        repository_of(training),
-        private=training.hub_private_repo,
-        token=training.hub_token,
-        revision=training.hub_revision,
-        message="Upload trained model",
-        leave_out=LEFT_HERE,
-    )
+    repository = repository_of(training)
+    try:
+        return push(
+            folder,
+            repository,
+            private=training.hub_private_repo,
+            token=training.hub_token,
+            revision=training.hub_revision,
+            message="Upload trained model",
+            leave_out=LEFT_HERE,
+        )
+    except InputError as error:
+        why = one_line(error.__cause__ or error)
+        raise TrainingError(
+            f"the run is finished and stands in {folder}, but the repository {repository} could not be written: {why}: "
+            "the same command uploads it again"
+        ) from error

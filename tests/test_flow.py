@@ -278,7 +278,84 @@ def test_what_was_cut_is_counted(model: Path, tmp_path: Path, caplog: pytest.Log
     assert results["windows"]["train"] > 12
 
 
+# ---- arguments of Trainer ----
+
+WRONG: dict[str, list[Any]] = {
+    "metric_for_best_model": ["f1_makro"],
+    "per_device_train_batch_size": [0],
+    "per_device_eval_batch_size": [0],
+    "gradient_accumulation_steps": [0],
+    "eval_accumulation_steps": [0],
+    "learning_rate": ["nan", "inf", -1],
+    "weight_decay": ["nan"],
+    "max_grad_norm": ["nan"],
+    "num_train_epochs": ["inf", -1],
+    "seed": [-1, 2**32],
+    "split_seed": [-1],
+    "preprocessing_num_workers": [0],
+    "lr_scheduler_kwargs": ['{"bad": 1}'],
+    "label_smoothing_factor": [1.5, -1],
+    "eval_do_concat_batches": [False],
+    "prediction_loss_only": [True],
+    "batch_eval_metrics": [True],
+    "label_names": ["foo"],
+    "include_for_metrics": ["inputs"],
+    "length_column_name": ["row"],
+    "bf16_full_eval": [True],
+    "fp16_full_eval": [True],
+}
+
+
+def test_arguments_that_cannot_be_served_are_refused(model: Path, call, tmp_path: Path) -> None:
+    """With exit code 2 and their name, before a folder is made."""
+    for name, values in WRONG.items():
+        for value in values:
+            code, said = call("finetune", "classification", *arguments(model, tmp_path, **{name: value}))
+            assert (code, f"--{name}" in said) == (2, True), (name, value, said)
+            assert not (tmp_path / "run").exists(), (name, value)
+
+
+def test_metric_that_the_data_do_not_have(model: Path, call, tmp_path: Path) -> None:
+    rows = [row for row in make_rows(20, seed=3) if row["label"] == "pos"]
+    options = {"validation_file": write_rows(tmp_path / "pos.jsonl", rows), "metric_for_best_model": "roc_auc"}
+    code, said = call("finetune", "classification", *arguments(model, tmp_path, save_strategy="epoch", **options))
+    assert (code, "roc_auc cannot be measured on this data" in said) == (1, True), said
+
+
+def test_every_row_is_measured_whatever_is_dropped_in_training(model: Path, tmp_path: Path) -> None:
+    files = {"test_file": write_rows(tmp_path / "test.jsonl", make_rows(9, seed=3)), "max_steps": 1}
+    files |= {"per_device_eval_batch_size": 4, "dataloader_drop_last": True}
+    results = run_classification.main(arguments(model, tmp_path, **files))
+    lines = (tmp_path / "run" / "test-predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == list(range(1, 10))
+    assert sum(map(sum, results["scores"]["test"]["confusion"])) == 9
+    assert sum(map(sum, results["scores"]["validation"]["confusion"])) == 4
+
+
 # ---- the Hub ----
+
+
+def test_upload_that_cannot_be_is_said(model: Path, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before training if there is no network, with exit code 2; afterwards with 1, and the name of the repository."""
+    given = arguments(model, tmp_path, push_to_hub=True, hub_model_id="me/labels", max_steps=1)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, said = call("finetune", "classification", *given)
+    assert (code, "--push_to_hub needs the network, got HF_HUB_OFFLINE" in said) == (2, True)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            pass
+
+        def create_repo(self, *_: Any, **__: Any) -> None:
+            raise OSError("no such host")
+
+    monkeypatch.setattr(sys.modules[push_module.__module__], "HfApi", Api)
+    code, said = call("finetune", "classification", *given)
+    assert code == 1
+    assert "run, but the repository me/labels could not be written: no such host" in said
+    assert (tmp_path / "run" / "results.json").exists()
 
 
 def test_one_upload_at_the_end_holds_everything(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,6 +247,11 @@ def test_chunks_are_the_text_in_order() -> None:
         ({"train_files": ["nowhere.txt"]}, "must be files with something in them, got nowhere.txt"),
         ({"phases": [{"max_seq_length": 10**6}]}, "must have the 1,000,000 tokens of a chunk"),
         ({"model_name_or_path": "somewhere"}, "a recipe has model: or --model_name_or_path, got both"),
+        ({"label_smoothing_factor": 0.1}, "--label_smoothing_factor must be 0 for clm"),
+        ({"eval_stride": 0}, "--eval_stride must be at least 1, got 0"),
+        ({"phases": [PHASES[0], {**PHASES[1], "learning_rate": float("nan")}]}, "phase 2 .* must be a finite number"),
+        ({"phases": [{**PHASES[0], "learning_rate": "much"}]}, "phase 1 .*could not convert"),
+        ({"phases": [{**PHASES[0], "per_device_train_batch_size": 0}]}, "phase 1 .*must be at least 1, got 0"),
         ({"stages": []}, r"line \d+ of .* got stages"),
     ],
 )

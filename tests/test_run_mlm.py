@@ -133,6 +133,22 @@ def test_evaluation_does_not_depend_on_the_batch(folder: Path) -> None:
         assert other == pytest.approx(measured[0], rel=1e-5)
 
 
+def test_evaluation_drops_no_piece(folder: Path) -> None:
+    options = {"max_steps": 1, "learning_rate": 0, "per_device_eval_batch_size": 7}
+    whole = run_mlm.main(arguments(folder, "whole", **options))["after"]
+    assert run_mlm.main(arguments(folder, "dropped", dataloader_drop_last=True, **options))["after"] == whole
+
+
+def test_fewer_bits_are_better(folder: Path) -> None:
+    options = {"eval_strategy": "steps", "eval_steps": 4, "metric_for_best_model": "bits_per_token", "max_steps": 8}
+    run_mlm.main(arguments(folder, **options))
+    state = json.loads((folder / "run" / "checkpoint-8" / "trainer_state.json").read_text())
+    measured = [
+        one["eval_bits_per_token"] for one in state["log_history"] if one.get("step") in (4, 8) and "eval_loss" in one
+    ]
+    assert state["best_metric"] == min(measured) != max(measured)
+
+
 def test_streaming_and_global_tokens(folder: Path) -> None:
     results = run_mlm.main(arguments(folder, streaming=True, global_every=16, documents="paragraph", max_steps=3))
     assert math.isfinite(results["after"]["bits_per_character"])
@@ -197,6 +213,11 @@ def test_damaged_recipe(text: str, message: str, tmp_path: Path) -> None:
     [
         ({"max_seq_length": 261}, "between 3 and the model's 260 tokens, got 261"),
         ({"global_projections": "own"}, "cannot be loaded: .*global_projections"),
+        ({"mlm_probability": 15}, "--mlm_probability must be at most 1, got 15.0"),
+        ({"mlm_probability": 0}, "--mlm_probability must be more than 0, got 0.0"),
+        ({"global_every": 0}, "--global_every must be at least 1, got 0"),
+        ({"global_masks": -1}, "--global_masks must be at least 0, got -1"),
+        ({"metric_for_best_model": "bits"}, "must be one of loss, .* got bits"),
         ({"train_files": "nowhere.txt"}, "must be files with something in them, got nowhere.txt"),
     ],
 )

@@ -252,6 +252,7 @@ def test_bad_index(answer: int, folder: Path, model: Path) -> None:
         ({"max_seq_length": 12}, "row 1 of .*: question and candidates must leave room .* within 12 tokens, got"),
         ({"global_attention": "none"}, "--global_attention must be question here, got none"),
         ({"max_chunks": 0}, "--max_chunks must be at least 1, got 0"),
+        ({"label_smoothing_factor": 0.1}, "--label_smoothing_factor must be 0 for multiple-choice"),
         ({"max_seq_length": 261}, "between 3 and the model's 260 tokens, got 261"),
         ({"candidates_column": "choices"}, "must have a column choices, got"),
     ],

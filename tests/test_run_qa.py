@@ -222,6 +222,10 @@ def test_damaged_file(content: str, message: str, folder: Path) -> None:
         ({"train_file": "nowhere.json"}, "nowhere.json"),
         ({"max_seq_length": 261}, "between 3 and the model's 260 tokens, got 261"),
         ({"stride": 64}, "--stride must be 0 or more, and less than a window of 64 tokens, got 64"),
+        ({"label_smoothing_factor": 0.1}, "--label_smoothing_factor must be 0 for qa"),
+        ({"n_best": 0}, "--n_best must be at least 1, got 0"),
+        ({"max_train_samples": 0}, "--max_train_samples must be at least 1, got 0"),
+        ({"metric_for_best_model": "f"}, "must be one of loss, f1, exact_match, has_.* got f: did you mean f1"),
         ({"validation_file": None, "validation_share": 0.001}, "leaves nothing on one side"),
     ],
 )
