@@ -283,10 +283,13 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
         length = len(tokenizer(long_text, truncation=True)["input_ids"])
         if length < config.max_length_tokens and len(source.tokenizer(long_text, **whole)["input_ids"]) == length:
             raise InputError(f"tokenizers must read words, got {length} tokens for {words:,} words by {source.name}'s")
-    if not source.family.counts_from_padding and any(config.pad_token_id in ids for ids in kept):
+    texts = [*kept, [source.tokenizer.unk_token_id, source.tokenizer.mask_token_id]]
+    # Some sources count positions over all ids but that of padding, wherever it stands; ours go by the mask.
+    if source.family.model_type != HfLongformerConfig.model_type and any(config.pad_token_id in ids for ids in texts):
         raise InputError(
-            f"padding must not stand for words, since the result counts positions without it, got pad_token_id "
-            f"{config.pad_token_id} for text by the tokenizer of {source.name}"
+            f"padding must not stand for words, since positions are counted without it, got pad_token_id "
+            f"{config.pad_token_id} of config.json in text by the tokenizer of {source.name}, which pads with "
+            f"{source.tokenizer.pad_token_id}"
         )
     same = type(tokenizer) is type(source.tokenizer) and kept == read
     limits = (length, tokenizer.model_max_length)

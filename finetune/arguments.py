@@ -132,18 +132,18 @@ class LongTrainingArguments(TrainingArguments):
         self.load_best_model_at_end, self.do_eval = keep_best, wants_eval
         check_schedule(self)
 
-    def choose_best_by(self, metric: str, evaluated: bool, known: Iterable[str] = ()) -> None:
+    def choose_best_by(self, metric: str, evaluated: bool, known: Iterable[str] | None = None) -> None:
         """Settles what the best model is, once it is known whether there is anything to evaluate on.
 
         Args:
             metric: The task's own, if no other was asked for; greater is better, unless it is a loss or an error.
             evaluated: Whether there is.
-            known: What else is measured, beside the loss.
+            known: What else is measured, beside the loss; None: nobody can say.
 
         Raises:
             InputError: If early stopping or the best model was asked for and cannot be had.
         """
-        if self.metric_for_best_model is not None:
+        if self.metric_for_best_model is not None and known is not None:
             check_metric(self.metric_for_best_model, [metric, *known])
         if not evaluated:
             self.eval_strategy = IntervalStrategy.NO

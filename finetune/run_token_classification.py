@@ -22,6 +22,7 @@ from hf_longformer.finetune.tokens import (
     make_windows,
     measure,
     read_words,
+    say_what_is_scored,
     tag_names,
     with_prefix_space,
 )
@@ -67,6 +68,7 @@ class TokenClassification(flow.Task):
             if config is None
             else [config.id2label[index] for index in range(config.num_labels)]
         )
+        say_what_is_scored(self.names)
         words = {
             split: read_words(table, data.tokens_column, data.tags_column, self.names)
             for split, table in tables.items()

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tags of words in documents of any length: words as tokens, windows, one prediction for every word, scores."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from datasets import Dataset, Features, Sequence, Value
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_longformer.conversion import InputError
 
@@ -17,6 +19,8 @@ from .metrics import Entities
 
 TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
 OUTSIDE = "O"
+FOREIGN = ("E-", "S-", "L-", "U-", "M-")  # of BIOES, BILOU and BMEWO
+logger = logging.get_logger(__name__)
 IGNORED = -100  # the label of a token that is not predicted
 
 
@@ -47,6 +51,18 @@ def tag_names(table: Table, column: str) -> list[str]:
             f"numbers that the data set names, got {', '.join(names) or 'none'}"
         )
     return names
+
+
+def say_what_is_scored(names: Iterable[str]) -> None:
+    """Warns where entities are tagged in another way than IOB2, the one that their scores are made for."""
+    kinds = {name[2:] for name in names if name[:2] in ("B-", "I-")}
+    others = sorted(name for name in names if name[:2] in FOREIGN and name[2:] in kinds)
+    if others:
+        some = ", ".join(others[:5]) + ", …" * (len(others) > 5)
+        logger.warning(
+            f"scores of entities are for tags in IOB2 (B-, I-, O), got {some}, which count as kinds of entities of their "
+            "own: convert the tags to IOB2"
+        )
 
 
 def read_words(table: Table, tokens_column: str, tags_column: str, names: list[str]) -> Table:

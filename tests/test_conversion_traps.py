@@ -250,6 +250,19 @@ def test_export_of_a_conversion_is_stock(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "stock" / "config.json").read_text())["model_type"] == "longformer"
 
 
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "longformer", "bert"])
+def test_padding_that_stands_in_texts_is_refused(family: str, tmp_path: Path) -> None:
+    """Where config.json has another padding than the tokenizer: the source counts positions without that token."""
+    make_source(tmp_path / "source", family)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "source")
+    edit_json(tmp_path / "source" / "config.json", pad_token_id=tokenizer.cls_token_id)
+    with pytest.raises(
+        InputError, match=rf"got pad_token_id {tokenizer.cls_token_id} of config.json in text by the token"
+    ):
+        convert(tmp_path / "source", tmp_path / "output", **SMALL)
+    assert not (tmp_path / "output").exists()
+
+
 def test_tokenizer_with_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
     """A table with rows to spare is none of that."""
     make_source(tmp_path / "source")

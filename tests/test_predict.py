@@ -550,13 +550,14 @@ def test_folder_of_texts(models: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for row in rows:
         (tmp_path / "texts" / f"{row['id']}.txt").write_text(row["text"])
+    (tmp_path / "texts" / "c2.txt").rename(tmp_path / "texts" / "c2.TXT")
     (tmp_path / "texts" / "c9.txt").write_bytes(b"\xff\xfe broken")
     folder = str(models / "classification")
     report = predict("classification", folder, str(tmp_path / "texts"), tmp_path / "out")
     assert report["failed"] == [4]
     predict("classification", folder, str(write(tmp_path / "in.jsonl", rows)), tmp_path / "other")
     found = read(tmp_path / "out")
-    assert [one.get("id") for one in found] == ["c0.txt", "c1.txt", "c2.txt", None]
+    assert [one.get("id") for one in found] == ["c0.txt", "c1.txt", "c2.TXT", None]
     for one, other in zip(found, read(tmp_path / "other"), strict=False):
         assert one["scores"] == pytest.approx(other["scores"], rel=1e-4)
     with pytest.raises(InputError, match="questions are needed beside documents"):
