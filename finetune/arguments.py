@@ -5,7 +5,6 @@ recipe.
 """
 
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from hf_longformer.transformers_internals import CHECKPOINTING
 
 from .argument_checks import check_limits, check_metric, check_schedule, check_training_arguments
 from .command_line import HELP, HELP_ALL, Parser, did_you_mean, find_recipe, help_text
+from .json_rows import load_object
 
 LOWER_IS_BETTER = ("loss", "mse", "mae", "_per_token", "perplexity")
 
@@ -231,7 +231,7 @@ def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
 
     try:
         text = file.read_text(encoding="utf-8")
-        recipe = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        recipe = load_object(text) if file.suffix == ".json" else _loader()(text).get_single_data()
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"the recipe {file} cannot be read: {one_line(error)}") from error
     if not isinstance(recipe, dict):
@@ -239,6 +239,21 @@ def read_recipe(file: Path, known: set[str]) -> dict[str, Any]:
     for name in recipe:
         check_name(str(name), known, file, text)
     return recipe
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, which alone would keep the last of two entries of one name."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value]
+            if twice := [name for name in names if names.count(name) > 1]:
+                line = node.start_mark.line + 1
+                raise ValueError(f"{twice[0]} stands twice in the mapping that begins in line {line}")
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def check_name(name: str, known: Iterable[str], file: Path, text: str) -> None:

@@ -148,6 +148,7 @@ def whole_run(task: Any, facts: dict[str, Any]) -> dict[str, Any]:
     push, training.push_to_hub = training.push_to_hub, False  # once, whole, at the end, and not by `Trainer`
     training.hub_model_id = repository_of(training) if push else None
     task.run = Run(folder, facts, training)
+    _say_same_files(facts)
     if task.run.is_finished:
         logger.warning(f"the run in {folder} is finished: nothing was done")
         results = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
@@ -251,6 +252,23 @@ def data_names(data: Any) -> dict[str, Any]:
         for split, given in files.items()
         if given
     }
+
+
+def _say_same_files(facts: dict[str, Any]) -> None:
+    """Warns where what is measured on was trained on as a whole."""
+    digests = facts.get("files", {})
+    files: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    for split in SPLITS:
+        for name in (f"{split}_file", f"{split}_files"):
+            given = facts.get("arguments", {}).get(name) or []
+            for file in [given] if isinstance(given, str) else given:
+                files[split][digests.get(file, file)] = file
+    for split in SPLITS[1:]:
+        for digest in files[split].keys() & files["train"].keys():
+            logger.warning(
+                f"{files[split][digest]} is measured on and trained on, as {files['train'][digest]}: scores of {split} "
+                "say nothing about other texts"
+            )
 
 
 def _say_what_was_cut(task: Task) -> None:

@@ -58,6 +58,7 @@ class Predictor:
     task: str
     model_class: Any
     columns: tuple[str, ...]
+    may_be_empty: tuple[str, ...] = ()
     defaults: dict[str, Any]
 
     def __init__(
@@ -170,7 +171,7 @@ class Predictor:
                 text = text_of(row[name])
             except InputError as error:
                 return f"{called}: {error}"
-            if not text.strip():
+            if not text.strip() and name not in self.may_be_empty:
                 return f"{called} must not be empty"
         return None
 
@@ -202,6 +203,7 @@ class ClassificationPredictor(Predictor):
     task = "classification"
     model_class = HfLongformerForSequenceClassification
     columns: tuple[str, ...] = ("text",)
+    may_be_empty = ("text_pair",)  # as in training
     # Nothing is left out of a document unless somebody has asked for it, or the model was trained so.
     defaults = {"max_seq_length": None, "overflow": "stride-mean", "stride": None, "text_pair": False}
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
 
 from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
@@ -38,6 +39,7 @@ from hf_longformer.finetune.data import ROW, Table, TableArguments, add_splits, 
 from hf_longformer.finetune.results import facts, scalars, write_lines
 from hf_longformer.finetune.windows import check_stride
 
+logger = logging.get_logger(__name__)
 BEST = {SINGLE: "f1_macro", MULTI: "f1_micro", REGRESSION: "mse"}
 
 
@@ -87,6 +89,7 @@ class Classification(flow.Task):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self.unlabelled: dict[str, int] = {}  # rows of every split without a list of labels
         self.right: dict[str, dict[int, Any]] = {}  # labels of every split by row
 
     def read(self) -> dict[str, Table]:
@@ -107,8 +110,19 @@ class Classification(flow.Task):
                 "--class_weights and --label_smoothing_factor are for single labels, got "
                 f"{self.labels.problem_type}: leave them out, or say --problem_type single_label_classification"
             )
-        for table in tables.values():
+        if self.labels.problem_type != MULTI and data.label_delimiter is not None:
+            raise InputError(
+                f"--label_delimiter is for several labels of one text, got {data.label_delimiter!r} for "
+                f"{self.labels.problem_type}: leave it out, or say --problem_type multi_label_classification"
+            )
+        for split, table in tables.items():
             self.labels.encode(table, data.label_column, data.label_delimiter)
+            missing = [
+                row for row, value in zip(table.rows[ROW], table.rows[data.label_column], strict=True) if value is None
+            ]
+            if missing and self.labels.problem_type == MULTI:
+                self.unlabelled[split] = len(missing)
+                logger.warning(f"no label applies to {len(missing)} rows where none is given: {table.where(missing)}")
         return tables
 
     def _usable(self, split: str, table: Table) -> Table:
@@ -209,6 +223,7 @@ class Classification(flow.Task):
             "problem_type": self.labels.problem_type,
             "labels": self.labels.names,
             "overflow": self.data.overflow,
+            "unlabelled": self.unlabelled,
             "leaks": find_leaks(self.tables, self.data.columns),
         }
 

@@ -60,8 +60,8 @@ def say_what_is_scored(names: Iterable[str]) -> None:
     if others:
         some = ", ".join(others[:5]) + ", …" * (len(others) > 5)
         logger.warning(
-            f"scores of entities are for tags in IOB2 (B-, I-, O), got {some}, which count as kinds of entities of their "
-            "own: convert the tags to IOB2"
+            f"scores of entities are for tags in IOB2 (B-, I-, O), got {some}, which count as kinds of entities of "
+            "their own: convert the tags to IOB2"
         )
 
 

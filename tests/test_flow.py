@@ -278,6 +278,30 @@ def test_what_was_cut_is_counted(model: Path, tmp_path: Path, caplog: pytest.Log
     assert results["windows"]["train"] > 12
 
 
+def test_data_that_is_measured_and_trained_on_is_said(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By what it holds, whatever it is called."""
+    rows = make_rows(12)
+    files = {f"{split}_file": write_rows(tmp_path / f"{split}.jsonl", rows) for split in ("train", "test")}
+    files["validation_file"] = write_rows(tmp_path / "validation.jsonl", make_rows(12, seed=3))
+    run_classification.main(arguments(model, tmp_path, max_steps=1, **files))
+    said = "test.jsonl is measured on and trained on, as "
+    assert said in caplog.text
+    assert "validation.jsonl is measured on" not in caplog.text
+
+
+def test_recipe_that_says_something_twice_is_refused(call, tmp_path: Path) -> None:
+    for name, text in (
+        ("a.yaml", "seed: 1\nmax_steps: 3\nseed: 2\n"),
+        ("a.json", '{"seed": 1, "seed": 2}'),
+        ("phases.yaml", "phases:\n  - max_seq_length: 8\n    max_seq_length: 9\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        code, said = call("finetune", "clm", tmp_path / name, "--output_dir", tmp_path / "run")
+        assert (code, f"{name} cannot be read" in said, "twice" in said) == (2, True, True), said
+
+
 # ---- arguments of Trainer ----
 
 WRONG: dict[str, list[Any]] = {

@@ -462,6 +462,17 @@ def test_second_of_two_texts_is_counted_too(models: Path) -> None:
     assert predictor([row])[0]["tokens_cut"] == length - 130 > 0
 
 
+def test_second_of_two_texts_may_be_empty(models: Path, tmp_path: Path) -> None:
+    """As in training; there must be an entry, though."""
+    rows = [{"text": "the dog", "text_pair": pair} for pair in (None, "", "the fox")] + [{"text": "the dog"}]
+    given = ("classification", str(models / "classification"), str(write(tmp_path / "in.jsonl", rows)))
+    report = predict(*given, tmp_path / "out", text_pair=True)
+    assert report["failed"] == [4]
+    found = read(tmp_path / "out")
+    assert found[0]["scores"] == pytest.approx(found[1]["scores"], rel=1e-4)
+    assert found[0]["scores"] != pytest.approx(found[2]["scores"], rel=1e-2)
+
+
 def test_cut_question_is_said(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "qa", tmp_path / "model")
     save_defaults(tmp_path / "model", "qa", {"max_question_length": 7})

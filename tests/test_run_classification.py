@@ -436,6 +436,19 @@ def test_checkpoint_for_other_labels_gets_a_new_head(run: Callable[..., Any], tm
 # ---- labels and windows as one ----
 
 
+def test_several_labels_and_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows without a list of labels are counted; what separates labels is not given in vain."""
+    model, labels = make_model(tmp_path), [["a"], None, [], ["a", "b"]]
+    rows = [{**row, "label": labels[index % 4]} for index, row in enumerate(make_rows(12))]
+    options = {"train_file": write_rows(tmp_path / "train.jsonl", rows), "validation_share": 0, "max_steps": 1}
+    results = run_classification.main(arguments(model, tmp_path, **options))
+    assert results["unlabelled"] == {"train": 3}
+    assert "no label applies to 3 rows where none is given: rows 2, 6, 10 of train.jsonl" in caplog.text
+    single = {"problem_type": "single_label_classification", "label_delimiter": "|"}
+    with pytest.raises(InputError, match=r"--label_delimiter is for several labels of one text, got '\|' for single"):
+        run_classification.main(arguments(model, tmp_path, "single", **single))
+
+
 @pytest.mark.parametrize(
     ("values", "delimiter", "kind", "names"),
     [
