@@ -240,7 +240,7 @@ class MaskedLMTrainer(LongTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As `Trainer`'s, of masked tokens only."""
-        return super().compute_loss(model, {**inputs, "labelled_only": True}, *args, **kwargs)
+        return super().compute_loss(model, {**inputs, "masked_only": True}, *args, **kwargs)
 
     @torch.no_grad()
     def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, Any, Any]:
@@ -248,7 +248,7 @@ class MaskedLMTrainer(LongTrainer):
         inputs = self.masker(self.prepared_inputs(inputs), seed=0)
         labels = inputs["labels"]
         with self.compute_loss_context_manager():
-            logits = model(**inputs, labelled_only=True).logits
+            logits = model(**inputs, masked_only=True).logits
         chosen = labels != -100
         nats = torch.nn.functional.cross_entropy(logits.float(), labels[chosen], reduction="none")
         row = chosen.nonzero()[:, 0]

@@ -18,19 +18,20 @@ from transformers import (
 
 from .attention_hf_longformer import longformer_attention
 from .attention_layout import dense_attention_weights
+from .byte_tokens import byte_tokenizer
 from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
+from .explain import explain_attention
+from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
-from .modeling_hf_longformer import (
+from .modeling_heads_hf_longformer import (
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
     HfLongformerForQuestionAnswering,
     HfLongformerForSequenceClassification,
     HfLongformerForTokenClassification,
-    HfLongformerModel,
-    HfLongformerPreTrainedModel,
 )
-from .tokenization_hf_longformer import DataCollatorWithGlobalAttention, byte_tokenizer, global_attention_mask
+from .modeling_hf_longformer import HfLongformerModel, HfLongformerPreTrainedModel
 from .transformers_internals import warn_if_untested
 from .version import __version__
 from .window_pattern import WindowPattern
@@ -67,6 +68,7 @@ __all__ = [
     "__version__",
     "byte_tokenizer",
     "dense_attention_weights",
+    "explain_attention",
     "global_attention_mask",
     "longformer_attention",
 ]

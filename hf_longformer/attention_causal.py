@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .operator_forms import is_transformed
+from .operators import is_transformed
+from .window_pattern import Band
 
 BLOCK = 128  # rows
 
@@ -45,13 +46,14 @@ def causal_rows(
     Returns:
         `(batch, heads, R, head_dim)`.
     """
-    length, offset = key.shape[2], key.shape[2] - query.shape[2]
+    length, offset, band = key.shape[2], key.shape[2] - query.shape[2], Band(one_sided_window, 0)
     parts: list[torch.Tensor] = []
     order: list[int] = []
     for phase in range(min(dilation, length)):
         tokens = range(phase, length, dilation)
         for start in range(max(0, -(-(offset - phase) // dilation)), len(tokens), BLOCK):
-            stop, low = min(start + BLOCK, len(tokens)), max(0, start - one_sided_window)
+            stop = min(start + BLOCK, len(tokens))
+            low = max(0, band.visited(start, stop)[0])
             rows = slice(tokens[start] - offset, tokens[stop - 1] - offset + 1, dilation)
             columns = slice(tokens[low], tokens[stop - 1] + 1, dilation)
             arguments = (
@@ -59,7 +61,7 @@ def causal_rows(
                 None if hidden is None else hidden[:, columns],
                 global_keys,
                 None if relative is None else (relative[0][:, :, rows], relative[1]),
-                *(start - low, one_sided_window, dropout),
+                *(start - low, band, dropout),
             )
             if torch.is_grad_enabled() and query.requires_grad and not is_transformed():  # weights are not kept
                 options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": dropout > 0.0}
@@ -79,7 +81,7 @@ def _block(
     global_keys: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
     relative: tuple[torch.Tensor, torch.Tensor] | None,
     before: int,
-    one_sided_window: int,
+    band: Band,
     dropout: float,
 ) -> torch.Tensor:
     """Rows of one block, whose first row is column `before`."""
@@ -90,11 +92,11 @@ def _block(
     if relative is not None:
         scores = scores + _by_column((relative[0] * scaling) @ relative[1].mT, before, columns)
     distance = torch.arange(rows, device=query.device)[:, None] + before - torch.arange(columns, device=query.device)
-    allowed = ((distance >= 0) & (distance <= one_sided_window))[None, None]
-    thrown_away = None
+    allowed = band.sees(distance)[None, None]
+    unused = None
     if hidden is not None:
-        thrown_away = hidden[:, before:]
-        allowed = allowed & ~hidden[:, None, None] | (distance == 0)  # hidden rows see themselves, and are thrown away
+        unused = hidden[:, before:]
+        allowed = allowed & ~hidden[:, None, None] | (distance == 0)  # hidden rows see themselves, and are not used
     scores = scores.to(dtype).masked_fill(~allowed, -torch.inf)
     if global_keys is not None:
         keys, values, valid = global_keys
@@ -104,7 +106,7 @@ def _block(
     if dropout > 0.0:
         weights = torch.dropout(weights, dropout, train=True)
     output = weights @ value
-    return output if thrown_away is None else output.masked_fill(thrown_away[:, None, :, None], 0.0)
+    return output if unused is None else output.masked_fill(unused[:, None, :, None], 0.0)
 
 
 def _by_column(scores: torch.Tensor, before: int, columns: int) -> torch.Tensor:

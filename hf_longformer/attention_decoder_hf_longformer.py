@@ -9,11 +9,13 @@ from torch import nn
 
 from .attention_blocked import apply_local_weights, local_weights
 from .attention_causal import causal_rows
-from .attention_hf_longformer import HfLongformerSelfAttention, add_global_rows, chosen_local_rows
+from .attention_hf_longformer import HfLongformerSelfAttention
 from .attention_reference import attention_reference
 from .cache_hf_longformer import RollingCache
+from .dispatch import local_rows
+from .global_rows import add_global_rows
 from .plain_modules import is_listened_to
-from .window_pattern import TokenRoles
+from .token_roles import TokenRoles
 
 
 class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
@@ -72,29 +74,46 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
             query, key = rotate(query, key, position_ids, self.config.rope_theta)
         dropout = self.dropout if self.training else 0.0
         if output_attentions:
-            pattern = self.pattern.within(max(query.shape[2], self.config.max_length_tokens))
-            settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
-            weights = local_weights(query, key, dropout=dropout, **settings)
-            return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
-        is_first = rolling_cache is None or rolling_cache.is_empty
-        keys = self._keep(key, value, roles, rolling_cache)
-        if is_first and self.config._attn_implementation == "eager":
-            output = self._reference(query, key, value, roles, dropout)
-        elif is_first and self.position_type != "relative":
-            attend = chosen_local_rows(self.config._attn_implementation)
-            output = attend(query, key, value, pattern=self.pattern, roles=roles, dropout=dropout)
-        elif self.config._attn_implementation == "flex_attention":
+            return self._with_weights(query, key, value, roles, dropout)
+        output = self._local_rows(query, key, value, roles, dropout, rolling_cache)
+        if self.position_type == "absolute":
+            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles, "dropout": dropout}
+            output, _ = add_global_rows(output, hidden_states, self.global_projections, **settings)
+        return (output.transpose(1, 2).flatten(2),)
+
+    def _with_weights(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, dropout: float
+    ) -> tuple[torch.Tensor | None, ...]:
+        """The output, and the weights of local rows, for positions that know no global tokens."""
+        pattern = self.pattern.within(max(query.shape[2], self.config.max_length_tokens))
+        settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
+        weights = local_weights(query, key, dropout=dropout, **settings)
+        return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
+
+    def _local_rows(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        roles: TokenRoles,
+        dropout: float,
+        past: RollingCache | None,
+    ) -> torch.Tensor:
+        """As any model does where a text begins and positions are not relative; otherwise behind keys that are kept."""
+        name, is_first = self.config._attn_implementation, past is None or past.is_empty
+        keys = self._keep(key, value, roles, past)
+        if is_first and name == "eager":
+            return self._reference(query, key, value, roles, dropout)
+        if is_first and self.position_type != "relative":
+            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles, "dropout": dropout}
+            return local_rows(query, key, value, attn_implementation=name, **settings)
+        if name not in ("eager", "sdpa"):
             raise NotImplementedError(
-                'attn_implementation="flex_attention" reads a text at once, without relative positions, got '
+                f'attn_implementation="{name}" reads a text at once, without relative positions, got '
                 f"position_embedding_type={self.position_type!r} and "
                 f'{"a cache that holds tokens" if not is_first else "no cache"}: take "sdpa"'
             )
-        else:
-            output = self._rows(query, keys, roles, dropout, rolling_cache)
-        if self.position_type == "absolute":
-            given: Any = {"pattern": self.pattern, "roles": roles, "dropout": dropout, "output_attentions": False}
-            output, _ = add_global_rows(self, hidden_states, output, **given)
-        return (output.transpose(1, 2).flatten(2),)
+        return self._rows(query, keys, roles, dropout, past)
 
     def _keep(
         self, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, past: RollingCache | None
@@ -103,9 +122,9 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         pairs = [(key[:, heads], value[:, heads]) for _, heads in self.pattern.head_runs(key.shape[1])]
         if past is None:
             return pairs
-        if roles.global_valid is not None:
-            of_global = roles.gather_global(key), roles.gather_global(value), roles.global_valid
-            past.global_keys[self.layer_index] = of_global
+        tokens = roles.global_tokens
+        if tokens is not None:
+            past.global_keys[self.layer_index] = tokens.gather(key), tokens.gather(value), tokens.valid
         return [past.extend(self.layer_index, run, *pair) for run, pair in enumerate(pairs)]
 
     def _rows(

@@ -4,7 +4,7 @@
 kernel that is compiled for this pattern when it is first used. An explicit choice.
 
 Which blocks of keys a block of queries visits is worked out from the pattern, never from a dense mask, and once for all
-layers.
+layers. Patterns of somebody's own, which replace `allows`, are asked block by block.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from .window_pattern import TokenRoles, WindowPattern
+from .token_roles import TokenRoles
+from .window_pattern import WindowPattern
 
 BLOCK = 128  # rows and keys
 NOT_ON = ("cpu",)  # its compiled form has no backward pass there, the other one makes all S × S scores
+KNOWN = ("allows",)  # what patterns of somebody's own may replace
 
 
 def local_rows(
@@ -35,19 +37,21 @@ def local_rows(
     Raises:
         NotImplementedError: On a CPU, or with dropout.
     """
-    pattern.refuse_others()
-    if query.device.type in NOT_ON:
-        raise NotImplementedError(
-            'attn_implementation="flex_attention" needs a GPU, got tensors on a CPU: "sdpa" is the fastest path there'
-        )
-    if dropout > 0.0:
-        raise NotImplementedError(
-            'attn_implementation="flex_attention" has no dropout, got '
-            f'attention_probs_dropout_prob={dropout}: set it to 0, or take "sdpa"'
-        )
+    pattern.refuse_others(KNOWN)
+    if reason := why_not(query.device, dropout):
+        raise NotImplementedError(f'attn_implementation="flex_attention" {reason}')
     block_mask = make_block_mask(query.shape[1], query.shape[2], pattern, roles, query.device)
     output = _attention()(query, key, value, block_mask=block_mask, scale=scaling)
     return output if roles.hidden is None else output.masked_fill(roles.hidden[:, None, :, None], 0.0)
+
+
+def why_not(device: torch.device, dropout: float) -> str | None:
+    """What is in the way of this implementation; None if nothing is."""
+    if device.type in NOT_ON:
+        return 'needs a GPU, got tensors on a CPU: "sdpa" is the fastest path there'
+    if dropout > 0.0:
+        return f'has no dropout, got attention_probs_dropout_prob={dropout}: set it to 0, or take "sdpa"'
+    return None
 
 
 def _attention() -> Any:
@@ -72,18 +76,19 @@ def make_block_mask(
         roles: Real and global tokens.
         device: Where the mask is used.
     """
-    pattern.refuse_others()
-    name = ("flex", pattern)
-    if name not in roles.cache:
+    pattern.refuse_others(KNOWN)
+
+    def make() -> BlockMask:
         some, every = _visited_blocks(length, pattern, roles, num_heads, device)
-        roles.cache[name] = BlockMask.from_kv_blocks(
+        return BlockMask.from_kv_blocks(
             *_listed(some & ~every),
             *_listed(every),
             BLOCK_SIZE=BLOCK,
             mask_mod=_make_mask_mod(pattern, roles, num_heads, device),
             seq_lengths=(length, length),
         )
-    return roles.cache[name]
+
+    return roles.derived(("flex_attention", pattern), make)
 
 
 def _make_mask_mod(
@@ -91,17 +96,16 @@ def _make_mask_mod(
 ) -> Callable[..., torch.Tensor]:
     """Whether a row sees a key, as a function of batch, head, row and key."""
     dilation = torch.tensor([pattern.dilation_of(head) for head in range(num_heads)], device=device)
-    w, is_causal, is_global = pattern.one_sided_window, pattern.is_causal, roles.is_global
+    is_causal, is_global, is_own = pattern.is_causal, roles.is_global, bool(pattern.own_members())
     shown = None if roles.hidden is None else ~roles.hidden
 
     def sees(batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        distance = row - key
-        seen = (distance.abs() <= w * dilation[head]) & (distance % dilation[head] == 0)
+        seen = pattern.allows(row, key, head) if is_own else pattern.holds(row - key, dilation[head])
         if shown is not None:
             seen = seen & shown[batch, key]
         if is_global is not None:
             seen = seen | is_global[batch, key]
-        return seen & (distance >= 0) if is_causal else seen
+        return seen & (key <= row) if is_causal else seen
 
     return sees
 
@@ -113,24 +117,45 @@ def _visited_blocks(
     of which all its rows see all.
     """
     first = torch.arange(0, length, BLOCK, device=device)
-    last = (first + BLOCK - 1).clamp(max=length - 1)
-    dilations = pattern.dilations if len(set(pattern.dilations)) > 1 else pattern.dilations[:1]
-    dilation = torch.tensor(dilations, device=device)[:, None, None]
-    before = after = pattern.one_sided_window * dilation
-    if pattern.is_causal:
-        after = torch.zeros_like(before)
-    some = (last[None, :] >= first[:, None] - before) & (first[None, :] <= last[:, None] + after)
-    every = (first[None, :] >= last[:, None] - before) & (last[None, :] <= first[:, None] + after) & (dilation == 1)
+    last = (first + BLOCK).clamp(max=length)
+    if pattern.own_members():
+        some, every = _asked_blocks(length, pattern, num_heads, device)
+    else:
+        dilations = pattern.dilations if len(set(pattern.dilations)) > 1 else pattern.dilations[:1]
+        dilation = torch.tensor(dilations, device=device)[:, None, None]
+        band, rows = pattern.band.times(dilation), (first[:, None], last[:, None])
+        low, high = band.visited(*rows)
+        some = (last > low) & (first < high)
+        every = band.is_full(*rows, first, last) & (dilation == 1)
     every = every & (first + BLOCK <= length)
     some, every = some[None], every[None]
     if roles.hidden is not None:
         some = some & _by_blocks(~roles.hidden).any(dim=-1)[:, None, None]
     if roles.is_global is not None:
         of_global = _by_blocks(roles.is_global).any(dim=-1)[:, None, None]
-        some = some | (of_global & (first <= last[:, None]) if pattern.is_causal else of_global)
+        some = some | (of_global & (first < last[:, None]) if pattern.is_causal else of_global)
     if roles.key_padding_mask is not None:
         every = every & _by_blocks(roles.key_padding_mask).all(dim=-1)[:, None, None]
     return torch.broadcast_tensors(some, every)  # the kernel looks for both in the same places
+
+
+def _asked_blocks(
+    length: int, pattern: WindowPattern, num_heads: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for a pattern of somebody's own, `(heads, blocks, blocks)`: all its rows are asked for all keys, a block
+    of rows at a time.
+    """
+    key = torch.arange(length, device=device)
+    some, every = [], []
+    for rows in key.split(BLOCK):
+        allowed = torch.stack(
+            [pattern.allows(rows[:, None], key, head).expand(len(rows), -1) for head in range(num_heads)]
+        )
+        if pattern.is_causal:
+            allowed = allowed & (key <= rows[:, None])
+        some.append(_by_blocks(allowed.any(dim=1)).any(dim=-1))
+        every.append(_by_blocks(allowed.all(dim=1)).all(dim=-1))
+    return torch.stack(some, dim=1), torch.stack(every, dim=1)
 
 
 def _by_blocks(mask: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention weights between two layouts: dense S × S, and the narrow one that Transformers' Longformer returns."""
 
+from typing import Any
+
 import torch
 
-from .window_pattern import TokenRoles, WindowPattern
+from .token_roles import TokenRoles
+from .window_pattern import WindowPattern
 
 
 def dense_attention_weights(
@@ -54,12 +57,13 @@ def to_narrow(
     index, inside = index.expand(batch, heads, -1, -1), inside.expand(batch, heads, -1, -1)
     if roles.is_global is None:
         return weights.gather(3, index).masked_fill(~inside, 0.0), None
+    tokens: Any = roles.global_tokens
     local = weights.masked_fill(roles.is_global[:, None, :, None], 0.0)
-    columns = roles.global_index[:, None, None, :].expand(batch, heads, length, -1)
-    front = local.gather(3, columns).masked_fill(~roles.global_valid[:, None, None, :], 0.0)
+    columns = tokens.index[:, None, None, :].expand(batch, heads, length, -1)
+    front = local.gather(3, columns).masked_fill(~tokens.valid[:, None, None, :], 0.0)
     window = local.masked_fill(roles.is_global[:, None, None, :], 0.0)
     band = window.gather(3, index).masked_fill(~inside, 0.0)
-    rows = roles.gather_global(weights).masked_fill(~roles.global_valid[:, None, :, None], 0.0)
+    rows = tokens.gather(weights).masked_fill(~tokens.valid[:, None, :, None], 0.0)
     return torch.cat([front, band], dim=-1), rows.mT
 
 
@@ -71,11 +75,12 @@ def to_dense(
     front, band = local_weights.tensor_split([roles.num_global], dim=-1)
     index, _ = _band_index(length, pattern, band.device)
     dense = band.new_zeros(batch, heads, length, length).scatter_add(3, index.expand(batch, heads, -1, -1), band)
-    if roles.num_global == 0:
+    if roles.global_tokens is None:
         return dense
-    dense = dense.scatter_add(3, roles.global_index[:, None, None, :].expand_as(front), front)
+    index = roles.global_tokens.index
+    dense = dense.scatter_add(3, index[:, None, None, :].expand_as(front), front)
     rows = global_weights.mT
-    return dense.scatter_add(2, roles.global_index[:, None, :, None].expand_as(rows), rows)
+    return dense.scatter_add(2, index[:, None, :, None].expand_as(rows), rows)
 
 
 def _band_index(length: int, pattern: WindowPattern, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from .operator_forms import empty_rows, make_operator
-from .window_pattern import TokenRoles, WindowPattern, text_bounds
+from .operators import empty_rows, make_operator
+from .token_roles import PackedTexts, TokenRoles, text_bounds
+from .window_pattern import WindowPattern
 
 HAS_TRITON = find_spec("triton") is not None
 DEVICES = ("cuda",)
@@ -35,9 +36,15 @@ SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
 }
 
 
-def can_attend(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether the kernels take such projections."""
-    return HAS_TRITON and device.type in DEVICES and dtype in DTYPES and head_dim <= LARGEST_HEAD_DIM
+def why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    """What is in the way of the kernels for such projections; None if nothing is."""
+    if not HAS_TRITON:
+        return "needs the package triton"
+    if device.type not in DEVICES:
+        return "needs a GPU"
+    if dtype not in DTYPES:
+        return "takes float32, bfloat16 and float16"
+    return "takes heads of at most 256 dimensions" if head_dim > LARGEST_HEAD_DIM else None
 
 
 def local_rows(
@@ -57,27 +64,29 @@ def local_rows(
     bits = None  # of every row and every key in every head: together they decide which weights are dropped
     if dropout > 0.0:
         bits = torch.randint(-(2**31), 2**31, (2, *query.shape[:3]), dtype=torch.int32, device=query.device)
-    if "kernels" not in roles.cache:
-        roles.cache["kernels"] = _masks(roles)
-    longest = 0 if roles.packed is None else roles.packed.longest
+    masks = _masks(roles) if torch.compiler.is_compiling() else roles.derived("kernels", lambda: _masks(roles))
+    longest = roles.longest if isinstance(roles, PackedTexts) else 0
     numbers = (longest, pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling, dropout)
-    form = 0 if torch.compiler.is_compiling() else 1
-    return _LOCAL_ROWS[form](*projections, *roles.cache["kernels"], bits, *numbers)[0]
+    attend = _LOCAL_ROWS.operator if torch.compiler.is_compiling() else _LOCAL_ROWS.eager
+    return attend(*projections, *masks, bits, *numbers)[0]
 
 
 def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
     """What kernels want to know of tokens, the same for all layers: `(batch, 2)`, int32, the first real token of every
-    text and what follows the last one; `(batch, S)`, which tokens are real, if some between those are not; global ones.
+    text and what follows the last one; `(batch, S)`, which tokens are real, if some between those are not; and mask,
+    index and validity of the global ones.
     """
-    masks: tuple[torch.Tensor | None, ...]
-    if roles.packed is not None:
-        of_batch = roles.packed.roles
-        index = None if of_batch.global_index is None else of_batch.global_index - roles.packed.first
-        masks = (roles.packed.bounds, None, roles.is_global, index, of_batch.global_valid)
+    tokens: Any = roles.global_tokens
+    index, valid = (None, None) if tokens is None else (tokens.index, tokens.valid)
+    if isinstance(roles, PackedTexts):  # of whose global tokens kernels want to know the place in their text
+        of_batch: Any = roles.batch.global_tokens
+        if of_batch is not None:
+            index, valid = of_batch.index - roles.first, of_batch.valid
+        masks: tuple[torch.Tensor | None, ...] = (roles.bounds, None, roles.is_global, index, valid)
     else:
         real = roles.key_padding_mask
         bounds = None if real is None else text_bounds(real).int()
-        masks = (bounds, None if roles.is_contiguous else real, roles.is_global, roles.global_index, roles.global_valid)
+        masks = (bounds, None if roles.is_contiguous else real, roles.is_global, index, valid)
     return tuple(None if mask is None else mask.contiguous() for mask in masks)
 
 
@@ -85,17 +94,17 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *argume
     from .kernels_triton import forward_rows
 
     plan = _Plan(query, *arguments)
-    output, statistics = empty_rows(query, value)
+    output, lse = empty_rows(query, value)
     sizes = _sizes("forward", query)
     blocks = plan.blocks(sizes["ROWS"])
     masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
         forward_rows[(blocks * plan.programs,)](
-            *(query, key, value, output, statistics, *masks, *plan.strides(query, key, value, output)),
+            *(query, key, value, output, lse, *masks, *plan.strides(query, key, value, output)),
             *(*plan.rows, blocks, *plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
             **(plan.flags | sizes),
         )
-    return output, statistics
+    return output, lse
 
 
 def _attend_backward(
@@ -104,14 +113,14 @@ def _attend_backward(
     key: torch.Tensor,
     value: torch.Tensor,
     output: torch.Tensor,
-    statistics: torch.Tensor,
+    lse: torch.Tensor,
     *arguments: Any,
 ) -> tuple[torch.Tensor, ...]:
     from .kernels_triton import backward_global, backward_keys, backward_rows
 
     plan = _Plan(query, *arguments)
     grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
-    grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(statistics)
+    grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(lse)
     inputs = plan.strides(grad_output, query, key, value)
     numbers = (*plan.window, plan.scale, plan.scaling, *plan.kept)
     of_keys = (plan.bounds, plan.shown, plan.dilations, *plan.bits)
@@ -120,7 +129,7 @@ def _attend_backward(
         sizes = _sizes("rows", query)
         blocks = plan.blocks(sizes["ROWS"])
         backward_rows[(blocks * plan.programs,)](
-            *(grad_output, query, key, value, output, statistics, grads[0], products),
+            *(grad_output, query, key, value, output, lse, grads[0], products),
             *(plan.bounds, plan.shown, *of_global, *inputs, *plan.strides(output, grads[0])),
             *(*plan.rows, blocks, *plan.shape, plan.num_global, *numbers),
             **(plan.flags | sizes),
@@ -128,7 +137,7 @@ def _attend_backward(
         sizes = _sizes("keys", query)
         blocks = plan.blocks(sizes["KEYS"])
         backward_keys[(blocks * plan.programs,)](
-            *(grad_output, query, key, value, statistics, products, *grads[1:], *of_keys),
+            *(grad_output, query, key, value, lse, products, *grads[1:], *of_keys),
             *(*inputs, *plan.strides(*grads[1:]), *plan.rows, blocks, *plan.shape, *numbers),
             **(plan.flags_without("GLOBALS", "CAUSAL", "HAS_GLOBAL") | sizes),
         )
@@ -139,7 +148,7 @@ def _attend_backward(
                 *(2, parts, plan.texts, plan.heads, plan.num_global, query.shape[-1]), dtype=torch.float32
             )
             backward_global[plan.programs, parts, blocks](
-                *(grad_output, query, key, value, statistics, products, sums, plan.bounds, *of_global),
+                *(grad_output, query, key, value, lse, products, sums, plan.bounds, *of_global),
                 *(*inputs, *plan.rows, *plan.shape, plan.num_global, *numbers),
                 **plan.flags_without("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL"),
                 **{"ROWS": ROWS_OF_GLOBAL, "num_warps": 4, "num_stages": 2},
@@ -291,10 +300,18 @@ def _on_device(dilations: tuple[int, ...], device: torch.device) -> torch.Tensor
 
 _LOCAL_ROWS = make_operator(
     "local_rows_on_gpu",
-    (_attend, _attend_backward, _attend_plainly),
-    "Tensor query, Tensor key, Tensor value, Tensor? bounds, Tensor? shown, Tensor? is_global, Tensor? global_index, "
-    "Tensor? global_valid, Tensor? bits, int longest, int attention_window, int[] dilations, bool is_causal, "
-    "float scaling, float dropout",
-    "Tensor output, Tensor statistics",
+    attend=_attend,
+    attend_backward=_attend_backward,
+    attend_plainly=_attend_plainly,
+    tensors=dict.fromkeys(("bounds", "shown", "is_global", "global_index", "global_valid", "bits"), "Tensor?"),
+    numbers={
+        "longest": "int",
+        "attention_window": "int",
+        "dilations": "int[]",
+        "is_causal": "bool",
+        "scaling": "float",
+        "dropout": "float",
+    },
+    has_lse=True,
     device="cuda",
 )

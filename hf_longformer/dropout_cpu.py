@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .operator_forms import is_transformed
+from .operators import is_transformed
 from .transformers_internals import is_tracing
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .attention_hf_longformer import read_numbers
 from .configuration_hf_longformer import HfLongformerConfig
-from .tokenization_hf_longformer import first_real_token, global_attention_mask as build_global_attention_mask
+from .global_masks import first_real_token, global_attention_mask as build_global_attention_mask
+from .masks import read_numbers
 
 logger = logging.get_logger(__name__)
 
@@ -171,7 +171,7 @@ def restarts_of(position_ids: torch.Tensor | None, attention_mask: torch.Tensor 
 def check_inputs(
     config: HfLongformerConfig,
     shape: tuple[int, int],
-    facts: dict[str, torch.Tensor],
+    counts: dict[str, torch.Tensor],
     input_ids: torch.Tensor | None,
     token_type_ids: torch.Tensor | None,
     position_ids: torch.Tensor,
@@ -182,19 +182,19 @@ def check_inputs(
     Args:
         config: Of the model.
         shape: `(batch, S)`.
-        facts: What `mask_facts` says of the masks.
+        counts: What `count_in_masks` says of the masks.
         input_ids, token_type_ids, position_ids: `(batch, S)`.
         restarts: What `restarts_of` says of positions that were given.
 
     Returns:
-        The facts as numbers, and what else was read.
+        The counts as numbers, and what else was read.
 
     Raises:
         ValueError: If a text is too long, or an id out of range.
         NotImplementedError: If positions say that several texts stand in one row.
     """
     if restarts is not None:
-        facts["restarts"] = restarts
+        counts["restarts"] = restarts
     ranges = {
         "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
         "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
@@ -204,8 +204,8 @@ def check_inputs(
         del ranges["position_ids"]  # of any size
     for name, (ids, _, _) in ranges.items():
         if ids is not None:
-            facts[f"{name}_min"], facts[f"{name}_max"] = ids.min(), ids.max()
-    numbers = read_numbers(facts)
+            counts[f"{name}_min"], counts[f"{name}_max"] = ids.min(), ids.max()
+    numbers = read_numbers(counts)
     if numbers.get("restarts"):
         raise NotImplementedError(f"{PACKED}, got position_ids that begin anew {numbers['restarts']} times")
     length = numbers.get("position_ids_max", 0) - config.first_position + 1

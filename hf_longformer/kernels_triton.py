@@ -188,7 +188,7 @@ def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.cons
 
 @jit
 def forward_rows(
-    query, key, value, output, statistics, bounds, shown, is_global, global_index, global_valid, dilations, row_bits,
+    query, key, value, output, lse, bounds, shown, is_global, global_index, global_valid, dilations, row_bits,
     key_bits, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, output_b, output_h, output_s,
     log_b, log_h, mask_b, blocks, S, H, G, before, after, scale, threshold, kept_scale, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, HAS_BOUNDS: tl.constexpr,
@@ -251,12 +251,12 @@ def forward_rows(
         output += place * output_b + head * output_h + base * output_s
         _store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         log = tl.where(shows, highest + tl.log2(total), float("inf"))
-        tl.store(statistics + of_text + tokens, log, mask=exists)
+        tl.store(lse + of_text + tokens, log, mask=exists)
 
 
 @jit
 def backward_rows(
-    grad_output, query, key, value, output, statistics, query_grad, products, bounds, shown, global_index, global_valid,
+    grad_output, query, key, value, output, lse, query_grad, products, bounds, shown, global_index, global_valid,
     dilations, row_bits, key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b,
     value_h, value_s, output_b, output_h, output_s, result_b, result_h, result_s, log_b, log_h, mask_b, blocks, S, H, G,
     before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -285,7 +285,7 @@ def backward_rows(
         rows = _load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         product = tl.sum(grad.to(tl.float32) * rows.to(tl.float32), 1)
         tl.store(products + of_text + tokens, product, mask=exists)
-        log = tl.load(statistics + of_text + tokens, mask=exists, other=float("inf"))[:, None]
+        log = tl.load(lse + of_text + tokens, mask=exists, other=float("inf"))[:, None]
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
         if DROPOUT:
             key_bits += of_text
@@ -325,7 +325,7 @@ def backward_rows(
 
 @jit
 def backward_keys(
-    grad_output, query, key, value, statistics, products, key_grad, value_grad, bounds, shown, dilations, row_bits,
+    grad_output, query, key, value, lse, products, key_grad, value_grad, bounds, shown, dilations, row_bits,
     key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s,
     key_grad_b, key_grad_h, key_grad_s, value_grad_b, value_grad_h, value_grad_s, log_b, log_h, mask_b, blocks, S, H,
     before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -363,7 +363,7 @@ def backward_keys(
             there = others < S
             q = _load(query, phase + u * dilation, dilation, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
             grad = _load(grad_output, phase + u * dilation, dilation, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-            log = tl.load(statistics + of_text + others, mask=there, other=float("inf"))
+            log = tl.load(lse + of_text + others, mask=there, other=float("inf"))
             product = tl.load(products + of_text + others, mask=there, other=0.0)
             weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
             weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
@@ -383,7 +383,7 @@ def backward_keys(
 
 @jit
 def backward_global(
-    grad_output, query, key, value, statistics, products, sums, bounds, global_index, global_valid, dilations, row_bits,
+    grad_output, query, key, value, lse, products, sums, bounds, global_index, global_valid, dilations, row_bits,
     key_bits, grad_b, grad_h, grad_s, query_b, query_h, query_s, key_b, key_h, key_s, value_b, value_h, value_s, log_b,
     log_h, mask_b, S, H, G, before, after, scale, scaling, threshold, kept_scale, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, GLOBALS: tl.constexpr, DILATED: tl.constexpr, CAUSAL: tl.constexpr, PACKED: tl.constexpr,
@@ -415,7 +415,7 @@ def backward_global(
         there = rows < S
         q = _load(query, u, 1, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
         grad = _load(grad_output, u, 1, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-        log = tl.load(statistics + of_text + rows, mask=there, other=float("inf"))
+        log = tl.load(lse + of_text + rows, mask=there, other=float("inf"))
         product = tl.load(products + of_text + rows, mask=there, other=0.0)
         distance = rows[None, :] - tokens[:, None]
         seen = _beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)

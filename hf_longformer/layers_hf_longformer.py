@@ -2,28 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings and layers, under the names of stock checkpoints."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
-from transformers.activations import ACT2FN, GELUActivation
+from transformers.activations import ACT2FN, gelu
 from transformers.modeling_outputs import BaseModelOutput
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
+from .feed_forward import Workspace, can_go_in_parts, feed_forward, feed_forward_in_parts
 from .inputs_hf_longformer import count_positions, counted_tokens
-from .operator_forms import is_transformed
-from .plain_modules import is_plain, is_untouched
-from .transformers_internals import GradientCheckpointingLayer, is_tracing
-from .window_pattern import TokenRoles
-
-PART = 12 * 2**20  # bytes that a feed-forward widens tokens to at a time, where nothing is kept for a backward pass
-WIDE = "wide states"  # in the cache of a forward pass
+from .plain_modules import is_plain
+from .token_roles import SeparateTexts, TokenRoles
+from .transformers_internals import GradientCheckpointingLayer
 
 
 class HfLongformerEmbeddings(nn.Module):
@@ -106,7 +100,7 @@ class HfLongformerAttention(nn.Module):
         self.output = HfLongformerSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool, **kept: Any
+        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts, output_attentions: bool, **kept: Any
     ) -> torch.Tensor:
         attended = self.self(self.output.read(hidden_states), roles, output_attentions, **kept)
         return self.output(attended[0], hidden_states)
@@ -133,106 +127,22 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         self.intermediate = HfLongformerIntermediate(config)
         self.output = HfLongformerSelfOutput(config, config.intermediate_size)
         self.chunk_size_feed_forward = config.chunk_size_feed_forward
-        self.intermediate_size = config.intermediate_size
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False, **kept: Any
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles | SeparateTexts,
+        output_attentions: bool = False,
+        **kept: Any,
     ) -> torch.Tensor:
         hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
         if self.chunk_size_feed_forward:
             parts = hidden_states.split(self.chunk_size_feed_forward, dim=1)
-            return torch.cat([self.feed_forward(part) for part in parts], dim=1)
-        if self._can_go_in_parts(hidden_states):
-            return self._feed_forward_in_parts(hidden_states, roles.cache)
-        return self.feed_forward(hidden_states)
-
-    def _can_go_in_parts(self, hidden_states: torch.Tensor) -> bool:
-        """Whether this is inference on a CPU, and nothing sits on the feed-forward's modules."""
-        if self.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu" or is_tracing(hidden_states):
-            return False
-        if is_transformed() or not is_plain(self.intermediate.dense, self.output.dense):
-            return False
-        return is_untouched(*self.intermediate.modules(), *self.output.modules())
-
-    def _feed_forward_in_parts(self, hidden_states: torch.Tensor, cache: dict) -> torch.Tensor:
-        """The same, for some tokens at a time, in room that all layers of a forward pass share: to widen states into
-        fresh memory takes longer than the activation.
-        """
-        tokens = hidden_states.flatten(0, 1)
-        at_once = max(1, PART // (self.intermediate_size * tokens.element_size()))
-        widen, narrow = self.intermediate.dense, self.output.dense
-        if self.output.dropout.training or torch.is_autocast_enabled("cpu"):
-            return torch.cat([self.feed_forward(part) for part in tokens.split(at_once)]).view_as(hidden_states)
-        if WIDE not in cache:
-            cache[WIDE] = tokens.new_empty(self.intermediate_size * min(len(tokens), at_once))
-        room, output = cache[WIDE], torch.empty_like(tokens)
-        for part, of_part in zip(tokens.split(at_once), output.split(at_once), strict=True):
-            wide = widen_into(room[: self.intermediate_size * len(part)], widen, self.output.read(part))
-            activated = activate_in_place(self.intermediate.activation, wide)
-            torch.addmm(narrow.bias, activated, narrow.weight.T, out=of_part)
-            of_part += part
-        output = output.view_as(hidden_states)
-        return output if self.output.norm_first else self.output.LayerNorm(output)
-
-    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        read = self.output.read(hidden_states)
-        if not self.training or is_tracing(read) or not can_activate_again(self.intermediate):
-            return self.output(self.intermediate(read), hidden_states)
-        wide = self.intermediate.dense(read)
-        with activated_again(wide, self.intermediate.activation) as activated:
-            return self.output(activated, hidden_states)
-
-
-def widen_into(room: torch.Tensor, linear: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
-    """`linear(tokens)` in `room`. In float32 tokens stand beside each other in memory, not below: a product of few of
-    them takes up to a sixth less time to write.
-    """
-    if tokens.dtype == torch.float32:
-        wide = room.view(linear.out_features, len(tokens))
-        return torch.addmm(linear.bias[:, None], linear.weight, tokens.T, out=wide).T
-    return torch.addmm(linear.bias, tokens, linear.weight.T, out=room.view(len(tokens), linear.out_features))
-
-
-def activate_in_place(activation: nn.Module, wide: torch.Tensor) -> torch.Tensor:
-    """`activation(wide)`, in the place of `wide` if the activation is known to allow that."""
-    if type(activation) is GELUActivation and activation.act is nn.functional.gelu:
-        return torch.ops.aten.gelu.out(wide, out=wide)
-    return activation(wide)
-
-
-def can_activate_again(module: HfLongformerIntermediate) -> bool:
-    """Whether there is a backward pass, nobody waits for the module to be called, and nobody else, such as a
-    checkpoint, looks after what is kept.
-    """
-    hooks: Any = torch._C._autograd
-    top_hooks = getattr(hooks, "_top_saved_tensors_default_hooks", None)  # from PyTorch 2.8 on
-    return (
-        torch.is_grad_enabled()
-        and not is_transformed()
-        and is_untouched(module, *module.activation.modules())
-        and hooks._saved_tensors_hooks_is_enabled()
-        and top_hooks is not None
-        and top_hooks(True) is None
-    )
-
-
-@contextmanager
-def activated_again(wide: torch.Tensor, activation: nn.Module) -> Iterator[torch.Tensor]:
-    """Inside, what the backward pass needs of `activation(wide)` is not kept but worked out again when it comes: the
-    widest tensor of a layer is kept once and not twice.
-    """
-    activated, origin = activation(wide), wide.detach()
-    identity = activated.data_ptr(), activated.numel()
-
-    def pack(saved: torch.Tensor) -> Any:
-        is_activated = (saved.data_ptr(), saved.numel()) == identity
-        return (saved.shape, saved.stride()) if is_activated else saved
-
-    def unpack(saved: Any) -> torch.Tensor:
-        return saved if isinstance(saved, torch.Tensor) else activation(origin).as_strided(*saved)
-
-    with saved_tensors_hooks(pack, unpack):
-        yield activated
+            return torch.cat([feed_forward(self.intermediate, self.output, part) for part in parts], dim=1)
+        if can_go_in_parts(self.intermediate, self.output, hidden_states):
+            workspace = roles.derived("feed-forward", Workspace)
+            return feed_forward_in_parts(self.intermediate, self.output, hidden_states, workspace)
+        return feed_forward(self.intermediate, self.output, hidden_states)
 
 
 class HfLongformerEncoder(nn.Module):
@@ -244,7 +154,9 @@ class HfLongformerEncoder(nn.Module):
         norm_first, size = config.norm_style == "pre", config.hidden_size
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else None
 
-    def forward(self, hidden_states: torch.Tensor, roles: TokenRoles | None = None, **settings: Any) -> BaseModelOutput:
+    def forward(
+        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts | None = None, **settings: Any
+    ) -> BaseModelOutput:
         """All layers, `(batch, S, hidden_size)` to the same, as `last_hidden_state`.
 
         Args:
@@ -258,4 +170,19 @@ class HfLongformerEncoder(nn.Module):
         return BaseModelOutput(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 
 
-__all__ = ["HfLongformerEmbeddings", "HfLongformerEncoder", "HfLongformerLayer"]
+class HfLongformerLMHead(nn.Module):
+    """Predicts tokens: `(batch, S, hidden_size)` to `(batch, S, vocab_size)`."""
+
+    def __init__(self, config: HfLongformerConfig) -> None:
+        super().__init__()
+        size = config.embedding_size or config.hidden_size
+        self.dense = nn.Linear(config.hidden_size, size)
+        self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.layer_norm(gelu(self.dense(hidden_states))))
+
+
+__all__ = ["HfLongformerEmbeddings", "HfLongformerEncoder", "HfLongformerLMHead", "HfLongformerLayer"]

@@ -12,12 +12,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
-from .modeling_hf_longformer import (
-    HfLongformerKwargs,
-    HfLongformerLanguageModel,
-    loss_keywords,
-    what_was_recorded,
-)
+from .modeling_heads_hf_longformer import HfLongformerLanguageModel, loss_keywords, what_was_recorded
+from .modeling_hf_longformer import HfLongformerKwargs
 from .transformers_internals import CACHE_NAME, GenerationChecks, can_return_tuple, one_cache
 
 # What `generate` takes for other models, and what there is instead.

@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The hf-longformer models: a RoBERTa-like encoder around Longformer's attention, and its task heads.
+"""The hf-longformer model: a RoBERTa-like encoder around Longformer's attention. Task heads stand beside it.
 
 Parameter names are those of Transformers' stock Longformer, so its checkpoints load key for key.
 """
@@ -12,22 +12,16 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
-from transformers.activations import ACT2FN, gelu
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPooling,
-    MaskedLMOutput,
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
-from .attention_hf_longformer import HfLongformerSelfAttention, mask_facts, token_roles, traced_roles
+from .attention_hf_longformer import HfLongformerSelfAttention
 from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
+from .dispatch import IMPLEMENTATIONS
 from .inputs_hf_longformer import (
     check_inputs,
     check_keywords,
@@ -40,19 +34,19 @@ from .inputs_hf_longformer import (
     restarts_of,
     token_shape,
 )
-from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer
+from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer, HfLongformerLMHead
+from .masks import count_in_masks, roles_of_masks, roles_of_traced_masks
+from .token_roles import TokenRoles
 from .transformers_internals import (
     CACHE_NAME,
     CHECKPOINTING,
     OutputRecorder,
-    can_return_tuple,
     capture_outputs,
     initialization as init,
     is_tracing,
     one_cache,
 )
 from .unpadding_hf_longformer import is_worth_unpadding, unpad
-from .window_pattern import TokenRoles
 
 logger = logging.get_logger(__name__)
 
@@ -76,41 +70,6 @@ class HfLongformerModelOutput(BaseModelOutputWithPooling):
         past_key_values: RollingCache | None = None
 
 
-@dataclass
-class HfLongformerMaskedLMOutput(MaskedLMOutput):
-    """Logits `(batch, S, vocab_size)`; attentions as in `HfLongformerModelOutput`."""
-
-    global_attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class HfLongformerSequenceClassifierOutput(SequenceClassifierOutput):
-    """Logits `(batch, num_labels)`; attentions as in `HfLongformerModelOutput`."""
-
-    global_attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class HfLongformerTokenClassifierOutput(TokenClassifierOutput):
-    """Logits `(batch, S, num_labels)`; attentions as in `HfLongformerModelOutput`."""
-
-    global_attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class HfLongformerQuestionAnsweringOutput(QuestionAnsweringModelOutput):
-    """Start and end logits `(batch, S)`; attentions as in `HfLongformerModelOutput`."""
-
-    global_attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class HfLongformerMultipleChoiceOutput(MultipleChoiceModelOutput):
-    """Logits `(batch, num_choices)`; attentions as in `HfLongformerModelOutput`, `batch · num_choices` rows."""
-
-    global_attentions: tuple[torch.Tensor, ...] | None = None
-
-
 class HfLongformerKwargs(TypedDict, total=False):
     """What every `forward` takes besides its named arguments; `num_items_in_batch` comes from `Trainer`."""
 
@@ -124,7 +83,7 @@ class HfLongformerKwargs(TypedDict, total=False):
 KEYWORDS = frozenset(
     [
         *("input_ids", "attention_mask", "global_attention_mask", "token_type_ids", "position_ids", "inputs_embeds"),
-        *("past_key_values", "use_cache", "cache", "labels", "start_positions", "end_positions", "labelled_only"),
+        *("past_key_values", "use_cache", "cache", "labels", "start_positions", "end_positions", "masked_only"),
         *("logits_to_keep", "output_global_attentions", *HfLongformerKwargs.__annotations__),
     ]
 )
@@ -177,6 +136,12 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
         return True  # Transformers searches this file for its own table of implementations; ours has another name
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """Takes names of this package, too; whether one can be had is seen when it runs, on a device, in a dtype."""
+        if requested_attention in IMPLEMENTATIONS:
+            return str(requested_attention)
+        return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -288,51 +253,70 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         check_keywords(kwargs, KEYWORDS)
         check_text_is_whole()
         shape = token_shape(input_ids, inputs_embeds)
-        past_key_values = _check_cache(self, one_cache(cache, past_key_values), use_cache, shape[0])
-        if attention_mask is not None and past_key_values is not None and attention_mask.dim() == 2:
+        past = _check_cache(self, one_cache(cache, past_key_values), use_cache, shape[0])
+        if attention_mask is not None and past is not None and attention_mask.dim() == 2:
             attention_mask = attention_mask[:, -shape[1] :]  # `generate` passes that of the whole text
         check_mask_shape("attention_mask", attention_mask, shape)
+        check_mask_shape("token_type_ids", token_type_ids, shape)
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-        num_global = None
+        num_global = None  # not known before masks are read
         if global_attention_mask is None:
             kind = default_global_attention(self.config, auto_global_attention, input_ids)
-            is_later = past_key_values is not None and not past_key_values.is_empty
-            if is_later and kind != "none":  # decided in the first segment, but for texts that had only padding there
-                kind = "cls" if attention_mask is not None else "none"
-            global_attention_mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
-            if is_later and global_attention_mask is not None:
-                global_attention_mask = global_attention_mask * (past_key_values.counted_tokens == 0)
+            global_attention_mask = self._mark(kind, input_ids, attention_mask, inputs_embeds, past)
             num_global = 1 if kind == "cls" else None
         restarts = restarts_of(position_ids, attention_mask)
         counted = counted_tokens(input_ids, attention_mask, inputs_embeds, self.config)
         if position_ids is None:
-            before = None if past_key_values is None else past_key_values.counted_tokens
-            position_ids = count_positions(counted, before, self.config)
-        check_mask_shape("token_type_ids", token_type_ids, shape)
-        facts = mask_facts(attention_mask, global_attention_mask, shape)
+            position_ids = count_positions(counted, None if past is None else past.counted_tokens, self.config)
+        counts = count_in_masks(attention_mask, global_attention_mask, shape)
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
-            numbers, roles = {}, traced_roles(attention_mask, global_attention_mask, num_global)
+            numbers, roles = {}, roles_of_traced_masks(attention_mask, global_attention_mask, num_global)
         else:
-            numbers = check_inputs(self.config, shape, facts, input_ids, token_type_ids, position_ids, restarts)
-            roles = token_roles(attention_mask, global_attention_mask, numbers)
-        _check_global(self.config, roles, past_key_values)
-        inputs, pad_again = [input_ids, token_type_ids, position_ids, inputs_embeds], None
-        needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
-        if is_worth_unpadding(self, roles, numbers, needs_all_layers):
-            roles, pad_again, inputs = unpad(self, roles, numbers, *inputs)
-        hidden_states = self.embeddings(*inputs)
-        settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
-        if self.has_causal_layers:
-            settings |= {"rolling_cache": past_key_values, "position_ids": position_ids}
-        hidden_states = self.encoder(hidden_states, roles, **settings).last_hidden_state
-        if pad_again is not None:
-            hidden_states = pad_again(hidden_states)
-        if past_key_values is not None:
-            past_key_values.remember(roles.hidden, counted)
+            numbers = check_inputs(self.config, shape, counts, input_ids, token_type_ids, position_ids, restarts)
+            roles = roles_of_masks(attention_mask, global_attention_mask, numbers)
+        _check_global(self.config, roles, past)
+        hidden_states = self._encode(
+            (input_ids, token_type_ids, position_ids, inputs_embeds), roles, numbers, past, kwargs
+        )
+        if past is not None:
+            past.remember(roles.hidden, counted)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
-        kept: dict[str, Any] = {CACHE_NAME: past_key_values}
+        kept: dict[str, Any] = {CACHE_NAME: past}
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
+
+    def _mark(
+        self,
+        kind: str,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        past: RollingCache | None,
+    ) -> torch.Tensor | None:
+        """The global tokens of a kind; in later segments only those of texts that had nothing but padding before."""
+        is_later = past is not None and not past.is_empty
+        if is_later and kind != "none":
+            kind = "cls" if attention_mask is not None else "none"
+        mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
+        return mask * (past.counted_tokens == 0) if is_later and mask is not None else mask
+
+    def _encode(
+        self,
+        inputs: tuple[torch.Tensor | None, ...],
+        roles: TokenRoles,
+        numbers: dict[str, int],
+        past: RollingCache | None,
+        kwargs: Mapping[str, Any],
+    ) -> torch.Tensor:
+        """Embeddings and layers, without the padding where that is worth it: `(batch, S, hidden_size)`."""
+        needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
+        settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
+        if is_worth_unpadding(self, roles, numbers, needs_all_layers):
+            texts, pad_again, kept = unpad(self, roles, numbers, *inputs)
+            return pad_again(self.encoder(self.embeddings(*kept), texts, **settings).last_hidden_state)
+        if self.has_causal_layers:
+            settings |= {"rolling_cache": past, "position_ids": inputs[2]}
+        return self.encoder(self.embeddings(*inputs), roles, **settings).last_hidden_state
 
 
 def _check_cache(model: Any, past: Any, use_cache: bool | None, batch_size: int) -> RollingCache | None:
@@ -378,312 +362,4 @@ def _check_global(config: HfLongformerConfig, roles: TokenRoles, past: RollingCa
         )
 
 
-class HfLongformerLMHead(nn.Module):
-    """Predicts tokens: `(batch, S, hidden_size)` to `(batch, S, vocab_size)`."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__()
-        size = config.embedding_size or config.hidden_size
-        self.dense = nn.Linear(config.hidden_size, size)
-        self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(size, config.vocab_size)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.decoder(self.layer_norm(gelu(self.dense(hidden_states))))
-
-
-class HfLongformerLanguageModel(HfLongformerPreTrainedModel):
-    """What language models share: the head, tied to the word embeddings."""
-
-    _tied_weights_keys = {
-        "lm_head.decoder.weight": "longformer.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    }
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__(config)
-        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
-        self.lm_head = HfLongformerLMHead(config)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        """The projection to the vocabulary, tied to the word embeddings."""
-        return self.lm_head.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        """Replaces the projection to the vocabulary. Its bias stands twice, as in RoBERTa: the two are one where
-        weights are tied, and two where they are not, since what is one is saved once and looked for twice.
-        """
-        self.lm_head.decoder = new_embeddings
-        bias = new_embeddings.bias
-        self.lm_head.bias = (
-            bias if self.config.tie_word_embeddings or bias is None else nn.Parameter(bias.detach().clone())
-        )
-
-
-class HfLongformerForMaskedLM(HfLongformerLanguageModel):
-    """Masked language model."""
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        global_attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        labelled_only: bool = False,
-        **kwargs: Unpack[HfLongformerKwargs],
-    ) -> tuple | HfLongformerMaskedLMOutput:
-        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where nothing is to be predicted.
-
-        `labelled_only`: logits of tokens with a label only, `(number of labels, vocab_size)`: the same loss, faster.
-        """
-        outputs = self.encode(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        states = outputs.last_hidden_state
-        if labelled_only and labels is not None:
-            chosen = labels != -100
-            states, labels = states[chosen], labels[chosen]
-        logits = self.lm_head(states)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_keywords(kwargs))
-        return HfLongformerMaskedLMOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
-
-
-class HfLongformerClassificationHead(nn.Module):
-    """Classifies a text by its first token: `(batch, S, hidden_size)` to `(batch, num_labels)`."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN[config.classifier_activation]
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.out_proj = nn.Linear(config.hidden_size, len(config.id2label or ()))
-
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        states = self.dropout(first_token_states(hidden_states, attention_mask))
-        return self.out_proj(self.dropout(self.activation(self.dense(states))))
-
-
-class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
-    """Classification or regression of texts. The first token is global unless told otherwise."""
-
-    auto_global_attention = "cls"
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
-        self.classifier = HfLongformerClassificationHead(config)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        global_attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[HfLongformerKwargs],
-    ) -> tuple | HfLongformerSequenceClassifierOutput:
-        """Arguments as in `HfLongformerModel.forward`.
-
-        `labels`: `(batch,)` int64 for single-label classification, `(batch, num_labels)` float for multi-label,
-        `(batch,)` or `(batch, num_labels)` float for regression; `config.problem_type` says which, or is inferred.
-        """
-        outputs = self.encode(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        logits = self.classifier(outputs.last_hidden_state, attention_mask)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **loss_keywords(kwargs))
-            if self.config.problem_type != "single_label_classification":  # Transformers' loss of which divides so
-                loss = over_all_items(loss, labels.numel(), kwargs)
-        return HfLongformerSequenceClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
-
-
-class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
-    """Extractive question answering. The question, all before the first separator, is global unless told otherwise."""
-
-    auto_global_attention = "question"
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__(config)
-        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        global_attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        start_positions: torch.Tensor | None = None,
-        end_positions: torch.Tensor | None = None,
-        **kwargs: Unpack[HfLongformerKwargs],
-    ) -> tuple | HfLongformerQuestionAnsweringOutput:
-        """Arguments as in `HfLongformerModel.forward`; the positions `(batch,)` are those of the answer's tokens;
-        positions outside the text are ignored. The loss knows real tokens only, so that padding does not change it.
-        """
-        outputs = self.encode(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            spans = [(start_logits, start_positions), (end_logits, end_positions)]
-            (starts, first), (ends, last) = (_among_real_tokens(*each, attention_mask) for each in spans)
-            loss = self.loss_function(starts, ends, first, last, **loss_keywords(kwargs))
-        return HfLongformerQuestionAnsweringOutput(
-            loss=loss, start_logits=start_logits, end_logits=end_logits, **what_was_recorded(outputs)
-        )
-
-
-def _among_real_tokens(
-    logits: torch.Tensor, positions: torch.Tensor, attention_mask: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits `(batch, S)` that expect nothing of padding, and positions `(batch,)` that are S if they lie outside."""
-    length, positions = logits.shape[1], positions.flatten()
-    real = torch.ones_like(logits, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    is_outside = (positions < 0) | (positions >= length)
-    is_outside = is_outside | ~real.gather(1, positions.clamp(0, length - 1)[:, None])[:, 0]
-    return logits.masked_fill(~real, torch.finfo(logits.dtype).min), positions.masked_fill(is_outside, length)
-
-
-class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
-    """A label for every token."""
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.longformer = HfLongformerModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label or ()))
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        global_attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[HfLongformerKwargs],
-    ) -> tuple | HfLongformerTokenClassifierOutput:
-        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
-        outputs = self.encode(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **loss_keywords(kwargs))
-        return HfLongformerTokenClassifierOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
-
-
-class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
-    """Chooses between texts. What follows the first separator is global unless told otherwise."""
-
-    auto_global_attention = "after_separator"
-
-    def __init__(self, config: HfLongformerConfig) -> None:
-        super().__init__(config)
-        self.longformer = HfLongformerModel(config)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        global_attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[HfLongformerKwargs],
-    ) -> tuple | HfLongformerMultipleChoiceOutput:
-        """Arguments as in `HfLongformerModel.forward` with one more dimension, `(batch, num_choices, S)`; `labels`
-        `(batch,)`.
-        """
-        tokens = input_ids if input_ids is not None else inputs_embeds
-        if tokens is None or tokens.dim() != (3 if input_ids is not None else 4):
-            raise ValueError(
-                "input_ids must have the shape (batch, num_choices, S), or inputs_embeds one dimension more, "
-                f"got {None if tokens is None else tuple(tokens.shape)}"
-            )
-        num_choices = tokens.shape[1]
-        input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds = (
-            None if tensor is None else tensor.flatten(0, 1)
-            for tensor in (
-                input_ids,
-                attention_mask,
-                global_attention_mask,
-                token_type_ids,
-                position_ids,
-                inputs_embeds,
-            )
-        )
-        outputs = self.encode(
-            input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
-        )
-        logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
-        loss = None
-        if labels is not None:
-            labels = labels.to(logits.device)
-            loss = over_all_items(nn.functional.cross_entropy(logits, labels), labels.ne(-100).sum(), kwargs)
-        return HfLongformerMultipleChoiceOutput(loss=loss, logits=logits, **what_was_recorded(outputs))
-
-
-def _classifier_dropout(config: HfLongformerConfig) -> float:
-    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-
-
-def loss_keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
-    return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
-
-
-def over_all_items(loss: torch.Tensor, items: torch.Tensor | int, kwargs: Mapping[str, Any]) -> torch.Tensor:
-    """A mean over the labels of one call, as its share of the mean over those of all calls that `Trainer` takes
-    together: it adds these up without dividing, if the model takes `num_items_in_batch`.
-    """
-    of_all = kwargs.get("num_items_in_batch")
-    if of_all is None:
-        return loss
-    return loss * items / (of_all.to(loss.device) if isinstance(of_all, torch.Tensor) else of_all)
-
-
-def what_was_recorded(outputs: HfLongformerModelOutput) -> dict[str, Any]:
-    """Hidden states and attention weights, where they were asked for."""
-    return {name: outputs.get(name) for name in ("hidden_states", "attentions", "global_attentions")}
-
-
-__all__ = [
-    "HfLongformerForMaskedLM",
-    "HfLongformerForMultipleChoice",
-    "HfLongformerForQuestionAnswering",
-    "HfLongformerForSequenceClassification",
-    "HfLongformerForTokenClassification",
-    "HfLongformerModel",
-    "HfLongformerPreTrainedModel",
-]
+__all__ = ["HfLongformerModel", "HfLongformerPreTrainedModel"]

@@ -5,6 +5,7 @@ offloading all sit on modules: whatever has something on it is called, and only 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,9 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 GLOBAL_HOOKS = tuple(f"_global{name}" for name in HOOKS)
 # Whose hooks change weights, their place or gradients, and do not ask in which rows tokens stand.
 INDIFFERENT = {"accelerate", "torch", "transformers"}
-FORWARDS = {kind: kind.forward for kind in (nn.Linear, nn.Embedding)}  # before anybody puts another in their place
+FORWARDS: dict[type[nn.Module], Any] = {
+    kind: kind.forward for kind in (nn.Linear, nn.Embedding)
+}  # before anybody puts another in their place
 
 
 def is_untouched(*modules: nn.Module) -> bool:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from .attention_hf_longformer import has_kernels
-from .operator_forms import is_transformed
+from .dispatch import has_kernels
+from .operators import is_transformed
 from .plain_modules import is_listened_to
+from .token_roles import GlobalTokens, PackedTexts, SeparateTexts, TokenRoles, text_bounds
 from .transformers_internals import is_tracing
-from .window_pattern import PackedTexts, TokenRoles, text_bounds
 
+UNPADDED = ("sdpa", "triton", "cpu")  # implementations that know texts in a row, or take them one by one
 MIN_PADDING = 64  # tokens per text, on average: what taking a text apart from the others costs, for a small model
 
 
@@ -34,7 +35,7 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
     real, config = roles.key_padding_mask, model.config
     if real is None or needs_all_layers or model.has_causal_layers or config.chunk_size_feed_forward:
         return False
-    if is_tracing(real) or is_transformed() or config._attn_implementation != "sdpa" or not roles.is_contiguous:
+    if is_tracing(real) or is_transformed() or config._attn_implementation not in UNPADDED or not roles.is_contiguous:
         return False
     if any(
         module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in model.encoder.modules()
@@ -48,13 +49,15 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
 
 
 def _will_take_kernels(model: Any, device: torch.device) -> bool:
+    if model.config._attn_implementation == "cpu":
+        return False
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else model.dtype
     return has_kernels(device, dtype, model.config.hidden_size // model.config.num_attention_heads)
 
 
 def unpad(
     model: Any, roles: TokenRoles, numbers: dict[str, int], *tensors: torch.Tensor | None
-) -> tuple[TokenRoles, Callable[[torch.Tensor], torch.Tensor], list[torch.Tensor | None]]:
+) -> tuple[TokenRoles | SeparateTexts, Callable[[torch.Tensor], torch.Tensor], list[torch.Tensor | None]]:
     """Takes the padding out of a batch, on a GPU without waiting for it.
 
     Args:
@@ -72,27 +75,31 @@ def unpad(
     first, last = text_bounds(real).split(1, dim=1)
     ends = (last - first).cumsum(0)
     bounds = torch.cat([ends - last + first, ends], dim=1).int()
-    packed = PackedTexts(roles, index, first, bounds, numbers["longest"])
+    row = PackedTexts(
+        global_tokens=_globals_of_row(roles.global_tokens, index, first, bounds),
+        is_contiguous=True,
+        batch=roles,
+        index=index,
+        first=first,
+        bounds=bounds,
+        longest=numbers["longest"],
+    )
     kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[index][None] for x in tensors]
-    if _will_take_kernels(model, real.device):
-        return _roles_of_row(packed), packed.pad, kept
-    return _roles_of_texts(real, roles.is_global), packed.pad, kept
+    texts = row if _will_take_kernels(model, real.device) else _separate_texts(real, roles.is_global)
+    return texts, row.pad, kept
 
 
-def _roles_of_row(packed: PackedTexts) -> TokenRoles:
-    """Roles of all tokens in one row. Where a text has fewer global tokens than others, a place stands for nothing."""
-    roles: Any = packed.roles
-    is_global, index, valid, tokens = None, None, None, None
-    if roles.has_global:
-        is_global = roles.is_global.flatten()[packed.index][None]
-        index = (
-            (roles.global_index - packed.first + packed.bounds[:, :1]).clamp(0, len(packed.index) - 1).flatten()[None]
-        )
-        valid, tokens = roles.global_valid.flatten()[None], index[0]
-    return TokenRoles(None, is_global, index, valid, is_contiguous=True, packed=packed, global_tokens=tokens)
+def _globals_of_row(
+    tokens: GlobalTokens | None, index: torch.Tensor, first: torch.Tensor, bounds: torch.Tensor
+) -> GlobalTokens | None:
+    """Where a text has fewer global tokens than others, a place stands for nothing."""
+    if tokens is None:
+        return None
+    in_row = (tokens.index - first + bounds[:, :1]).clamp(0, len(index) - 1).flatten()
+    return GlobalTokens(tokens.mask.flatten()[index][None], in_row[None], tokens.valid.flatten()[None], in_row)
 
 
-def _roles_of_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> TokenRoles:
+def _separate_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> SeparateTexts:
     """Texts of padding alone are left out."""
     texts = []
     for row in real.any(dim=1).nonzero().flatten():
@@ -100,4 +107,4 @@ def _roles_of_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> Token
         num_global = 0 if of_text is None else int(of_text.sum())
         texts.append(TokenRoles.from_masks(None, of_text, num_global))
     lengths = real.sum(dim=1)
-    return TokenRoles(texts=tuple(texts), lengths=tuple(lengths[lengths > 0].tolist()))
+    return SeparateTexts(tuple(texts), tuple(lengths[lengths > 0].tolist()))

@@ -1,19 +1,62 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What attends to what: the sliding window of Longformer as a predicate, a dense mask and a drawing.
+"""What attends to what: the sliding window of Longformer as a predicate, a dense mask, a drawing, and as the band that
+blocks of queries and keys have in common.
 
 Source: Beltagy, Peters, Cohan, "Longformer: The Long-Document Transformer" (arXiv 2004.05150), section 3.1 and
 figure 2. Start reading here, then `attention_reference.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch.nn.functional import pad
 
 # Members that say which keys a token sees: a subclass that has others of them is another pattern.
-MEANING = ("allows", "dense_mask", "one_sided_window", "dilations", "dilation_of", "head_runs", "reach")
+MEANING = (
+    "allows",
+    "holds",
+    "band",
+    "dense_mask",
+    "one_sided_window",
+    "dilations",
+    "dilation_of",
+    "head_runs",
+    "reach",
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Which keys a row sees in a sequence where its window has no gaps: row `i` sees the keys `i - before … i + after`.
+    Every d-th token of a text is such a sequence for dilation d. Implementations that cut it into blocks ask here.
+
+    Args:
+        before: Keys on the left, an int, or a tensor with one per head.
+        after: Keys on the right.
+    """
+
+    before: Any
+    after: Any
+
+    def times(self, dilation: Any) -> "Band":
+        """What dilated windows span in the text itself, gaps included."""
+        return Band(self.before * dilation, self.after * dilation)
+
+    def sees(self, distance: Any) -> Any:
+        """Whether a row sees the key `distance` tokens before it (below 0: behind it): ints or tensors, as below."""
+        return (distance <= self.before) & (distance >= -self.after)
+
+    def visited(self, start: Any, stop: Any) -> tuple[Any, Any]:
+        """Which keys the rows `start … stop - 1` look at, from the first to before the last; they may lie outside of
+        the text.
+        """
+        return start - self.before, stop + self.after
+
+    def is_full(self, start: Any, stop: Any, first: Any, last: Any) -> Any:
+        """Whether all rows `start … stop - 1` see all keys `first … last - 1`: then no mask is needed."""
+        return (stop - 1 - first <= self.before) & (last - 1 - start <= self.after)
 
 
 @dataclass(frozen=True)
@@ -67,6 +110,11 @@ class WindowPattern:
         return self.attention_window // 2
 
     @property
+    def band(self) -> Band:
+        """The window where it has no gaps."""
+        return Band(self.one_sided_window, 0 if self.is_causal else self.one_sided_window)
+
+    @property
     def dilations(self) -> tuple[int, ...]:
         """The dilation of every head, or the one dilation that all heads share."""
         return (self.attention_dilation,) if isinstance(self.attention_dilation, int) else self.attention_dilation
@@ -76,23 +124,35 @@ class WindowPattern:
         """Farthest attended distance, in tokens, over all heads."""
         return self.one_sided_window * max(self.dilations)
 
-    def dilation_of(self, head: int) -> int:
-        """The dilation of one head."""
-        return self.dilations[head if len(self.dilations) > 1 else 0]
+    def dilation_of(self, head: Any) -> Any:
+        """The dilation of one head, which is a tensor where FlexAttention asks."""
+        if len(set(self.dilations)) == 1:
+            return self.dilations[0]
+        if isinstance(head, torch.Tensor):
+            return sum((head == number) * dilation for number, dilation in enumerate(self.dilations))
+        return self.dilations[head]
 
-    def refuse_others(self) -> None:
-        """Says that only the definition knows patterns of somebody's own: everything faster is made for this one.
+    def own_members(self) -> list[str]:
+        """Which of the members that say what is seen a subclass has replaced; none for the window of Longformer."""
+        kind = type(self)
+        return [name for name in MEANING if getattr(kind, name) is not getattr(WindowPattern, name)]
+
+    def refuse_others(self, known: Collection[str] = ()) -> None:
+        """Says that an implementation which is made for this pattern does not compute patterns of somebody's own.
+
+        Args:
+            known: Members that a subclass may replace all the same.
 
         Raises:
             NotImplementedError: If a subclass has another `allows`, or anything else that says which keys are seen.
         """
-        kind = type(self)
-        if kind is WindowPattern:
+        if type(self) is WindowPattern:
             return
-        if others := [name for name in MEANING if getattr(kind, name) is not getattr(WindowPattern, name)]:
+        if others := [name for name in self.own_members() if name not in known]:
             raise NotImplementedError(
                 f'only the definition computes patterns of your own: take attn_implementation="eager" without '
-                f"output_attentions, or attention_reference, got {kind.__name__} with {', '.join(others)} of its own"
+                f"output_attentions, or attention_reference, got {type(self).__name__} with {', '.join(others)} of its "
+                "own; FlexAttention, on a GPU, takes those that replace `allows` alone"
             )
 
     def within(self, length: int) -> "WindowPattern":
@@ -117,12 +177,13 @@ class WindowPattern:
                 f"got {len(self.dilations)}: {self.attention_dilation}"
             )
 
-    def allows(self, query_position, key_position, head: int = 0):
+    def allows(self, query_position: Any, key_position: Any, head: Any = 0) -> Any:
         """Whether the window of a query position holds a key position: the definition, on ints or on tensors."""
-        distance = query_position - key_position
-        dilation = self.dilation_of(head)
-        inside = (abs(distance) <= self.one_sided_window * dilation) & (distance % dilation == 0)
-        return inside & (distance >= 0) if self.is_causal else inside
+        return self.holds(query_position - key_position, self.dilation_of(head))
+
+    def holds(self, distance: Any, dilation: Any) -> Any:
+        """Whether a window of such a dilation holds the key that stands so many tokens before its row."""
+        return self.band.times(dilation).sees(distance) & (distance % dilation == 0)
 
     def dense_mask(
         self,
@@ -171,130 +232,3 @@ class WindowPattern:
         is_global[0, list(global_positions)] = True
         mask = self.dense_mask(length, is_global)[0, head if len(self.dilations) > 1 else 0]
         return "\n".join("".join("█" if allowed else "·" for allowed in row) for row in mask.tolist())
-
-
-@dataclass
-class TokenRoles:
-    """Which tokens are real and which are global, worked out once per forward pass for all layers.
-
-    Args:
-        key_padding_mask: `(batch, S)`, bool, True for real tokens; None if all are real.
-        is_global: `(batch, S)`, bool; None if no token is global.
-        global_index: `(batch, G)`, positions of the global tokens of every row in order; rows with fewer than G are
-            filled up with other positions. None if no token is global.
-        global_valid: `(batch, G)`, bool, which entries of `global_index` count.
-        is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
-        is_contiguous: Whether padding is known to stand at the ends of texts only.
-        texts: The roles of every text, if the texts of the batch stand one after the other in one row; then nothing of
-            the above is given.
-        lengths: Their numbers of tokens.
-        packed: How such texts are found again, if kernels take them apart; then all of the above but `texts` is about
-            the one row.
-        global_tokens: `(batch * G,)`, where the tokens of `global_index` stand among all `batch * S`.
-        cache: Masks that implementations derive from the above, so that layers of one pattern share them.
-    """
-
-    key_padding_mask: torch.Tensor | None = None
-    is_global: torch.Tensor | None = None
-    global_index: torch.Tensor | None = None
-    global_valid: torch.Tensor | None = None
-    is_counted: bool = True
-    is_contiguous: bool = False
-    texts: tuple["TokenRoles", ...] = ()
-    lengths: tuple[int, ...] = ()
-    packed: "PackedTexts | None" = None
-    global_tokens: torch.Tensor | None = None
-    cache: dict = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def from_masks(
-        cls,
-        key_padding_mask: torch.Tensor | None,
-        is_global: torch.Tensor | None,
-        num_global: int,
-        is_counted: bool = True,
-        is_contiguous: bool = False,
-    ) -> "TokenRoles":
-        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a row."""
-        if is_global is None or (is_counted and num_global == 0):
-            return cls(key_padding_mask, is_contiguous=is_contiguous)
-        batch, length = is_global.shape
-        room = is_global if is_counted else pad(is_global, (0, 1))  # then two are looked for, even in a single token
-        order = room * length - torch.arange(room.shape[1], device=is_global.device)
-        # Global tokens in their order, then others in theirs: a stable sort, which exporters to ONNX do not know.
-        index = torch.topk(order, num_global, dim=1).indices.clamp(max=length - 1)
-        slots = torch.arange(num_global, device=is_global.device)
-        valid = slots[None, :] < is_global.sum(dim=1, keepdim=True)
-        first = torch.arange(batch, device=is_global.device) * length
-        tokens = (first[:, None] + index).flatten()
-        facts = is_counted, is_contiguous
-        return cls(key_padding_mask, is_global, index, valid, *facts, global_tokens=tokens)
-
-    @property
-    def has_global(self) -> bool:
-        """Whether there are, or in a traced program may be, global tokens."""
-        return self.global_index is not None
-
-    @property
-    def num_global(self) -> int:
-        """G, the largest number of global tokens in a row."""
-        return 0 if self.global_index is None else self.global_index.shape[1]
-
-    @property
-    def hidden(self) -> torch.Tensor | None:
-        """`(batch, S)`, bool: tokens that windows do not show, as padding or because they stand among the global ones.
-        None if there are none. Their own local rows are thrown away.
-        """
-        if self.key_padding_mask is None:
-            return self.is_global
-        return ~self.key_padding_mask if self.is_global is None else ~self.key_padding_mask | self.is_global
-
-    def gather_global(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`(batch, heads, S, n)` to `(batch, heads, G, n)`: what stands at the global positions."""
-        index = self.global_index[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[-1])
-        return tensor.gather(2, index)
-
-    def to(self, *args, **kwargs) -> "TokenRoles":
-        """The roles on another device; lets libraries that spread layers over devices move them."""
-        tensors = (self.key_padding_mask, self.is_global, self.global_index, self.global_valid, self.global_tokens)
-        padding, is_global, index, valid, tokens = (None if x is None else x.to(*args, **kwargs) for x in tensors)
-        texts = tuple(text.to(*args, **kwargs) for text in self.texts)
-        packed = None if self.packed is None else self.packed.to(*args, **kwargs)
-        facts = self.is_counted, self.is_contiguous, texts, self.lengths, packed
-        return TokenRoles(padding, is_global, index, valid, *facts, tokens)
-
-
-@dataclass
-class PackedTexts:
-    """Texts of a batch that stand one after the other in one row, without their padding.
-
-    Args:
-        roles: Those of the batch, with its padding.
-        index: `(T,)`, where the T real tokens stand among all `batch * S`.
-        first: `(batch, 1)`, where every text begins in the batch.
-        bounds: `(batch, 2)`, int32, where it begins and ends in the row.
-        longest: Tokens of the longest text.
-    """
-
-    roles: TokenRoles
-    index: torch.Tensor
-    first: torch.Tensor
-    bounds: torch.Tensor
-    longest: int
-
-    def pad(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`(1, T, n)` to `(batch, S, n)`, with 0 for padding."""
-        shape = self.roles.key_padding_mask.shape
-        padded = tensor.new_zeros(shape.numel(), tensor.shape[-1])
-        return padded.index_copy(0, self.index, tensor[0]).unflatten(0, shape)
-
-    def to(self, *args, **kwargs) -> "PackedTexts":
-        """The same on another device."""
-        index, first, bounds = (x.to(*args, **kwargs) for x in (self.index, self.first, self.bounds))
-        return PackedTexts(self.roles.to(*args, **kwargs), index, first, bounds, self.longest)
-
-
-def text_bounds(real: torch.Tensor) -> torch.Tensor:
-    """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
-    last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
-    return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)

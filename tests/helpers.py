@@ -16,15 +16,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from hf_longformer import HfLongformerConfig
-from hf_longformer.attention_blocked import (
-    apply_local_weights,
-    attention_blocked,
-    global_weights,
-    local_weights,
-    put_global_rows,
-)
+from hf_longformer.attention_blocked import apply_local_weights, local_rows, local_weights
 from hf_longformer.attention_reference import attention_reference
-from hf_longformer.window_pattern import TokenRoles, WindowPattern
+from hf_longformer.global_rows import global_weights, join_global_rows, put_global_rows
+from hf_longformer.token_roles import TokenRoles
+from hf_longformer.window_pattern import WindowPattern
 
 GLOBALS = ("none", "one", "ragged", "all")
 PADDINGS = ("none", "right", "left", "interior", "row")
@@ -124,6 +120,18 @@ def token_roles(case: Case, is_contiguous: bool = False) -> TokenRoles:
     return TokenRoles.from_masks(real, is_global, num_global, is_contiguous=is_contiguous)
 
 
+def keywords(case: Case, **more: Any) -> dict[str, Any]:
+    """The arguments of `longformer_attention` for a case."""
+    is_global, real = case.masks()
+    return {
+        "attention_window": case.window,
+        "attention_dilation": case.dilation,
+        "is_causal": case.is_causal,
+        "attention_mask": None if real is None else real.long(),
+        "global_attention_mask": None if is_global is None else is_global.long(),
+    } | more
+
+
 def run_reference(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
     is_global, real = case.masks()
     return attention_reference(
@@ -132,10 +140,15 @@ def run_reference(case: Case, *projections: torch.Tensor, **options: Any) -> tor
 
 
 def run_blocked(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
-    query, key, value, query_global, key_global, value_global = projections
-    roles = token_roles(case)
-    projections = (query, key, value, rows_of_global(query_global, roles), key_global, value_global)
-    return attention_blocked(*projections, pattern=case.pattern, roles=roles, **options)
+    return run_local_rows(local_rows, case, *projections, **options)
+
+
+def run_local_rows(
+    attend: Callable[..., torch.Tensor], case: Case, *projections: torch.Tensor, **options: Any
+) -> torch.Tensor:
+    """The whole attention, with the local rows of an implementation; `roles` may be among the options."""
+    options = {"pattern": case.pattern, "roles": token_roles(case), **options}
+    return join_global_rows(attend(*projections[:3], **options), *projections[3:], **options)
 
 
 def run_with_weights(case: Case, *projections: torch.Tensor) -> torch.Tensor:
@@ -147,12 +160,12 @@ def run_with_weights(case: Case, *projections: torch.Tensor) -> torch.Tensor:
     if not roles.num_global:
         return output + 0.0 * (query_global + key_global + value_global)
     columns = global_weights(rows_of_global(query_global, roles), key_global, pattern=pattern, roles=roles)
-    return put_global_rows(output, columns.mT @ value_global, roles)
+    return put_global_rows(output, columns.mT @ value_global, roles.global_tokens)
 
 
 def rows_of_global(query_global: torch.Tensor, roles: TokenRoles) -> torch.Tensor:
-    """The queries of the global tokens alone, which is what the blocked path takes."""
-    return roles.gather_global(query_global) if roles.num_global else query_global[:, :, :0]
+    """The queries of the global tokens alone."""
+    return roles.global_tokens.gather(query_global)
 
 
 def run_with_gradients(

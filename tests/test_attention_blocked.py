@@ -29,9 +29,10 @@ from helpers import (
 from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_longformer.attention_blocked import attention_blocked, global_weights, local_rows, local_weights
+from hf_longformer.attention_blocked import local_rows, local_weights
 from hf_longformer.attention_layout import dense_attention_weights, to_dense, to_narrow
 from hf_longformer.attention_reference import attention_reference
+from hf_longformer.global_rows import global_weights
 
 DILATIONS = (1, 2, 3, (1, 1, 4))
 FACTORS = {"dilation": DILATIONS, "is_causal": [False, True], "globals_": GLOBALS, "padding": PADDINGS}
@@ -183,14 +184,14 @@ def test_roles_are_shared_by_layers_of_different_patterns():
     first = Case(130, 2, globals_="ragged", padding="right")
     roles = token_roles(first)
     projections = random_projections(first)[:6]
-    query, key, value, query_global, key_global, value_global = projections
+    query, key, _, query_global, key_global, _ = projections
     rows = rows_of_global(query_global, roles)
     for window in (2, 130, 64, 300):
         for dilation in (1, 3, (1, 3, 2)):
             for is_causal in (False, True):
                 case = Case(130, window, dilation, is_causal, "ragged", "right")
                 shared = {"pattern": case.pattern, "roles": roles}
-                output = attention_blocked(query, key, value, rows, key_global, value_global, **shared)
+                output = run_blocked(case, *projections, roles=roles)
                 torch.testing.assert_close(
                     output, run_reference(case, *projections), msg=lambda text, c=case: f"{c} {text}"
                 )
@@ -202,13 +203,13 @@ def test_roles_are_shared_by_layers_of_different_patterns():
 
 @pytest.mark.parametrize("case", PAIRWISE_OF_WEIGHTS, ids=str)
 def test_no_row_of_a_block_is_without_keys(case: Case):
-    """Also not the rows that are thrown away: the softmax of nothing is NaN in some kernels."""
+    """Also not the rows that are not used: the softmax of nothing is NaN in some kernels."""
     query, key, value = random_projections(case)[:3]
     roles = token_roles(case)
     local_rows(query, key, value, pattern=case.pattern, roles=roles)
     local_weights(query, key, pattern=case.pattern, roles=roles)
-    assert roles.cache
-    assert all(mask is None or mask.any(dim=-1).all() for mask in roles.cache.values())
+    assert roles._derived
+    assert all(mask is None or mask.any(dim=-1).all() for mask in roles._derived.values())
 
 
 def test_scaling():

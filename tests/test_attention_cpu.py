@@ -13,7 +13,7 @@ from helpers import (
     largest_error,
     pairwise_cases,
     random_projections,
-    rows_of_global,
+    run_local_rows,
     run_with_gradients,
     token_roles,
 )
@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from test_attention_blocked import LargestTensor, SingleRow, random_cases
 
 from hf_longformer import attention_blocked
-from hf_longformer.attention_blocked import global_rows, global_rows_of_states, put_global_rows
-from hf_longformer.attention_cpu import FEWEST, SHORT, local_rows
+from hf_longformer.attention_cpu import SHORT, local_rows
+from hf_longformer.blocks import MIN_BLOCK
+from hf_longformer.global_rows import global_rows, global_rows_of_states
 
 FACTORS = {
     "dilation": [1, 2, 3, (1, 1, 4), (2, 1, 2)],
@@ -30,17 +31,13 @@ FACTORS = {
     "globals_": GLOBALS,
     "padding": PADDINGS,
 }
-LENGTHS = [1, 7, FEWEST - 1, FEWEST, FEWEST + 1, SHORT, SHORT + 1, 300, 2 * SHORT, 2 * SHORT + 1, 1000, 1021]
+LENGTHS = [1, 7, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, SHORT, SHORT + 1, 300, 2 * SHORT, 2 * SHORT + 1, 1000, 1021]
 PAIRWISE = pairwise_cases(length=LENGTHS, window=[2, 8, 64, 128, 500, 600, 2100], **FACTORS)
 PAIRWISE_LOW_PRECISION = pairwise_cases(length=[1, 7, 65, 257, 1021], window=[2, 64, 600], **FACTORS)
 
 
 def run_on_cpu(case: Case, *projections: torch.Tensor) -> torch.Tensor:
-    query, key, value, query_global, key_global, value_global = projections
-    roles = token_roles(case)
-    output = local_rows(query, key, value, pattern=case.pattern, roles=roles)
-    rows = global_rows(rows_of_global(query_global, roles), key_global, value_global, pattern=case.pattern, roles=roles)
-    return put_global_rows(output, rows, roles)
+    return run_local_rows(local_rows, case, *projections)
 
 
 @pytest.mark.parametrize("case", PAIRWISE, ids=str)
@@ -108,7 +105,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
     exact = [torch.randn(shape, generator=generator).to(DTYPES[dtype]).double() for shape in shapes]
 
     def with_keys(states, *projections):
-        global_states = states.flatten(0, 1)[roles.global_tokens].unflatten(0, (2, -1))
+        global_states = states.flatten(0, 1)[roles.global_tokens.flat_index].unflatten(0, (2, -1))
         query, key, value = (
             torch.nn.functional.linear(tensor, *projection).unflatten(-1, (heads, head_dim)).transpose(1, 2)
             for tensor, projection in zip((global_states, states, states), batched(projections), strict=True)
@@ -116,7 +113,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
         return global_rows(query, key, value, pattern=case.pattern, roles=roles)
 
     def of_states(states, *projections):
-        global_states = states.flatten(0, 1)[roles.global_tokens]
+        global_states = states.flatten(0, 1)[roles.global_tokens.flat_index]
         given = (global_states, states, batched(projections), heads)
         return global_rows_of_states(*given, pattern=case.pattern, roles=roles)
 
@@ -125,7 +122,7 @@ def test_global_rows_of_states_are_those_of_projected_keys(case: Case, dtype: st
 
     def run(attend, dtype):
         leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in exact]
-        output = attend(*leaves).masked_fill(~roles.global_valid[:, None, :, None], 0.0)
+        output = attend(*leaves).masked_fill(~roles.global_tokens.valid[:, None, :, None], 0.0)
         output.square().sum().backward()
         return [output.detach(), *(leaf.grad for leaf in leaves)]
 

@@ -17,7 +17,7 @@ from helpers import (
     largest_error,
     pairwise_cases,
     random_projections,
-    rows_of_global,
+    run_local_rows,
     run_reference,
     tiny_config,
     token_roles,
@@ -25,8 +25,9 @@ from helpers import (
 from torch.nn.attention.flex_attention import flex_attention
 
 from hf_longformer import HfLongformerForCausalLM, HfLongformerModel, attention_flex, longformer_attention
-from hf_longformer.attention_blocked import global_rows, put_global_rows
 from hf_longformer.attention_flex import BLOCK, local_rows, make_block_mask
+from hf_longformer.attention_reference import attention_reference
+from hf_longformer.window_pattern import WindowPattern
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 FACTORS: dict[str, Any] = {
@@ -97,11 +98,26 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_flex(case: Case, *projections: torch.Tensor) -> torch.Tensor:
-    query, key, value, query_global, key_global, value_global = projections
-    settings: dict[str, Any] = {"pattern": case.pattern, "roles": token_roles(case).to(query.device)}
-    output = local_rows(query, key, value, **settings)
-    rows = rows_of_global(query_global, settings["roles"])
-    return put_global_rows(output, global_rows(rows, key_global, value_global, **settings), settings["roles"])
+    return run_local_rows(local_rows, case, *projections, roles=token_roles(case).to(projections[0].device))
+
+
+class Strided(WindowPattern):
+    """Every third token of the whole text, and the neighbours: a pattern of somebody's own, causal or not."""
+
+    def allows(self, query_position: Any, key_position: Any, head: Any = 0) -> Any:
+        return super().allows(query_position, key_position, head) | (key_position % 3 == 0)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("dilation", [1, (1, 3, 2)])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("length", [7, 128, 300])
+def test_a_pattern_of_your_own(length: int, is_causal: bool, dilation: Any, uncompiled: None) -> None:
+    case = Case(length, 4, dilation, is_causal, "one", "right")
+    tensors, pattern = random_projections(case)[: len(PROJECTIONS)], Strided(4, dilation, is_causal)
+    is_global, real = case.masks()
+    expected, _ = attention_reference(*tensors, pattern=pattern, is_global=is_global, key_padding_mask=real)
+    torch.testing.assert_close(run_local_rows(local_rows, case, *tensors, pattern=pattern), expected)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

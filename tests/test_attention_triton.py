@@ -16,20 +16,21 @@ from helpers import (
     random_ids,
     random_projections,
     randomise,
-    rows_of_global,
+    run_local_rows,
     tiny_config,
     token_roles,
 )
 
 from hf_longformer import (
     HfLongformerModel,
-    attention_hf_longformer,
     attention_triton,
+    dispatch,
+    kernel_proof,
     unpadding_hf_longformer,
 )
-from hf_longformer.attention_blocked import global_rows, put_global_rows
 from hf_longformer.attention_triton import local_rows
-from hf_longformer.window_pattern import PackedTexts, TokenRoles, WindowPattern, text_bounds
+from hf_longformer.token_roles import PackedTexts, TokenRoles, text_bounds
+from hf_longformer.window_pattern import WindowPattern
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,12 +56,8 @@ def roles_of(case: Case) -> TokenRoles:
 
 
 def run_kernels(case: Case, *projections: torch.Tensor, **options: Any) -> torch.Tensor:
-    projections = tuple(x.to(DEVICE) for x in projections)
-    query, key, value, query_global, key_global, value_global = projections
-    settings: dict[str, Any] = {"pattern": case.pattern, "roles": roles_of(case).to(DEVICE), **options}
-    output = local_rows(query, key, value, **settings)
-    rows = global_rows(rows_of_global(query_global, settings["roles"]), key_global, value_global, **settings)
-    return put_global_rows(output, rows, settings["roles"]).cpu()
+    roles = roles_of(case).to(DEVICE)
+    return run_local_rows(local_rows, case, *(x.to(DEVICE) for x in projections), roles=roles, **options).cpu()
 
 
 @pytest.mark.parametrize("case", PAIRWISE)
@@ -187,10 +184,10 @@ def test_masks_are_made_once_for_all_layers() -> None:
     query, key, value = (x.float().to(DEVICE) for x in random_projections(case)[:3])
     roles = roles_of(case).to(DEVICE)
     local_rows(query, key, value, pattern=case.pattern, roles=roles)
-    made = dict(roles.cache)
+    made = dict(roles._derived)
     local_rows(query, key, value, pattern=case.pattern, roles=roles)
     assert made
-    assert all(roles.cache[name] is one for name, one in made.items())
+    assert all(roles._derived[name] is one for name, one in made.items())
 
 
 @pytest.mark.parametrize(
@@ -204,17 +201,17 @@ def test_masks_are_made_once_for_all_layers() -> None:
     ],
     ids=str,
 )
-def test_can_attend(change: dict[str, Any], taken: bool) -> None:
+def test_why_not(change: dict[str, Any], taken: bool) -> None:
     device, dtype = torch.device(change.get("device", "cuda")), change.get("dtype", torch.bfloat16)
-    assert attention_triton.can_attend(device, dtype, change.get("head_dim", 64)) is taken
+    assert (attention_triton.why_not(device, dtype, change.get("head_dim", 64)) is None) is taken
 
 
 def prove() -> bool:
-    attention_hf_longformer._prove_once.cache_clear()
+    kernel_proof._prove_once.cache_clear()
     try:
-        return attention_hf_longformer.is_proven(DEVICE, torch.float32, 16)
+        return kernel_proof.why_not_proven(DEVICE, torch.float32, 16) is None
     finally:
-        attention_hf_longformer._prove_once.cache_clear()
+        kernel_proof._prove_once.cache_clear()
 
 
 def test_proof_passes(caplog: pytest.LogCaptureFixture) -> None:
@@ -242,8 +239,8 @@ def no_compiler(*_: torch.Tensor, **__: Any) -> torch.Tensor:
 )
 def test_proof_finds_what_is_wrong(attend: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(attention_hf_longformer.logger, "warning", lambda text, *given: said.append(text % given))
-    monkeypatch.setattr(attention_hf_longformer, "local_rows_by_triton", attend)
+    monkeypatch.setattr(kernel_proof.logger, "warning", lambda text, *given: said.append(text % given))
+    monkeypatch.setattr(kernel_proof, "local_rows_by_triton", attend)
     assert not prove()
     assert len(said) == 1
     assert message in said[0]
@@ -302,9 +299,8 @@ def test_model_without_padding(fields: dict[str, Any], kind: str, globals_: str,
 def test_packed_texts_are_not_taken_for_one_text(kernels_everywhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a layer compute in a dtype that nobody expected, and for which there are no kernels."""
     model = randomise(HfLongformerModel(tiny_config(num_hidden_layers=1))).to(DEVICE)
-    attend = attention_hf_longformer.has_kernels
-    monkeypatch.setattr(attention_hf_longformer, "has_kernels", lambda *_: False)
-    monkeypatch.setattr(unpadding_hf_longformer, "has_kernels", attend)
+    monkeypatch.setattr(dispatch, "why_not_kernels", lambda *_: "none for a test")
+    monkeypatch.setattr(unpadding_hf_longformer, "has_kernels", lambda *_: True)
     mask = torch.tensor([[1] * 9, [1] * 4 + [0] * 5], device=DEVICE)
     with pytest.raises(RuntimeError, match=r"needs kernels for torch\.float32"):
         model(torch.randint(5, 99, (2, 9), device=DEVICE), attention_mask=mask)

@@ -17,7 +17,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 import hf_longformer_cli as cli
-from hf_longformer import HfLongformerModel, attention_hf_longformer, layers_hf_longformer
+from hf_longformer import HfLongformerModel, attention_hf_longformer, feed_forward
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
@@ -64,14 +64,14 @@ def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wrong_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our fast path forgets one key of every window, as an error by one would."""
-    right = attention_hf_longformer.fastest_local_rows
+    right = attention_hf_longformer.local_rows
 
     def wrong(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object) -> torch.Tensor:
         pattern = settings["pattern"]
         narrower = replace(pattern, attention_window=pattern.attention_window - 2)
         return right(query, key, value, **{**settings, "pattern": narrower})
 
-    monkeypatch.setattr(attention_hf_longformer, "fastest_local_rows", wrong)
+    monkeypatch.setattr(attention_hf_longformer, "local_rows", wrong)
 
 
 class TestMeasure:
@@ -229,12 +229,12 @@ class TestParity:
             check_ours(ours, "tiny")
 
     def test_is_red_when_only_gradients_are_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = attention_hf_longformer.fastest_local_rows
+        right = attention_hf_longformer.local_rows
 
         def without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object):
             return right(query, key.detach(), value, **settings)
 
-        monkeypatch.setattr(attention_hf_longformer, "fastest_local_rows", without_gradient)
+        monkeypatch.setattr(attention_hf_longformer, "local_rows", without_gradient)
         ours = make_peers(["hf-longformer"], "tiny", 800, 32)["hf-longformer"]
         check_ours(ours, "tiny")
         with pytest.raises(ParityError, match="the gradients of the encoder"):
@@ -386,8 +386,8 @@ class TestMemory:
             """Those of a layer, counted too."""
             return saved_tensors_hooks(lambda x: keep(y) if isinstance(y := pack(x), torch.Tensor) else y, unpack)
 
-        monkeypatch.setattr(layers_hf_longformer, "saved_tensors_hooks", hooks)
-        monkeypatch.setattr(layers_hf_longformer, "can_activate_again", lambda _: True)
+        monkeypatch.setattr(feed_forward, "saved_tensors_hooks", hooks)
+        monkeypatch.setattr(feed_forward, "_can_recompute", lambda _: True)
         ids = random_ids("tiny", setting.batch, setting.length)
         is_global = torch.nn.functional.one_hot(torch.tensor([0, 0]), setting.length)
         with (
@@ -530,8 +530,8 @@ class TestCommandLine:
         """The fault is put into the measuring process by what Python imports first."""
         (tmp_path / "sitecustomize.py").write_text(
             "import hf_longformer.attention_hf_longformer as attention\n"
-            "right = attention.fastest_local_rows\n"
-            "attention.fastest_local_rows = lambda *states, **settings: right(*states, **settings) * 1.001\n"
+            "right = attention.local_rows\n"
+            "attention.local_rows = lambda *states, **settings: right(*states, **settings) * 1.001\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         output = tmp_path / "results.json"

@@ -27,7 +27,8 @@ from hf_longformer import (
     attention_hf_longformer,
     longformer_attention,
 )
-from hf_longformer.attention_cpu import _LOCAL_ROWS, _LOCAL_ROWS_WITH_DROPOUT
+from hf_longformer.attention_cpu import _LOCAL_ROWS
+from hf_longformer.attention_cpu_dropout import _LOCAL_ROWS as _LOCAL_ROWS_WITH_DROPOUT
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -457,14 +458,14 @@ def test_opcheck(case: Case):
     masks = (roles.key_padding_mask, roles.is_global, roles.global_index, roles.global_valid)
     numbers = (case.window, list(case.pattern.dilations), case.is_causal, 0.5)
     seed = torch.tensor(7)
-    torch.library.opcheck(_LOCAL_ROWS[0], (query, key, value, *masks, *numbers))
-    torch.library.opcheck(_LOCAL_ROWS_WITH_DROPOUT[0], (query, key, value, *masks, seed, *numbers, 0.3))
+    torch.library.opcheck(_LOCAL_ROWS.operator, (query, key, value, *masks, *numbers))
+    torch.library.opcheck(_LOCAL_ROWS_WITH_DROPOUT.operator, (query, key, value, *masks, seed, *numbers, 0.3))
     with torch.no_grad():
-        rows = _LOCAL_ROWS[0](query, key, value, *masks, *numbers)
-        dropped = _LOCAL_ROWS_WITH_DROPOUT[0](query, key, value, *masks, seed, *numbers, 0.3)
+        rows = _LOCAL_ROWS.operator(query, key, value, *masks, *numbers)
+        dropped = _LOCAL_ROWS_WITH_DROPOUT.operator(query, key, value, *masks, seed, *numbers, 0.3)
     tensors = [tensor.detach() for tensor in (gradient, query, key, value)]
     tests = ("test_schema", "test_faketensor")
-    name = str(_LOCAL_ROWS[0]._qualname).partition("::")[0]
+    name = str(_LOCAL_ROWS.operator._qualname).partition("::")[0]
     operators = getattr(torch.ops, name)
     torch.library.opcheck(operators.local_rows_backward.default, (*tensors, *rows, *masks, *numbers), test_utils=tests)
     torch.library.opcheck(

@@ -14,7 +14,12 @@ from helpers import random_ids, randomise, tiny_config
 from torch import nn
 
 import hf_longformer
-from hf_longformer import HfLongformerForSequenceClassification, attention_hf_longformer, layers_hf_longformer
+from hf_longformer import (
+    HfLongformerForSequenceClassification,
+    attention_hf_longformer,
+    feed_forward,
+    layers_hf_longformer,
+)
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 IMPLEMENTATIONS = ("eager", "sdpa")
@@ -105,7 +110,7 @@ def test_windows_and_dilations_may_change_on_a_loaded_model(implementation: str)
 
 def test_set_attn_implementation_on_a_loaded_model(monkeypatch: pytest.MonkeyPatch):
     calls = []
-    for name in ("attention_reference", "fastest_local_rows"):
+    for name in ("attention_reference", "local_rows"):
         function = getattr(attention_hf_longformer, name)
 
         def spy(*args: Any, _name: str = name, _function: Any = function, **kwargs: Any) -> Any:
@@ -120,7 +125,7 @@ def test_set_attn_implementation_on_a_loaded_model(monkeypatch: pytest.MonkeyPat
             model.set_attn_implementation(implementation)
             assert model.config._attn_implementation == implementation
         outputs.append(model(ids, global_attention_mask=marks(0)).logits)
-    assert calls == ["fastest_local_rows"] * 2 + ["attention_reference"] * 2 + ["fastest_local_rows"] * 2
+    assert calls == ["local_rows"] * 2 + ["attention_reference"] * 2 + ["local_rows"] * 2
     assert torch.equal(outputs[0], outputs[2])
     torch.testing.assert_close(outputs[0], outputs[1])
 
@@ -354,7 +359,7 @@ def test_what_is_activated_again_gives_the_same_gradients(activation: str, monke
     gradients = []
     for again in (True, False):
         if not again:
-            monkeypatch.setattr(layers_hf_longformer, "can_activate_again", lambda _: False)
+            monkeypatch.setattr(feed_forward, "_can_recompute", lambda _: False)
         loss = model(ids, labels=ids).loss
         gradients.append(
             torch.autograd.grad(loss, list(model.longformer.encoder.layer.parameters()), allow_unused=True)
@@ -393,62 +398,61 @@ def test_the_widest_tensor_is_kept_once():
 def test_feed_forward_of_inference_goes_in_parts(
     options: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """In room that layers share, and unless an adapter or a hook waits for what the whole text gives."""
-    model, ids, rooms, sizes = make(**options), make_ids("Model"), [], []
-    in_parts = layers_hf_longformer.HfLongformerLayer._feed_forward_in_parts
-    at_a_time = layers_hf_longformer.HfLongformerLayer.feed_forward
+    """In a workspace that layers share, and unless an adapter or a hook waits for what the whole text gives."""
+    model, ids, buffers, sizes = make(**options), make_ids("Model"), [], []
+    in_parts, whole = feed_forward.feed_forward_in_parts, feed_forward.feed_forward
 
-    def count_rooms(layer: nn.Module, states: torch.Tensor, cache: dict[str, Any]) -> torch.Tensor:
-        output = in_parts(layer, states, cache)
-        rooms.append((id(cache.get(layers_hf_longformer.WIDE)), len(cache.get(layers_hf_longformer.WIDE, ()))))
-        return output
+    def count_buffers(intermediate: Any, output: Any, states: torch.Tensor, workspace: Any) -> torch.Tensor:
+        narrowed = in_parts(intermediate, output, states, workspace)
+        buffers.append((id(workspace.buffer), len(workspace.buffer)))
+        return narrowed
 
-    def count_tokens(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    def count_tokens(intermediate: Any, output: Any, states: torch.Tensor) -> torch.Tensor:
         sizes.append(states[..., 0].numel())
-        return at_a_time(layer, states)
+        return whole(intermediate, output, states)
 
     def forward(model: nn.Module) -> torch.Tensor:
-        rooms.clear()
+        buffers.clear()
         sizes.clear()
         return model(ids).last_hidden_state.detach()
 
-    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "_feed_forward_in_parts", count_rooms)
-    monkeypatch.setattr(layers_hf_longformer.HfLongformerLayer, "feed_forward", count_tokens)
-    monkeypatch.setattr(layers_hf_longformer, "PART", at_once * model.config.intermediate_size * 8)
+    monkeypatch.setattr(layers_hf_longformer, "feed_forward_in_parts", count_buffers)
+    monkeypatch.setattr(layers_hf_longformer, "feed_forward", count_tokens)
+    monkeypatch.setattr(feed_forward, "PART", at_once * model.config.intermediate_size * 8)
     expected = forward(model)  # gradients are wanted
-    assert not rooms
+    assert not buffers
     assert set(sizes) == {ids.numel()}
     with torch.no_grad():
         torch.testing.assert_close(forward(model), expected)
         assert not sizes
-        assert len(rooms) == len(model.encoder.layer)
-        assert len(set(rooms)) == 1
-        assert rooms[0][1] == min(at_once, ids.numel()) * model.config.intermediate_size
+        assert len(buffers) == len(model.encoder.layer)
+        assert len(set(buffers)) == 1
+        assert buffers[0][1] == min(at_once, ids.numel()) * model.config.intermediate_size
         changed = copy.deepcopy(model)
         for layer in changed.encoder.layer:
             layer.intermediate.dense = Adapted(layer.intermediate.dense)
         torch.testing.assert_close(forward(changed), expected)
-        assert not rooms
+        assert not buffers
         assert set(sizes) == {ids.numel()}
         for layer in model.encoder.layer:
             layer.intermediate.activation.register_forward_hook(lambda *_: None)
         torch.testing.assert_close(forward(model), expected)
-    assert not rooms
+    assert not buffers
     assert set(sizes) == {ids.numel()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("tokens", [1, 5])
-def test_states_are_widened_in_room(tokens: int, dtype: torch.dtype):
-    """Whatever the order in memory, the room holds them, all but its own numbers."""
+def test_states_are_widened_into_a_buffer(tokens: int, dtype: torch.dtype):
+    """Whatever the order in memory, the buffer holds them, all but its own numbers."""
     torch.manual_seed(0)
     linear, states = nn.Linear(6, 11).to(dtype), torch.randn(tokens, 6, dtype=dtype)
-    room = torch.full((11 * tokens,), torch.nan, dtype=dtype)
+    buffer = torch.full((11 * tokens,), torch.nan, dtype=dtype)
     with torch.no_grad():
-        wide = layers_hf_longformer.widen_into(room, linear, states)
+        wide = feed_forward.widen_into(buffer, linear, states)
         torch.testing.assert_close(wide, linear(states))
-    assert wide.data_ptr() == room.data_ptr()
-    assert not room.isnan().any()
+    assert wide.data_ptr() == buffer.data_ptr()
+    assert not buffer.isnan().any()
 
 
 class Adapted(nn.Linear):

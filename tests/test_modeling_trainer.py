@@ -33,6 +33,7 @@ PROBLEMS: dict[str, tuple[str, dict[str, Any], dict[str, torch.Tensor]]] = {
         {"labels": IDS[:, :2] / 50},
     ),
     "choices": ("ForMultipleChoice", {}, {"labels": torch.tensor([0, 1, 1, 0])}),
+    "choices, not all labelled": ("ForMultipleChoice", {}, {"labels": torch.tensor([0, -100, 1, 0])}),
     "answers": (
         "ForQuestionAnswering",
         {},
@@ -83,6 +84,30 @@ def test_accumulated_batches_are_one_batch(name: str, tmp_path: Path):
     for batch, steps in ((1, 4), (2, 2)):
         model, loss = train(name, tmp_path, batch=batch, steps=steps)
         assert_same((dict(model.named_parameters()), loss), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_trainer_evaluates_every_head(name: str, batch: int, tmp_path: Path):
+    """It looks for arguments of `forward` with "label" in their names, and evaluates where all of them are given."""
+    head, fields, labels = PROBLEMS[name]
+    if name == "a number":
+        labels = {"labels": torch.tensor([0.5, -100.0, 2.0, 3.0])}  # which is a number like any other
+    model = getattr(hf_longformer, f"HfLongformer{head}")(tiny_config(num_hidden_layers=1, **fields)).eval()
+    ids = torch.stack([IDS, IDS.flip(1)], dim=1) if head == "ForMultipleChoice" else IDS
+    texts = [{"input_ids": ids[row], **{key: of_all[row] for key, of_all in labels.items()}} for row in range(TEXTS)]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), per_device_eval_batch_size=batch, report_to="none", use_cpu=True, disable_tqdm=True
+    )
+    trainer = Trainer(
+        model, arguments, eval_dataset=texts, compute_metrics=lambda found: {"seen": len(found.label_ids)}
+    )
+    assert set(trainer.label_names) == set(labels)
+    found = trainer.evaluate()
+    assert found["eval_seen"] in (TEXTS, len(labels))
+    if name in ("a number", "numbers", "several classes", "classes", "answers", "choices"):  # as many labels per text
+        torch.testing.assert_close(found["eval_loss"], model(ids, **labels).loss.item(), rtol=1e-4, atol=1e-5)
+    assert found["eval_loss"] < 1e5
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

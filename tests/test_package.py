@@ -23,73 +23,28 @@ FOLDERS = ("hf_longformer", "hf_longformer_cli", "conversion", "finetune", "benc
 SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).glob("*.py"))]
 INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 
-# What a file may import from its siblings. Implementations of the attention never import one another.
-ATTENTIONS = {
-    *("attention_reference", "attention_blocked", "attention_causal", "attention_cpu", "attention_triton"),
-    *("attention_flex", "attention_layout"),
-}
-ALLOWED = {
-    "version": set(),
-    "window_pattern": set(),
-    "configuration_hf_longformer": set(),
-    "tokenization_hf_longformer": set(),
-    "transformers_internals": set(),
-    "dropout_cpu": {"operator_forms", "transformers_internals"},
-    **{name: {"window_pattern"} for name in ATTENTIONS},
-    "operator_forms": set(),
-    "plain_modules": set(),
-    "kernels_triton": set(),
-    "attention_blocked": {"operator_forms", "window_pattern"},
-    "attention_causal": {"operator_forms", "window_pattern"},
-    "attention_cpu": {"dropout_cpu", "operator_forms", "window_pattern"},
-    "attention_triton": {"kernels_triton", "operator_forms", "window_pattern"},
-    "attention_hf_longformer": ATTENTIONS
-    | {"operator_forms", "plain_modules", "transformers_internals", "window_pattern"},
-    "cache_hf_longformer": {"configuration_hf_longformer", "transformers_internals", "window_pattern"},
-    "attention_decoder_hf_longformer": ATTENTIONS
-    | {"attention_hf_longformer", "cache_hf_longformer", "plain_modules", "transformers_internals", "window_pattern"},
-    "layers_hf_longformer": {
-        "inputs_hf_longformer",
-        "attention_decoder_hf_longformer",
-        "attention_hf_longformer",
-        "configuration_hf_longformer",
-        "dropout_cpu",
-        "operator_forms",
-        "plain_modules",
-        "transformers_internals",
-        "window_pattern",
-    },
-    "inputs_hf_longformer": {
-        "attention_hf_longformer",
-        "configuration_hf_longformer",
-        "tokenization_hf_longformer",
-    },
-    "modeling_causal_hf_longformer": {
-        "cache_hf_longformer",
-        "configuration_hf_longformer",
-        "modeling_hf_longformer",
-        "transformers_internals",
-    },
-    "modeling_hf_longformer": {
-        "attention_decoder_hf_longformer",
-        "attention_hf_longformer",
-        "cache_hf_longformer",
-        "configuration_hf_longformer",
-        "inputs_hf_longformer",
-        "layers_hf_longformer",
-        "transformers_internals",
-        "unpadding_hf_longformer",
-        "window_pattern",
-    },
-    "unpadding_hf_longformer": {
-        "attention_hf_longformer",
-        "operator_forms",
-        "plain_modules",
-        "transformers_internals",
-        "window_pattern",
-    },
-    "drawing": {"window_pattern"},
-}
+# The floors of the package: a file may import those of lower floors only. Implementations of the attention never import
+# one another; that with dropout is a part of the one on a CPU.
+ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "attention_triton", "attention_flex"}
+FLOORS = (
+    {"version", "window_pattern", "configuration_hf_longformer", "transformers_internals", "operators", "byte_tokens"},
+    {"plain_modules", "token_roles", "kernels_triton", "global_masks", "drawing"},
+    {"dense_attention", "blocks", "masks", "dropout_cpu", "cache_hf_longformer", "attention_layout"},
+    {"global_rows", "gradients_cpu", "feed_forward", "attention_causal", "inputs_hf_longformer"},
+    {"attention_cpu_dropout"},
+    ATTENTIONS,
+    {"kernel_proof"},
+    {"dispatch"},
+    {"attention_hf_longformer", "unpadding_hf_longformer"},
+    {"attention_decoder_hf_longformer"},
+    {"layers_hf_longformer"},
+    {"modeling_hf_longformer"},
+    {"modeling_heads_hf_longformer", "explain"},
+    {"modeling_causal_hf_longformer"},
+)
+ALLOWED: dict[str, set[str]] = {}
+for number, floor in enumerate(FLOORS):
+    ALLOWED |= dict.fromkeys(floor, set().union(*FLOORS[:number]))
 ALLOWED["__init__"] = set(ALLOWED) - {"drawing"}
 
 
@@ -222,7 +177,8 @@ def test_private_names_of_transformers_stand_in_one_file(file: Path):
 def test_overridden_members_of_transformers_are_listed():
     """A class of ours that sets or overrides a private member of theirs says so in `transformers_internals`."""
     found = set()
-    for module in (hf_longformer.modeling_hf_longformer, hf_longformer.modeling_causal_hf_longformer):
+    names = ("modeling_hf_longformer", "modeling_heads_hf_longformer", "modeling_causal_hf_longformer")
+    for module in (getattr(hf_longformer, name) for name in names):
         for owner in vars(module).values():
             if isinstance(owner, type) and owner.__module__ == module.__name__:
                 found |= overridden(owner)

@@ -270,10 +270,10 @@ def test_logits_of_labelled_tokens_only_give_the_same_loss() -> None:
     model = HfLongformerForMaskedLM(tiny_config()).eval()
     input_ids = random_ids(2, 30)
     labels = input_ids.where(torch.arange(30) % 7 == 3, -100)
-    whole, part = model(input_ids, labels=labels), model(input_ids, labels=labels, labelled_only=True)
+    whole, part = model(input_ids, labels=labels), model(input_ids, labels=labels, masked_only=True)
     torch.testing.assert_close(part.loss, whole.loss)
     torch.testing.assert_close(part.logits, whole.logits[labels != -100])
-    assert model(input_ids, labelled_only=True).logits.shape[:2] == (2, 30)  # nothing is labelled: all are wanted
+    assert model(input_ids, masked_only=True).logits.shape[:2] == (2, 30)  # nothing is labelled: all are wanted
 
 
 @pytest.mark.parametrize("across", [False, True])

@@ -7,7 +7,7 @@ import torch
 from helpers import GLOBALS, PADDINGS, make_masks
 
 from hf_longformer import WindowPattern
-from hf_longformer.window_pattern import TokenRoles
+from hf_longformer.token_roles import TokenRoles
 
 LENGTH = 23
 
@@ -130,14 +130,14 @@ def test_token_roles_hold_every_global_position_once_and_in_order():
     is_global = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
     roles = TokenRoles.from_masks(None, is_global, 3)
     assert roles.num_global == 3
-    assert roles.global_valid.tolist() == [[True, True, True], [True, False, False], [False, False, False]]
-    assert roles.global_index[0].tolist() == [1, 3, 4]
-    assert roles.global_index[1, 0].item() == 0
-    assert all(len(set(row)) == 3 for row in roles.global_index.tolist())
+    assert roles.global_tokens.valid.tolist() == [[True, True, True], [True, False, False], [False, False, False]]
+    assert roles.global_tokens.index[0].tolist() == [1, 3, 4]
+    assert roles.global_tokens.index[1, 0].item() == 0
+    assert all(len(set(row)) == 3 for row in roles.global_tokens.index.tolist())
     tensor = torch.arange(30.0).view(3, 1, 5, 2)
-    assert roles.gather_global(tensor)[0, 0].tolist() == [[2.0, 3.0], [6.0, 7.0], [8.0, 9.0]]
-    assert roles.global_tokens.view(3, 3).tolist() == [
-        [n + 5 * text for n in row] for text, row in enumerate(roles.global_index.tolist())
+    assert roles.global_tokens.gather(tensor)[0, 0].tolist() == [[2.0, 3.0], [6.0, 7.0], [8.0, 9.0]]
+    assert roles.global_tokens.flat_index.view(3, 3).tolist() == [
+        [n + 5 * text for n in row] for text, row in enumerate(roles.global_tokens.index.tolist())
     ]
 
 
@@ -152,6 +152,8 @@ def test_token_roles_move_with_all_their_tensors():
     is_global, real = make_masks(LENGTH, "ragged", "right")
     roles = TokenRoles.from_masks(real, is_global, int(is_global.sum(dim=1).max()))
     moved = roles.to("meta")
-    for name in ("key_padding_mask", "is_global", "global_index", "global_valid", "global_tokens"):
-        assert getattr(moved, name).device.type == "meta"
-        assert getattr(moved, name).shape == getattr(roles, name).shape
+    names = ("mask", "index", "valid", "flat_index")
+    pairs = [(getattr(moved.global_tokens, name), getattr(roles.global_tokens, name)) for name in names]
+    for there, here in (*pairs, (moved.key_padding_mask, roles.key_padding_mask)):
+        assert there.device.type == "meta"
+        assert there.shape == here.shape

@@ -13,7 +13,7 @@ import hf_longformer
 from hf_longformer import longformer_attention
 from hf_longformer.attention_cpu import local_rows as local_rows_on_cpu
 from hf_longformer.dropout_cpu import Dropout
-from hf_longformer.operator_forms import is_transformed
+from hf_longformer.operators import is_transformed
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 CASES = [

@@ -19,13 +19,15 @@ from hf_longformer import (
     attention_flex,
     attention_layout,
     attention_triton,
+    global_rows,
     longformer_attention,
 )
 from hf_longformer.attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from hf_longformer.attention_hf_longformer import HfLongformerSelfAttention
 from hf_longformer.attention_reference import attention_reference
 from hf_longformer.drawing import draw_patterns
-from hf_longformer.window_pattern import TokenRoles, WindowPattern
+from hf_longformer.token_roles import TokenRoles
+from hf_longformer.window_pattern import WindowPattern
 
 HUGE = 16_777_216
 
@@ -57,16 +59,10 @@ ROW = QUERY[:, :, 3:4]
 WEIGHTS = torch.rand(1, 2, 70, 10, dtype=torch.float64)
 PATHS: dict[str, Callable[[WindowPattern], Any]] = {
     "blocked": lambda p: attention_blocked.local_rows(QUERY, KEY, VALUE, pattern=p, roles=ROLES),
-    "blocked, whole": lambda p: attention_blocked.attention_blocked(
-        QUERY, KEY, VALUE, ROW, KEY, VALUE, pattern=p, roles=ROLES
-    ),
     "weights": lambda p: attention_blocked.local_weights(QUERY, KEY, pattern=p, roles=ROLES),
     "weighted": lambda p: attention_blocked.apply_local_weights(WEIGHTS, VALUE, pattern=p, roles=ROLES),
-    "global rows": lambda p: attention_blocked.global_rows(ROW, KEY, VALUE, pattern=p, roles=ROLES),
-    "global weights": lambda p: attention_blocked.global_weights(ROW, KEY, pattern=p, roles=ROLES),
     "cpu": lambda p: attention_cpu.local_rows(QUERY, KEY, VALUE, pattern=p, roles=ROLES),
     "cpu, dropout": lambda p: attention_cpu.local_rows(QUERY, KEY, VALUE, pattern=p, roles=ROLES, dropout=0.1),
-    "flex, mask": lambda p: attention_flex.make_block_mask(2, 70, p, ROLES, QUERY.device),
     "narrow": lambda p: attention_layout.to_narrow(torch.rand(1, 2, 70, 70), p, ROLES),
     "dense": lambda p: attention_layout.to_dense(WEIGHTS, torch.rand(1, 2, 70, 1).double(), p, ROLES),
 }
@@ -79,6 +75,23 @@ def test_patterns_of_others_are_refused(path: str, kind: type[WindowPattern]):
         PATHS[path](kind(8))
     PATHS[path](WindowPattern(8))
     PATHS[path](Named(8))
+
+
+def test_global_rows_do_not_ask_for_windows():
+    for compute in (
+        lambda p: global_rows.global_rows(ROW, KEY, VALUE, pattern=p, roles=ROLES),
+        lambda p: global_rows.global_weights(ROW, KEY, pattern=p, roles=ROLES),
+    ):
+        torch.testing.assert_close(compute(Odd(8)), compute(WindowPattern(8)))
+        with pytest.raises(NotImplementedError, match="got Wider with"):
+            compute(Wider(8))
+
+
+def test_flex_attention_takes_patterns_that_replace_allows_alone():
+    """Which blocks it visits, it asks the pattern; `test_attention_flex.py` compares with the definition."""
+    attention_flex.make_block_mask(2, 70, Odd(8), ROLES, QUERY.device)
+    with pytest.raises(NotImplementedError, match=r"only the definition .* got Wider with one_sided_window of its own"):
+        attention_flex.make_block_mask(2, 70, Wider(8), ROLES, QUERY.device)
 
 
 def test_kernels_refuse_patterns_of_others():

@@ -1,0 +1,152 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Who computes the local rows: a table of implementations, each with the reason why it cannot, if it cannot.
+
+`attn_implementation="sdpa"` takes the first that can; the name of one of them asks for that one, which is refused with
+its reason if it cannot be had. `"eager"`, the definition, stands outside: it can always be had.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from .attention_blocked import local_rows as local_rows_by_blocks
+from .attention_cpu import local_rows as local_rows_on_cpu
+from .attention_flex import local_rows as local_rows_by_flex, why_not as why_not_flex
+from .attention_triton import local_rows as local_rows_by_triton, why_not as why_not_triton
+from .kernel_proof import why_not_proven
+from .operators import is_exporting, is_transformed
+from .token_roles import PackedTexts, TokenRoles
+from .transformers_internals import is_tracing
+from .window_pattern import WindowPattern
+
+OF_OPERATORS = "is an operator of its own, which exported programs and transforms of torch.func do not take"
+
+
+class Implementation(NamedTuple):
+    """One way to compute the local rows.
+
+    Args:
+        local_rows: From query, key and value, with `pattern`, `roles`, `dropout` and `scaling`.
+        why_not: What is in the way, from the query and the same settings, so that the name of the implementation and
+            this are a sentence; None if it can be had. While a program is compiled it runs inside of that.
+    """
+
+    local_rows: Callable[..., torch.Tensor]
+    why_not: Callable[..., str | None]
+
+
+def _why_not_triton(query: torch.Tensor, *, scaling: float | None = None, **_: object) -> str | None:
+    if not _takes_operators(query):
+        return OF_OPERATORS
+    if scaling is not None and scaling <= 0.0:
+        return "needs a scaling above 0"
+    return why_not_kernels(query.device, query.dtype, query.shape[-1])
+
+
+def _why_not_cpu(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
+    if query.device.type != "cpu":
+        return "needs tensors on a CPU"
+    return _why_not_packed(roles) if _takes_operators(query) else OF_OPERATORS
+
+
+def _why_not_blocked(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
+    return _why_not_packed(roles)
+
+
+def _why_not_flex(query: torch.Tensor, *, roles: TokenRoles, dropout: float = 0.0, **_: object) -> str | None:
+    return why_not_flex(query.device, dropout) or _why_not_packed(roles)
+
+
+def _why_not_packed(roles: TokenRoles) -> str | None:
+    return "takes texts with their padding, or one by one" if isinstance(roles, PackedTexts) else None
+
+
+IMPLEMENTATIONS = {  # in order of preference
+    "triton": Implementation(local_rows_by_triton, _why_not_triton),
+    "cpu": Implementation(local_rows_on_cpu, _why_not_cpu),
+    "blocked": Implementation(local_rows_by_blocks, _why_not_blocked),
+    "flex_attention": Implementation(local_rows_by_flex, _why_not_flex),
+}
+CHOSEN_BY_ITSELF = ("triton", "cpu", "blocked")
+NAMES = ("eager", "sdpa", *IMPLEMENTATIONS)  # of `attn_implementation`
+
+
+def local_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    attn_implementation: str | None,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
+
+    Args:
+        query, key, value: `(batch, heads, S, head_dim)`.
+        attn_implementation: `"sdpa"`, or a name of `IMPLEMENTATIONS`.
+        pattern: Window, dilation and direction.
+        roles: Real and global tokens.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+
+    Raises:
+        NotImplementedError: If an implementation is asked for by its name and cannot be had.
+    """
+    asked = CHOSEN_BY_ITSELF if attn_implementation == "sdpa" else (str(attn_implementation),)
+    for name in asked:
+        chosen = IMPLEMENTATIONS[name]
+        reason = chosen.why_not(query, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+        if _choices is not None:
+            _choices.append((name, reason))
+        if reason is None:
+            return chosen.local_rows(query, key, value, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+    if attn_implementation == "sdpa":
+        raise RuntimeError(
+            f"a batch without its padding needs kernels for {query.dtype} on {query.device}, and there are none: let "
+            "layers compute in the dtype of the model, or of autocast"
+        )
+    raise NotImplementedError(f'attn_implementation="{attn_implementation}" {reason}')
+
+
+def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether there are kernels for such projections, and they work."""
+    return why_not_kernels(device, dtype, head_dim) is None
+
+
+def why_not_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    """Why there are no kernels for such projections; None if there are, and they work."""
+    return why_not_triton(device, dtype, head_dim) or why_not_proven(device, dtype, head_dim)
+
+
+def _takes_operators(query: torch.Tensor) -> bool:
+    """Whether this runs now, or is compiled or captured for later: all but programs of PyTorch's own operators, and
+    what `torch.func` transforms.
+    """
+    if is_transformed():
+        return False
+    if torch.compiler.is_compiling():
+        return not is_exporting()
+    return not is_tracing(query) or (query.device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+
+
+_choices: list[tuple[str, str | None]] | None = None
+
+
+@contextmanager
+def recorded_choices() -> Iterator[list[tuple[str, str | None]]]:
+    """Inside, every implementation that is looked at is noted, with the reason why it was not taken, or None."""
+    global _choices
+    _choices = choices = list[tuple[str, str | None]]()
+    try:
+        yield choices
+    finally:
+        _choices = None
+
+
+__all__ = ["IMPLEMENTATIONS", "NAMES"]

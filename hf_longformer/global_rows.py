@@ -1,0 +1,273 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of global tokens, which attend to all real tokens by projections of their own, and their places among the
+local rows.
+
+There are three ways to compute them, and `add_global_rows` chooses: from projections of all tokens; without projecting
+a key and a value for every token, where there are few rows; and with their weights, if somebody wants to see those.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .dense_attention import dense_attention, drop, masked_softmax
+from .operators import is_transformed
+from .plain_modules import is_listened_to, is_plain
+from .token_roles import GlobalTokens, PackedTexts, TokenRoles
+from .window_pattern import WindowPattern
+
+
+@dataclass(frozen=True)
+class GlobalProjections:
+    """How queries, keys and values of the rows of global tokens are projected.
+
+    Args:
+        modules: The three layers.
+        split_heads: `(batch, n, hidden_size)` to `(batch, heads, n, head_dim)`.
+        head_dim: Of the attention.
+        are_own: Whether they are others than the local ones.
+        is_training: Whether the attention is in training mode.
+    """
+
+    modules: tuple[nn.Module, nn.Module, nn.Module]
+    split_heads: Callable[[torch.Tensor], torch.Tensor]
+    head_dim: int
+    are_own: bool
+    is_training: bool
+
+    def weights(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight and bias of each, for which nothing may sit on the layers."""
+        return [(module.weight, module.bias) for module in self.modules]  # type: ignore[misc]
+
+    def of_states(self, states: torch.Tensor) -> list[torch.Tensor]:
+        """All three of `(batch, n, hidden_size)`."""
+        return [self.split_heads(module(states)) for module in self.modules]
+
+    def of_tokens(self, hidden_states: torch.Tensor, tokens: GlobalTokens) -> tuple[torch.Tensor, ...]:
+        """Queries `(batch, heads, G, head_dim)` of the global tokens, and keys and values of all tokens."""
+        if is_listened_to(self.modules[:1]):  # all tokens pass through it then, as in the definition
+            query, key, value = self.of_states(hidden_states)
+            return tokens.gather(query), key, value
+        of_global = states_of(hidden_states, tokens).unflatten(0, (-1, tokens.number))
+        states = (of_global, hidden_states, hidden_states)
+        return tuple(self.split_heads(module(each)) for module, each in zip(self.modules, states, strict=True))
+
+
+def add_global_rows(
+    output: torch.Tensor,
+    hidden_states: torch.Tensor,
+    projections: GlobalProjections,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float,
+    output_attentions: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The rows of global tokens put among the local ones, and their weights if they are asked for.
+
+    Args:
+        output: `(batch, heads, S, head_dim)`, the local rows.
+        hidden_states: `(batch, S, hidden_size)`.
+        projections: Of global rows.
+        pattern: Only its direction matters.
+        roles: Real and global tokens.
+        dropout: Probability of dropping an attention weight.
+        output_attentions: Whether to return weights.
+
+    Returns:
+        The output, and `(batch, heads, S, G)` or None.
+    """
+    if roles.global_tokens is None:
+        return _without_global_tokens(output, hidden_states, projections), None
+    batch: Any = roles  # in which texts stand one below the other
+    if isinstance(roles, PackedTexts):
+        batch, hidden_states = roles.batch, roles.pad(hidden_states)
+    settings: dict[str, Any] = {"pattern": pattern, "roles": batch, "dropout": dropout}
+    tokens, weights = batch.global_tokens, None
+    if output_attentions:
+        query, key, value = projections.of_tokens(hidden_states, tokens)
+        weights = global_weights(query, key, **settings)
+        rows = weights.mT @ value
+    elif tokens.is_counted and tokens.number < projections.head_dim and is_plain(*projections.modules):
+        of_global, heads = states_of(hidden_states, tokens), output.shape[1]
+        rows = global_rows_of_states(of_global, hidden_states, projections.weights(), heads, **settings)
+    else:
+        rows = global_rows(*projections.of_tokens(hidden_states, tokens), **settings)
+    if isinstance(roles, PackedTexts):  # texts stand in one row, and so do their global tokens
+        rows = rows.transpose(0, 1).flatten(1, 2)[None]
+    return put_global_rows(output, rows, roles.global_tokens), weights
+
+
+def _without_global_tokens(
+    output: torch.Tensor, hidden_states: torch.Tensor, projections: GlobalProjections
+) -> torch.Tensor:
+    """The local rows as they are. Hooks are called all the same, and in training the projections get a gradient of
+    zero, which distributed training waits for.
+    """
+    if not projections.are_own:
+        return output
+    if is_listened_to(projections.modules):
+        return output + zero_row(*projections.of_states(hidden_states))
+    if projections.is_training and torch.is_grad_enabled():
+        return output + zero_row(*projections.of_states(hidden_states[:, :0]))
+    return output
+
+
+def zero_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """`(batch, heads, 1, head_dim)` of zeros, for a gradient of zero of the projections."""
+    return (query[:, :, :0] @ key[:, :, :0].mT @ value[:, :, :0]).sum(dim=2, keepdim=True)
+
+
+def states_of(hidden_states: torch.Tensor, tokens: GlobalTokens) -> torch.Tensor:
+    """The states of the global tokens, `(batch * G, hidden_size)`."""
+    return hidden_states.flatten(0, 1).index_select(0, tokens.flat_index)  # type: ignore[arg-type]
+
+
+def join_global_rows(
+    output: torch.Tensor,
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    value_global: torch.Tensor,
+    *,
+    roles: TokenRoles,
+    **settings: Any,
+) -> torch.Tensor:
+    """Puts the rows of global tokens among the local ones, from projections of all tokens.
+
+    Args:
+        output: `(batch, heads, S, head_dim)`, the local rows.
+        query_global, key_global, value_global: The same shape.
+        roles: Real and global tokens.
+        **settings: As those of `global_rows`.
+    """
+    if not roles.has_global:
+        return output + zero_row(query_global, key_global, value_global)
+    tokens: Any = roles.global_tokens
+    rows = global_rows(tokens.gather(query_global), key_global, value_global, roles=roles, **settings)
+    return put_global_rows(output, rows, tokens)
+
+
+def global_rows(
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    value_global: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Output `(batch, heads, G, head_dim)` of the global rows, which attend to every real token.
+
+    Args:
+        query_global: `(batch, heads, G, head_dim)`, of the global tokens, in the order of `roles.global_tokens.index`.
+        key_global, value_global: `(batch, heads, S, head_dim)`, of all tokens.
+        pattern: Only its direction matters.
+        roles: Real and global tokens; at least one is global.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+    """
+    mask = _mask_of_global_rows(roles, pattern)
+    # Kernels want to know how many rows there are; and that for CPUs has no second derivatives.
+    is_counted = roles.global_tokens.is_counted
+    needs_weights = not is_counted or (query_global.device.type == "cpu" and query_global.requires_grad)
+    return dense_attention(query_global, key_global, value_global, mask, dropout, scaling, needs_weights)
+
+
+def global_rows_of_states(
+    global_states: torch.Tensor,
+    hidden_states: torch.Tensor,
+    projections: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    heads: int,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """`global_rows` without projecting a key and a value for every token: `softmax((q W_k) Xᵀ) X W_v`.
+
+    Costs S · hidden_size · heads · G instead of S · hidden_size²: cheaper while G is below head_dim.
+
+    Args:
+        global_states: `(batch * G, hidden_size)`, the states of the global tokens.
+        hidden_states: `(batch, S, hidden_size)`.
+        projections: Weight `(hidden_size, hidden_size)` and bias `(hidden_size,)` of global queries, keys and values.
+        heads: Number of heads.
+        pattern: Only its direction matters.
+        roles: Real and global tokens; at least one is global.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+    """
+    num_global, head_dim = roles.num_global, hidden_states.shape[-1] // heads
+    scaling = head_dim**-0.5 if scaling is None else scaling
+    (query_weight, query_bias), (key_weight, key_bias), (value_weight, value_bias) = (
+        (weight.view(heads, head_dim, -1), bias.view(heads, 1, head_dim)) for weight, bias in projections
+    )
+    query = torch.baddbmm(query_bias, global_states.expand(heads, -1, -1), query_weight.mT) * scaling
+    query_of_states = _swap_outer(torch.bmm(query, key_weight), num_global)
+    if hidden_states.dtype == torch.bfloat16:  # the same product: CPUs take 50 times longer the other way round
+        scores = torch.bmm(hidden_states, query_of_states.mT).mT
+    else:
+        scores = torch.bmm(query_of_states, hidden_states.mT)
+    if torch.is_grad_enabled():  # the same for all keys, so that softmax takes it out again: for a gradient of zero
+        scores = scores + _swap_outer((query * key_bias).sum(dim=-1, keepdim=True), num_global)
+    mask = _mask_of_global_rows(roles, pattern)
+    weights = masked_softmax(scores, None if mask is None else mask.expand(-1, heads, num_global, -1).flatten(1, 2))
+    if dropout > 0.0:
+        weights = torch.dropout(weights, dropout, train=True)
+        value_bias = value_bias * _swap_outer(weights.sum(dim=-1, keepdim=True), num_global)
+    mixed = _swap_outer(torch.bmm(weights, hidden_states), num_global)
+    rows = torch.baddbmm(value_bias, mixed, value_weight.mT)
+    return rows.unflatten(1, (-1, num_global)).transpose(0, 1)
+
+
+def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:
+    """`(a, b · G, n)` to `(b, a · G, n)`: rows of a head to rows of a text, so that no weight is copied per text."""
+    return tensor.unflatten(1, (-1, num_global)).transpose(0, 1).flatten(1, 2)
+
+
+def global_weights(
+    query_global: torch.Tensor,
+    key_global: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Attention weights of the global rows, `(batch, heads, S, G)`: column g is what global token g gives to all."""
+    scaling = query_global.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query_global @ key_global.mT) * scaling
+    weights = masked_softmax(scores, _mask_of_global_rows(roles, pattern))
+    weights = weights.masked_fill(~roles.global_tokens.valid[:, None, :, None], 0.0)
+    return drop(weights, dropout).mT
+
+
+def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalTokens) -> torch.Tensor:
+    """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there."""
+    rows = rows.masked_fill(~tokens.valid[:, None, :, None], 0.0).to(output.dtype)
+    is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
+    is_kept = is_kept or is_transformed()
+    if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
+        by_token, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
+        add_rows: Any = by_token.index_add if is_kept else by_token.index_add_
+        return add_rows(0, tokens.flat_index, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
+    index = tokens.index[:, None, :, None].expand_as(rows)
+    add = output.scatter_add if is_kept else output.scatter_add_
+    return add(2, index, rows)
+
+
+def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
+    """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
+    pattern.refuse_others(["allows"])  # these rows see all
+    mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
+    if pattern.is_causal:
+        position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)
+        before = position <= roles.global_tokens.index[:, None, :, None]
+        mask = before if mask is None else mask & before
+    return None if mask is None else mask | ~roles.global_tokens.valid[:, None, :, None]

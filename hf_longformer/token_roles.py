@@ -1,0 +1,199 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens are real and which are global, worked out once per forward pass for all layers: a small type per way in
+which a batch may be laid out.
+
+* `TokenRoles`: a batch `(batch, S)`, with or without padding and global tokens;
+* `PackedTexts`: its texts one after the other in one row, which kernels take apart;
+* `SeparateTexts`: the same row, taken apart into texts that are attended to one by one.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.functional import pad
+
+Derived = TypeVar("Derived")
+
+
+@dataclass
+class GlobalTokens:
+    """Where the global tokens of a batch stand.
+
+    Args:
+        mask: `(batch, S)`, bool.
+        index: `(batch, G)`, their positions in order; texts with fewer than G are filled up with other positions.
+        valid: `(batch, G)`, bool, which entries of `index` count.
+        flat_index: `(batch * G,)`, where they stand among all `batch * S` tokens; None where nobody asks for it.
+        is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
+    """
+
+    mask: torch.Tensor
+    index: torch.Tensor
+    valid: torch.Tensor
+    flat_index: torch.Tensor | None = None
+    is_counted: bool = True
+
+    @classmethod
+    def from_mask(cls, mask: torch.Tensor, number: int, is_counted: bool = True) -> "GlobalTokens":
+        """From a `(batch, S)` bool mask; `number` is the largest number of global tokens in a text."""
+        batch, length = mask.shape
+        padded = mask if is_counted else pad(mask, (0, 1))  # then two are looked for, even in a single token
+        order = padded * length - torch.arange(padded.shape[1], device=mask.device)
+        # Global tokens in their order, then others in theirs: a stable sort, which exporters to ONNX do not know.
+        index = torch.topk(order, number, dim=1).indices.clamp(max=length - 1)
+        slots = torch.arange(number, device=mask.device)
+        valid = slots[None, :] < mask.sum(dim=1, keepdim=True)
+        first = torch.arange(batch, device=mask.device) * length
+        return cls(mask, index, valid, (first[:, None] + index).flatten(), is_counted)
+
+    @property
+    def number(self) -> int:
+        """G, the largest number of global tokens in a text."""
+        return self.index.shape[1]
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(batch, heads, S, n)` to `(batch, heads, G, n)`: what stands at the global positions."""
+        index = self.index[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[-1])
+        return tensor.gather(2, index)
+
+    def to(self, *args: Any, **kwargs: Any) -> "GlobalTokens":
+        """The same on another device."""
+        mask, index, valid = (x.to(*args, **kwargs) for x in (self.mask, self.index, self.valid))
+        flat_index = None if self.flat_index is None else self.flat_index.to(*args, **kwargs)
+        return GlobalTokens(mask, index, valid, flat_index, self.is_counted)
+
+
+@dataclass
+class _Remembers:
+    _derived: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    def derived(self, name: Hashable, make: Callable[[], Derived]) -> Derived:
+        """What `make()` gives, made once: all layers of a forward pass share what implementations work out of roles."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        return self._derived[name]
+
+
+@dataclass
+class TokenRoles(_Remembers):
+    """The roles of a batch `(batch, S)`.
+
+    Args:
+        key_padding_mask: `(batch, S)`, bool, True for real tokens; None if all are real.
+        global_tokens: None if no token is global.
+        is_contiguous: Whether padding is known to stand at the ends of texts only.
+    """
+
+    key_padding_mask: torch.Tensor | None = None
+    global_tokens: GlobalTokens | None = None
+    is_contiguous: bool = False
+
+    @classmethod
+    def from_masks(
+        cls,
+        key_padding_mask: torch.Tensor | None,
+        is_global: torch.Tensor | None,
+        num_global: int,
+        is_counted: bool = True,
+        is_contiguous: bool = False,
+    ) -> "TokenRoles":
+        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text."""
+        tokens = None
+        if is_global is not None and (num_global or not is_counted):
+            tokens = GlobalTokens.from_mask(is_global, num_global, is_counted)
+        return cls(key_padding_mask, tokens, is_contiguous)
+
+    @property
+    def has_global(self) -> bool:
+        """Whether there are, or in a traced program may be, global tokens."""
+        return self.global_tokens is not None
+
+    @property
+    def num_global(self) -> int:
+        """G, the largest number of global tokens in a text."""
+        return 0 if self.global_tokens is None else self.global_tokens.number
+
+    @property
+    def is_global(self) -> torch.Tensor | None:
+        """`(batch, S)`, bool; None if no token is global."""
+        return None if self.global_tokens is None else self.global_tokens.mask
+
+    @property
+    def hidden(self) -> torch.Tensor | None:
+        """`(batch, S)`, bool: tokens that windows do not show, as padding or because all rows see them as global ones.
+        None if there are none. Their own local rows are not used.
+        """
+        if self.key_padding_mask is None:
+            return self.is_global
+        return ~self.key_padding_mask if self.is_global is None else ~self.key_padding_mask | self.is_global
+
+    def to(self, *args: Any, **kwargs: Any) -> "TokenRoles":
+        """The roles on another device; lets libraries that spread layers over devices move them."""
+        padding = None if self.key_padding_mask is None else self.key_padding_mask.to(*args, **kwargs)
+        tokens = None if self.global_tokens is None else self.global_tokens.to(*args, **kwargs)
+        return TokenRoles(padding, tokens, self.is_contiguous)
+
+
+@dataclass
+class SeparateTexts(_Remembers):
+    """Texts that stand one after the other in one row, each of which is attended to by itself.
+
+    Args:
+        texts: The roles of every text, `(1, length)`.
+        lengths: Their numbers of tokens.
+    """
+
+    texts: tuple[TokenRoles, ...]
+    lengths: tuple[int, ...]
+
+    def to(self, *args: Any, **kwargs: Any) -> "SeparateTexts":
+        """The same on another device."""
+        return SeparateTexts(tuple(text.to(*args, **kwargs) for text in self.texts), self.lengths)
+
+
+@dataclass(kw_only=True)
+class PackedTexts(TokenRoles):
+    """The roles of the one row `(1, T)` in which the T real tokens of a batch stand, text after text.
+
+    Args:
+        batch: The roles of the batch, with its padding.
+        index: `(T,)`, where the tokens of the row stand among all `batch * S`.
+        first: `(batch, 1)`, where every text begins in the batch.
+        bounds: `(batch, 2)`, int32, where it begins and ends in the row.
+        longest: Tokens of the longest text.
+    """
+
+    batch: TokenRoles
+    index: torch.Tensor
+    first: torch.Tensor
+    bounds: torch.Tensor
+    longest: int
+
+    def pad(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`(1, T, n)` to `(batch, S, n)`, with 0 for padding."""
+        shape = self.batch.key_padding_mask.shape
+        padded = tensor.new_zeros(shape.numel(), tensor.shape[-1])
+        return padded.index_copy(0, self.index, tensor[0]).unflatten(0, shape)
+
+    def to(self, *args: Any, **kwargs: Any) -> "PackedTexts":
+        """The same on another device."""
+        row, batch = super().to(*args, **kwargs), self.batch.to(*args, **kwargs)
+        index, first, bounds = (x.to(*args, **kwargs) for x in (self.index, self.first, self.bounds))
+        return PackedTexts(
+            global_tokens=row.global_tokens,
+            is_contiguous=self.is_contiguous,
+            batch=batch,
+            index=index,
+            first=first,
+            bounds=bounds,
+            longest=self.longest,
+        )
+
+
+def text_bounds(real: torch.Tensor) -> torch.Tensor:
+    """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
+    last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
+    return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)
