@@ -26,9 +26,10 @@ def longformer_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     *,
-    attention_window: int,
+    attention_window: int | None = None,
     attention_dilation: int | tuple[int, ...] = 1,
     is_causal: bool = False,
+    pattern: WindowPattern | None = None,
     attention_mask: torch.Tensor | None = None,
     global_attention_mask: torch.Tensor | None = None,
     query_global: torch.Tensor | None = None,
@@ -45,6 +46,7 @@ def longformer_attention(
         attention_window: Total width of the window in tokens, both sides together: even, at least 2.
         attention_dilation: Distance between neighbouring keys of the window, one number or one per head; 1 = no gaps.
         is_causal: Whether a token sees only itself and what comes before it.
+        pattern: Instead of these three; a subclass of `WindowPattern` may be another pattern.
         attention_mask: `(batch, S)`, 1 for real tokens, 0 for padding; all are real if left out.
         global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to.
         query_global, key_global, value_global: Projections for the rows of global tokens, shaped as `query`; the local
@@ -70,7 +72,7 @@ def longformer_attention(
     _check_projections(query, (key, value, query_global, key_global, value_global))
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    pattern = WindowPattern(attention_window, attention_dilation, is_causal)
+    pattern = _pattern_of(attention_window, attention_dilation, is_causal, pattern)
     pattern.check_num_heads(query.shape[1])
     shape = (query.shape[0], query.shape[2])
     counts = count_in_masks(attention_mask, global_attention_mask, shape)
@@ -92,6 +94,21 @@ def longformer_attention(
     return join_global_rows(output, *of_global, **settings)
 
 
+def _pattern_of(
+    attention_window: int | None,
+    attention_dilation: int | tuple[int, ...],
+    is_causal: bool,
+    pattern: WindowPattern | None,
+) -> WindowPattern:
+    if pattern is None and attention_window is not None:
+        return WindowPattern(attention_window, attention_dilation, is_causal)
+    if pattern is None or attention_window is not None:
+        raise ValueError(f"pass either attention_window or pattern, got {attention_window} and {pattern}")
+    if attention_dilation != 1 or is_causal:
+        raise ValueError("attention_dilation and is_causal are the pattern's own, got both: leave them out")
+    return pattern
+
+
 def _check_projections(query: torch.Tensor, given: tuple[torch.Tensor | None, ...]) -> None:
     if query.dim() != 4 or any(tensor is not None and tensor.shape != query.shape for tensor in given):
         shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (query, *given)]
@@ -110,6 +127,8 @@ class HfLongformerSelfAttention(nn.Module):
         config: An `HfLongformerConfig`.
         layer_index: Which layer, 0 the lowest: windows and dilations differ by layer.
     """
+
+    pattern_class = WindowPattern  # a subclass may stand here, on a layer or on the class
 
     def __init__(self, config: Any, layer_index: int) -> None:
         super().__init__()
@@ -149,7 +168,7 @@ class HfLongformerSelfAttention(nn.Module):
             values[0] if all(value == values[0] for value in values) else values[self.layer_index]
             for values in of_layers
         )
-        pattern = WindowPattern(window, dilation, self.config.is_decoder)
+        pattern = self.pattern_class(window, dilation, self.config.is_decoder)
         is_limited = self.config.position_embedding_type == "absolute"
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 

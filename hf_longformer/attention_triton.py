@@ -38,10 +38,10 @@ SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
 
 def why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """What is in the way of the kernels for such projections; None if nothing is."""
-    if not HAS_TRITON:
-        return "needs the package triton"
     if device.type not in DEVICES:
         return "needs a GPU"
+    if not HAS_TRITON:
+        return "needs the package triton"
     if dtype not in DTYPES:
         return "takes float32, bfloat16 and float16"
     return "takes heads of at most 256 dimensions" if head_dim > LARGEST_HEAD_DIM else None

@@ -77,6 +77,34 @@ def test_patterns_of_others_are_refused(path: str, kind: type[WindowPattern]):
     PATHS[path](Named(8))
 
 
+def test_longformer_attention_takes_a_pattern():
+    expected, _ = attention_reference(QUERY, KEY, VALUE, QUERY, KEY, VALUE, pattern=Odd(8))
+    found = longformer_attention(QUERY, KEY, VALUE, pattern=Odd(8), attn_implementation="eager")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        longformer_attention(QUERY, KEY, VALUE, pattern=WindowPattern(8, 2)),
+        longformer_attention(QUERY, KEY, VALUE, attention_window=8, attention_dilation=2),
+    )
+    for name in ("sdpa", "cpu", "blocked"):
+        with pytest.raises(NotImplementedError, match="got Odd with allows"):
+            longformer_attention(QUERY, KEY, VALUE, pattern=Odd(8), attn_implementation=name)
+    with pytest.raises(ValueError, match="pass either attention_window or pattern, got None and None"):
+        longformer_attention(QUERY, KEY, VALUE)
+    with pytest.raises(ValueError, match="attention_dilation and is_causal are the pattern's own"):
+        longformer_attention(QUERY, KEY, VALUE, pattern=Odd(8), is_causal=True)
+
+
+def test_a_layer_takes_a_class_of_patterns():
+    model = randomise(hf_longformer.HfLongformerModel(tiny_config(attn_implementation="eager")))
+    ids = random_ids(1, 40)
+    before = model(ids).last_hidden_state
+    model.encoder.layer[0].attention.self.pattern_class = Odd
+    assert not torch.allclose(model(ids).last_hidden_state, before)
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(NotImplementedError, match="got Odd with allows"):
+        model(ids)
+
+
 def test_global_rows_do_not_ask_for_windows():
     for compute in (
         lambda p: global_rows.global_rows(ROW, KEY, VALUE, pattern=p, roles=ROLES),
