@@ -263,8 +263,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         num_global = None  # not known before masks are read
         if global_attention_mask is None:
             kind = default_global_attention(self.config, auto_global_attention, input_ids)
-            global_attention_mask = self._mark(kind, input_ids, attention_mask, inputs_embeds, past)
-            num_global = 1 if kind == "cls" else None
+            global_attention_mask, num_global = self._mark(kind, input_ids, attention_mask, inputs_embeds, past)
         restarts = restarts_of(position_ids, attention_mask)
         counted = counted_tokens(input_ids, attention_mask, inputs_embeds, self.config)
         if position_ids is None:
@@ -292,13 +291,17 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
         past: RollingCache | None,
-    ) -> torch.Tensor | None:
-        """The global tokens of a kind; in later segments only those of texts that had nothing but padding before."""
+    ) -> tuple[torch.Tensor | None, int | None]:
+        """The global tokens of a kind; in later segments only those of texts that had nothing but padding before. And
+        how many a text has, if that is known without a look at the mask.
+        """
         is_later = past is not None and not past.is_empty
         if is_later and kind != "none":
             kind = "cls" if attention_mask is not None else "none"
         mask = mask_of_kind(kind, self.config, input_ids, attention_mask, inputs_embeds)
-        return mask * (past.counted_tokens == 0) if is_later and mask is not None else mask
+        if is_later and mask is not None:
+            mask = mask * (past.counted_tokens == 0)
+        return mask, 1 if kind == "cls" else None
 
     def _encode(
         self,

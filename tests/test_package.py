@@ -88,6 +88,17 @@ def outside_functions(tree: ast.Module) -> ast.Module:
     return Emptied().visit(deepcopy(tree))
 
 
+@pytest.mark.parametrize("file", SOURCES, ids=name_of)
+def test_files_and_functions_are_small(file: Path):
+    """500 lines, 60 for a function without its docstring; a kernel is one function, compiled as a whole."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 500
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.FunctionDef) and file.name != "kernels_triton.py":
+            first = node.body[1] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body[0]
+            signature = node.body[0].lineno - node.lineno
+            assert node.end_lineno - first.lineno + 1 + signature <= 60, node.name
+
+
 @pytest.mark.parametrize("file", PACKAGE, ids=name_of)
 def test_dependencies_point_one_way(file: Path):
     tree = parse(file)
