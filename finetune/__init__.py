@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training on long documents with Transformers' `Trainer`: continued pretraining, so far."""
+"""Training on long documents with Transformers' `Trainer`, and prediction."""
 
 from .errors import TrainingError
 

@@ -7,7 +7,7 @@ A dilated window is a window without gaps on every d-th token. So a program has 
 that the window does not hold come behind it, in the same softmax. Statistics are float32, logarithms those to the
 base 2.
 
-A row that is thrown away has the log-sum-exp +inf: in the backward pass all its weights are 0.
+A row that nobody uses has the log-sum-exp +inf: in the backward pass all its weights are 0.
 """
 
 from __future__ import annotations  # where there is no Triton, annotations must not be looked at

@@ -42,7 +42,7 @@ PAIRWISE = pairwise_cases(**FACTORS)
 
 
 def dense_mask(case: Case) -> torch.Tensor:
-    """`(2, 3, S, S)`, bool: what rows that are not thrown away see."""
+    """`(2, 3, S, S)`, bool: what rows that are used see."""
     is_global, real = case.masks()
     mask = case.pattern.dense_mask(case.length, is_global, real, device="cpu")
     return mask.expand(2, 3, -1, -1)
