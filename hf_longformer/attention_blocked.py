@@ -31,7 +31,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.refuse_others()
+    pattern.require_window()
     outputs = []
     for dilation, heads in pattern.head_runs(query.shape[1]):
         blocks = Blocks(query.shape[2], pattern, dilation, roles)
@@ -62,7 +62,7 @@ def local_weights(
     token `dilation * k` positions to the right (w = one-sided window). Padded and global rows are 0, and so are the
     columns of global tokens inside the window: they stand once, in front.
     """
-    pattern.refuse_others()
+    pattern.require_window()
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
     for dilation, heads in pattern.head_runs(query.shape[1]):
@@ -80,7 +80,7 @@ def apply_local_weights(
     weights: torch.Tensor, value: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles
 ) -> torch.Tensor:
     """Weights in the layout of `local_weights` times the values they belong to: `(batch, heads, S, head_dim)`."""
-    pattern.refuse_others()
+    pattern.require_window()
     outputs = []
     for dilation, heads in pattern.head_runs(value.shape[1]):
         blocks = Blocks(value.shape[2], pattern, dilation, roles, for_weights=True)

@@ -22,7 +22,7 @@ def causal_rows(
     *,
     one_sided_window: int,
     dilation: int = 1,
-    hidden: torch.Tensor | None = None,
+    not_in_windows: torch.Tensor | None = None,
     global_keys: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
     relative: tuple[torch.Tensor, torch.Tensor] | None = None,
     dropout: float = 0.0,
@@ -35,7 +35,7 @@ def causal_rows(
         value: The same shape.
         one_sided_window: Keys seen before a token.
         dilation: Distance between neighbouring keys.
-        hidden: `(batch, K)`, bool, tokens that windows do not show: padding, and global ones. Their rows are 0.
+        not_in_windows: `(batch, K)`, bool, tokens that windows do not show: padding, and global ones. Their rows are 0.
         global_keys: Keys and values `(batch, heads, G, head_dim)` of global tokens before all rows, and `(batch, G)`,
             bool, which of them count.
         relative: For positions in the manner of Transformer-XL: queries `(batch, heads, R, head_dim)` for distances,
@@ -58,7 +58,7 @@ def causal_rows(
             columns = slice(tokens[low], tokens[stop - 1] + 1, dilation)
             arguments = (
                 *(query[:, :, rows], key[:, :, columns], value[:, :, columns]),
-                None if hidden is None else hidden[:, columns],
+                None if not_in_windows is None else not_in_windows[:, columns],
                 global_keys,
                 None if relative is None else (relative[0][:, :, rows], relative[1]),
                 *(start - low, band, dropout),
@@ -77,7 +77,7 @@ def _block(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    hidden: torch.Tensor | None,
+    not_in_windows: torch.Tensor | None,
     global_keys: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
     relative: tuple[torch.Tensor, torch.Tensor] | None,
     before: int,
@@ -94,9 +94,10 @@ def _block(
     distance = torch.arange(rows, device=query.device)[:, None] + before - torch.arange(columns, device=query.device)
     allowed = band.sees(distance)[None, None]
     unused = None
-    if hidden is not None:
-        unused = hidden[:, before:]
-        allowed = allowed & ~hidden[:, None, None] | (distance == 0)  # hidden rows see themselves, and are not used
+    if not_in_windows is not None:
+        unused = not_in_windows[:, before:]
+        # Such rows see themselves, so that no softmax is empty, and are not used.
+        allowed = allowed & ~not_in_windows[:, None, None] | (distance == 0)
     scores = scores.to(dtype).masked_fill(~allowed, -torch.inf)
     if global_keys is not None:
         keys, values, valid = global_keys

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from .attention_cpu_dropout import MASKS, NUMBERS, attend_plainly, attend_with_dropout
-from .blocks import BlockWalk, Index
+from .attention_cpu_dropout import attend_plainly, attend_with_dropout
+from .blocks import NUMBERS, TENSORS, Arguments, Index
 from .gradients_cpu import Gradients
 from .operators import empty_rows, make_operator
 from .token_roles import TokenRoles
 from .window_pattern import WindowPattern
 
-SHORT = 256  # rows
+SHORT = 256  # rows: up to here one block costs less than several with a part of the keys; measured
 
 
 def local_rows(
@@ -36,18 +36,14 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.refuse_others()
-    tokens = roles.global_tokens
-    of_global = (None, None, None) if tokens is None else (tokens.mask, tokens.index, tokens.valid)
-    masks = (roles.key_padding_mask, *of_global)
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    numbers = (pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling)
+    pattern.require_window()
+    given = Arguments.of(pattern, roles, query.shape[-1] ** -0.5 if scaling is None else scaling)
     if dropout > 0.0:
-        return attend_with_dropout(query, key, value, masks, numbers, dropout)
+        return attend_with_dropout(query, key, value, given, dropout)
     if torch.compiler.is_compiling():
-        return _LOCAL_ROWS.operator(query, key, value, *masks, *numbers)[0]
+        return _LOCAL_ROWS.operator(query, key, value, *given)[0]
     attend = _LOCAL_ROWS.eager if torch.is_grad_enabled() else _attend
-    return attend(query, key, value, *masks, *numbers)[0]
+    return attend(query, key, value, *given)[0]
 
 
 def _attend(
@@ -55,7 +51,8 @@ def _attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attends block by block, to the window and to the global keys, and merges the two: output and log-sum-exp."""
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    walk, scaling = _walk_of(query, arguments)
+    given = Arguments(*arguments)
+    walk, scaling = given.walk(query, SHORT), given.scaling
     if walk.is_one_block:
         ((_, _, mask),) = walk.blocks(query.dtype)
         output, lse = attend(query, key, value, attn_mask=mask, scale=scaling)
@@ -64,9 +61,9 @@ def _attend(
     output, lse = empty_rows(query, value)
     for rows, columns, mask in walk.blocks(query.dtype):
         output[rows], lse[rows] = attend(query[rows], key[columns], value[columns], attn_mask=mask, scale=scaling)
-    beside = walk.beside_of(key, value)
-    for rows, mask in walk.parts(query.dtype):
-        other, other_lse = attend(query[rows], *beside, attn_mask=mask, scale=scaling)
+    separate = walk.separate_of(key, value)
+    for rows, mask in walk.row_chunks(query.dtype):
+        other, other_lse = attend(query[rows], *separate, attn_mask=mask, scale=scaling)
         _merge_into(output[rows], lse[rows], other, other_lse, (mask == 0).any(dim=-1))
     return _erase(output, lse, walk.unused)
 
@@ -84,7 +81,8 @@ def _attend_backward(
 
     In the precision of the log-sum-exp: the kernel's backward pass is slower in bfloat16 than in float32.
     """
-    walk, scaling = _walk_of(query, arguments)
+    given = Arguments(*arguments)
+    walk, scaling = given.walk(query, SHORT), given.scaling
     dtype = query.dtype
     query, key, value, output, grad_output = (x.to(lse.dtype) for x in (query, key, value, output, grad_output))
     grads = Gradients(query, key, value, walk)
@@ -101,23 +99,14 @@ def _attend_backward(
 
     for rows, columns, mask in walk.blocks(query.dtype):
         add(rows, key[columns], value[columns], mask, grads.key[columns], grads.value[columns])
-    beside = walk.beside_of(key, value)
-    for rows, mask in walk.parts(query.dtype):
-        add(rows, beside[0], beside[1], mask, grads.keys_beside, grads.values_beside)
+    separate = walk.separate_of(key, value)
+    for rows, mask in walk.row_chunks(query.dtype):
+        add(rows, separate[0], separate[1], mask, grads.separate_keys, grads.separate_values)
     return tuple(x.to(dtype) for x in grads.total())
 
 
 def _attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    *masks, attention_window, dilations, is_causal, scaling = arguments
-    numbers = (attention_window, dilations, is_causal, scaling)
-    return attend_plainly(query, key, value, tuple(masks), numbers)
-
-
-def _walk_of(query: torch.Tensor, arguments: tuple[Any, ...]) -> tuple[BlockWalk, float]:
-    """The walk over blocks, and the scaling, from what the operator is told besides the projections."""
-    *masks, attention_window, dilations, is_causal, scaling = arguments
-    pattern = WindowPattern(attention_window, tuple(dilations), is_causal)
-    return BlockWalk(query.shape, tuple(masks), pattern, SHORT), scaling
+    return attend_plainly(query, key, value, Arguments(*arguments))
 
 
 def _erase(output: torch.Tensor, lse: torch.Tensor, unused: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +139,7 @@ _LOCAL_ROWS = make_operator(
     attend=_attend,
     attend_backward=_attend_backward,
     attend_plainly=_attend_plainly,
-    tensors=MASKS,
+    tensors=TENSORS,
     numbers=NUMBERS,
     has_lse=True,
     device="cpu",

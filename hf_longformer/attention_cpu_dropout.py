@@ -11,36 +11,31 @@ from typing import Any
 
 import torch
 
-from .blocks import BlockWalk, Index
+from .blocks import NUMBERS, TENSORS, Arguments, BlockWalk, Index
 from .dropout_cpu import Draw, draw_seed
 from .gradients_cpu import Gradients
 from .operators import empty_rows, make_operator
-from .window_pattern import WindowPattern
+from .workspace import Workspace
 
-SHORT = 128  # rows
-# Of operators, besides the projections.
-MASKS = {"key_padding_mask": "Tensor?", "is_global": "Tensor?", "global_index": "Tensor?", "global_valid": "Tensor?"}
-NUMBERS = {"attention_window": "int", "dilations": "int[]", "is_causal": "bool", "scaling": "float"}
-Masks = tuple[torch.Tensor | None, ...]
-Numbers = tuple[int, list[int], bool, float]
+SHORT = 128  # rows, as in `attention_cpu.py`: weights that are kept in memory make it pay sooner
 
 
 def attend_with_dropout(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, masks: Masks, numbers: Numbers, dropout: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, given: Arguments, dropout: float
 ) -> torch.Tensor:
     """The local rows `(batch, heads, S, head_dim)` with weights dropped."""
     run = _LOCAL_ROWS.operator if torch.compiler.is_compiling() else _LOCAL_ROWS.eager
-    return run(query, key, value, *masks, draw_seed(), *numbers, dropout)
+    return run(query, key, value, *given[:4], draw_seed(), *given[4:], dropout)
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
     """Attends block by block, to the window and the global keys in front of it."""
-    masks, numbers, drop = _unpack(arguments)
+    given, drop = _unpack(arguments)
     output, _ = empty_rows(query, value)
-    blocks = Weights(query, key, masks, numbers)
-    values = KeysInFront(value, blocks.walk)
+    blocks = BlockWeights(query, key, given)
+    values = GlobalPrefix(value, blocks.walk)
     for rows, columns, weights, _ in blocks:
-        torch.mul(drop(weights) @ values[columns], drop.scale, out=output[rows])
+        torch.mul(drop(weights) @ values.with_prefix(columns), drop.scale, out=output[rows])
     return output
 
 
@@ -53,53 +48,55 @@ def _attend_backward(
     *arguments: Any,
 ) -> tuple[torch.Tensor, ...]:
     """Walks the same blocks, computes their weights again, and adds up the gradients."""
-    masks, numbers, drop = _unpack(arguments)
-    blocks, workspace, scaling = Weights(query, key, masks, numbers), Workspace(), numbers[-1]
-    values, grads, split = KeysInFront(value, blocks.walk), Gradients(query, key, value, blocks.walk), blocks.split
+    given, drop = _unpack(arguments)
+    blocks, workspace, scaling = BlockWeights(query, key, given), Workspace(), given.scaling
+    values, grads, split = GlobalPrefix(value, blocks.walk), Gradients(query, key, value, blocks.walk), blocks.split
 
-    def add(grad: torch.Tensor, beside: torch.Tensor | None, columns: Index, part: torch.Tensor) -> None:
+    def add(grad: torch.Tensor, separate: torch.Tensor | None, columns: Index, part: torch.Tensor) -> None:
         grad[columns].add_(part[:, :, split:])
-        if beside is not None:
-            beside[:, columns[1]].add_(part[:, :, :split])
+        if separate is not None:
+            separate[:, columns[1]].add_(part[:, :, :split])
 
     for rows, columns, weights, keys in blocks:
-        grad, kept = grad_output[rows] * drop.scale, drop(workspace.take("kept", weights.shape, query).copy_(weights))
+        grad = grad_output[rows] * drop.scale
+        dropped = drop(workspace.take("dropped", weights.shape, query).copy_(weights))
         part = workspace.take("columns", keys.shape, query)
-        add(grads.value, grads.values_beside, columns, torch.matmul(kept.mT, grad, out=part))
-        score_grad = torch.matmul(grad, values[columns].mT, out=workspace.take("scores", weights.shape, query))
-        score_grad.mul_(kept)
+        add(grads.value, grads.separate_values, columns, torch.matmul(dropped.mT, grad, out=part))
+        score_grad = torch.matmul(
+            grad, values.with_prefix(columns).mT, out=workspace.take("scores", weights.shape, query)
+        )
+        score_grad.mul_(dropped)
         score_grad.addcmul_(weights, (grad_output[rows] * output[rows]).sum(dim=-1, keepdim=True), value=-1.0)
         torch.mul(score_grad @ keys, scaling, out=grads.query[rows])
-        add(grads.key, grads.keys_beside, columns, torch.matmul(score_grad.mT, query[rows] * scaling, out=part))
+        add(grads.key, grads.separate_keys, columns, torch.matmul(score_grad.mT, query[rows] * scaling, out=part))
     return grads.total()
 
 
 def _attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    masks, numbers, drop = _unpack(arguments)
-    return attend_plainly(query, key, value, masks, numbers, drop)
+    given, drop = _unpack(arguments)
+    return attend_plainly(query, key, value, given, drop)
 
 
 def attend_plainly(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    masks: Masks,
-    numbers: Numbers,
+    given: Arguments,
     drop: Draw | None = None,
 ) -> torch.Tensor:
     """Attends in operators that PyTorch can differentiate any number of times, for second derivatives. Blocks are those
     of `_attend`, so that the same weights are dropped.
     """
-    walk, scaling = _walk_of(query, masks, numbers), numbers[-1]
-    beside = walk.beside_of(key, value)
+    walk, scaling = given.walk(query, SHORT), given.scaling
+    separate = walk.separate_of(key, value)
     output = torch.zeros_like(query)
     for rows, columns, mask in walk.blocks(query.dtype):
         keys, values = key[columns], value[columns]
-        if beside:
-            keys, values = (torch.cat([x[:, rows[1]], y], dim=2) for x, y in zip(beside, (keys, values), strict=True))
-        parts = list(((query[rows] * scaling) @ keys.mT).tensor_split([walk.num_beside], dim=-1))
-        if beside:
-            parts[0] = parts[0] + walk.mask_beside(rows[2], query.dtype)
+        if separate:
+            keys, values = (torch.cat([x[:, rows[1]], y], dim=2) for x, y in zip(separate, (keys, values), strict=True))
+        parts = list(((query[rows] * scaling) @ keys.mT).tensor_split([walk.num_separate], dim=-1))
+        if separate:
+            parts[0] = parts[0] + walk.separate_mask(rows[2], query.dtype)
         if mask is not None:
             parts[1] = parts[1] + mask
         scores, unused = torch.cat(parts, dim=-1), None
@@ -115,39 +112,34 @@ def attend_plainly(
     return output
 
 
-def _unpack(arguments: tuple[Any, ...]) -> tuple[Masks, Numbers, Draw]:
-    """What the operator is told besides the projections: masks, numbers, and what drops weights."""
-    *masks, seed, attention_window, dilations, is_causal, scaling, dropout = arguments
-    return tuple(masks), (attention_window, dilations, is_causal, scaling), Draw(int(seed), dropout)
+def _unpack(arguments: tuple[Any, ...]) -> tuple[Arguments, Draw]:
+    """What the operator is told besides the projections, and what drops weights."""
+    tensors, seed, numbers, dropout = arguments[:4], arguments[4], arguments[5:-1], arguments[-1]
+    return Arguments(*tensors, *numbers), Draw(int(seed), dropout)
 
 
-def _walk_of(query: torch.Tensor, masks: Masks, numbers: Numbers) -> BlockWalk:
-    attention_window, dilations, is_causal, _ = numbers
-    return BlockWalk(query.shape, masks, WindowPattern(attention_window, tuple(dilations), is_causal), SHORT)
-
-
-class Weights:
+class BlockWeights:
     """Blocks of rows, the columns of their windows, the weights of the global tokens and, behind them, of these
     columns, and their keys. The weights are there until the next block.
 
     Args:
         query, key: `(batch, heads, S, head_dim)`.
-        masks, numbers: As operators are told.
+        given: What the operator is told.
     """
 
-    def __init__(self, query: torch.Tensor, key: torch.Tensor, masks: Masks, numbers: Numbers) -> None:
-        self.query, self.scaling, self.walk = query, numbers[-1], _walk_of(query, masks, numbers)
-        self.keys, self.split, self.workspace = KeysInFront(key, self.walk), self.walk.num_beside, Workspace()
+    def __init__(self, query: torch.Tensor, key: torch.Tensor, given: Arguments) -> None:
+        self.query, self.scaling, self.walk = query, given.scaling, given.walk(query, SHORT)
+        self.keys, self.split, self.workspace = GlobalPrefix(key, self.walk), self.walk.num_separate, Workspace()
 
     def __iter__(self) -> Iterator[tuple[Index, Index, torch.Tensor, torch.Tensor]]:
         query, walk = self.query, self.walk
         for rows, columns, mask in walk.blocks(query.dtype):
-            keys = self.keys[columns]
+            keys = self.keys.with_prefix(columns)
             shape = torch.Size([*query[rows].shape[:3], keys.shape[2]])
             scores = self.workspace.take("scores", shape, query)
             torch.matmul(query[rows] * self.scaling, keys.mT, out=scores)
             if self.split:
-                scores[..., : self.split].add_(walk.mask_beside(rows[2], query.dtype))
+                scores[..., : self.split].add_(walk.separate_mask(rows[2], query.dtype))
             if mask is not None:
                 _add_mask(scores[..., self.split :], mask)
             weights = self.workspace.take("weights", shape, query)
@@ -167,9 +159,9 @@ def _add_mask(scores: torch.Tensor, mask: torch.Tensor) -> None:
         scores[..., columns].add_(mask[..., columns])
 
 
-class KeysInFront:
+class GlobalPrefix:
     """Keys (or values) of the global tokens and, behind them, of a block's columns, as one view: a copy of the keys in
-    which the global ones are written in front of the columns, block by block.
+    which the global ones are written in front of the columns when a block is asked for.
 
     What they overwrite are keys before the columns. Blocks of some heads and one phase of a dilation come from left to
     right, and phases do not share keys: no later block looks at what was overwritten.
@@ -180,17 +172,18 @@ class KeysInFront:
     """
 
     def __init__(self, tensor: torch.Tensor, walk: BlockWalk) -> None:
-        self.number = walk.num_beside
+        self.number = walk.num_separate
         self.tensor, self.front = tensor, 0
         if not self.number:
             return
-        (self.of_global,) = walk.beside_of(tensor)
+        (self.of_global,) = walk.separate_of(tensor)
         self.front = self.number * max(walk.pattern.dilations)  # so much stands before the first key of the copy
         batch, heads, length, size = tensor.shape
         self.tensor = tensor.new_empty(batch, self.front + length, heads, size).transpose(1, 2)
         self.tensor[:, :, self.front :] = tensor
 
-    def __getitem__(self, columns: Index) -> torch.Tensor:
+    def with_prefix(self, columns: Index) -> torch.Tensor:
+        """`(batch, heads, G + columns, head_dim)`. Writes into the copy: ask for blocks in their order."""
         if not self.number:
             return self.tensor[columns]
         _, heads, tokens = columns
@@ -200,25 +193,12 @@ class KeysInFront:
         return self.tensor[:, heads, first : stop : tokens.step]
 
 
-class Workspace:
-    """Memory of what is worked out block by block: fresh memory takes as long as the products."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
-        """A tensor of `shape`, in the place of the last one of that name."""
-        if name not in self.buffers or self.buffers[name].numel() < shape.numel():
-            self.buffers[name] = like.new_empty(shape.numel())
-        return self.buffers[name][: shape.numel()].view(shape)
-
-
 _LOCAL_ROWS = make_operator(
     "local_rows_with_dropout",
     attend=_attend,
     attend_backward=_attend_backward,
     attend_plainly=_attend_plainly,
-    tensors=MASKS | {"seed": "Tensor"},
+    tensors=TENSORS | {"seed": "Tensor"},
     numbers=NUMBERS | {"dropout": "float"},
     has_lse=False,
     device="cpu",

@@ -12,7 +12,7 @@ from .attention_causal import causal_rows
 from .attention_hf_longformer import HfLongformerSelfAttention
 from .attention_reference import attention_reference
 from .cache_hf_longformer import RollingCache
-from .dispatch import local_rows
+from .dispatch import local_rows, note
 from .global_rows import add_global_rows
 from .plain_modules import is_listened_to
 from .token_roles import TokenRoles
@@ -87,6 +87,7 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         """The output, and the weights of local rows, for positions that know no global tokens."""
         pattern = self.pattern.within(max(query.shape[2], self.config.max_length_tokens))
         settings: dict[str, Any] = {"pattern": pattern, "roles": roles}
+        note("weights")
         weights = local_weights(query, key, dropout=dropout, **settings)
         return apply_local_weights(weights, value, **settings).transpose(1, 2).flatten(2), weights, None
 
@@ -101,19 +102,25 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
     ) -> torch.Tensor:
         """As any model does where a text begins and positions are not relative; otherwise behind keys that are kept."""
         name, is_first = self.config._attn_implementation, past is None or past.is_empty
-        keys = self._keep(key, value, roles, past)
-        if is_first and name == "eager":
-            return self._reference(query, key, value, roles, dropout)
-        if is_first and self.position_type != "relative":
-            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles, "dropout": dropout}
-            return local_rows(query, key, value, attn_implementation=name, **settings)
-        if name not in ("eager", "sdpa"):
+        is_whole = is_first and (name == "eager" or self.position_type != "relative")
+        if not is_whole and name not in ("eager", "sdpa", None):
             raise NotImplementedError(
                 f'attn_implementation="{name}" reads a text at once, without relative positions, got '
                 f"position_embedding_type={self.position_type!r} and "
                 f'{"a cache that holds tokens" if not is_first else "no cache"}: take "sdpa"'
             )
-        return self._rows(query, keys, roles, dropout, past)
+        if not is_whole:
+            self.pattern.require_window()
+            note("causal")
+            return self._rows(query, self._keep(key, value, roles, past), roles, dropout, past)
+        if name == "eager":
+            note("eager")
+            output = self._reference(query, key, value, roles, dropout)
+        else:
+            settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles, "dropout": dropout}
+            output = local_rows(query, key, value, attn_implementation=name, **settings)
+        self._keep(key, value, roles, past)  # when nothing can be refused any more
+        return output
 
     def _keep(
         self, key: torch.Tensor, value: torch.Tensor, roles: TokenRoles, past: RollingCache | None
@@ -136,10 +143,13 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
         past: RollingCache | None,
     ) -> torch.Tensor:
         of_global: Any = None if past is None else past.global_keys[self.layer_index]
-        self.pattern.refuse_others()
         outputs = []
         for (dilation, heads), (key, value) in zip(self.pattern.head_runs(query.shape[1]), keys, strict=True):
-            hidden = roles.hidden if past is None else past.seen_hidden(roles.hidden, query.shape[2], key.shape[2])
+            not_in_windows = (
+                roles.not_in_windows
+                if past is None
+                else past.seen_not_in_windows(roles.not_in_windows, query.shape[2], key.shape[2])
+            )
             queries, relative = query[:, heads], None
             farthest = min(self.pattern.one_sided_window, key.shape[2])  # no key is farther away
             if self.position_type == "relative":
@@ -153,7 +163,7 @@ class HfLongformerCausalSelfAttention(HfLongformerSelfAttention):
                     value,
                     one_sided_window=farthest,
                     dilation=dilation,
-                    hidden=hidden,
+                    not_in_windows=not_in_windows,
                     global_keys=of_global and (of_global[0][:, heads], of_global[1][:, heads], of_global[2]),
                     relative=relative,
                     dropout=dropout,

@@ -37,12 +37,12 @@ def local_rows(
     Raises:
         NotImplementedError: On a CPU, or with dropout.
     """
-    pattern.refuse_others(KNOWN)
+    pattern.require_window(KNOWN)
     if reason := why_not(query.device, dropout):
         raise NotImplementedError(f'attn_implementation="flex_attention" {reason}')
     block_mask = make_block_mask(query.shape[1], query.shape[2], pattern, roles, query.device)
     output = _attention()(query, key, value, block_mask=block_mask, scale=scaling)
-    return output if roles.hidden is None else output.masked_fill(roles.hidden[:, None, :, None], 0.0)
+    return output if roles.not_in_windows is None else output.masked_fill(roles.not_in_windows[:, None, :, None], 0.0)
 
 
 def why_not(device: torch.device, dropout: float) -> str | None:
@@ -76,7 +76,7 @@ def make_block_mask(
         roles: Real and global tokens.
         device: Where the mask is used.
     """
-    pattern.refuse_others(KNOWN)
+    pattern.require_window(KNOWN)
 
     def make() -> BlockMask:
         some, every = _visited_blocks(length, pattern, roles, num_heads, device)
@@ -96,8 +96,8 @@ def _make_mask_mod(
 ) -> Callable[..., torch.Tensor]:
     """Whether a row sees a key, as a function of batch, head, row and key."""
     dilation = torch.tensor([pattern.dilation_of(head) for head in range(num_heads)], device=device)
-    is_causal, is_global, is_own = pattern.is_causal, roles.is_global, bool(pattern.own_members())
-    shown = None if roles.hidden is None else ~roles.hidden
+    is_causal, is_global, is_own = pattern.is_causal, roles.is_global, bool(pattern.overridden())
+    shown = None if roles.not_in_windows is None else ~roles.not_in_windows
 
     def sees(batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         seen = pattern.allows(row, key, head) if is_own else pattern.holds(row - key, dilation[head])
@@ -118,7 +118,7 @@ def _visited_blocks(
     """
     first = torch.arange(0, length, BLOCK, device=device)
     last = (first + BLOCK).clamp(max=length)
-    if pattern.own_members():
+    if pattern.overridden():
         some, every = _asked_blocks(length, pattern, num_heads, device)
     else:
         dilations = pattern.dilations if len(set(pattern.dilations)) > 1 else pattern.dilations[:1]
@@ -129,8 +129,8 @@ def _visited_blocks(
         every = band.is_full(*rows, first, last) & (dilation == 1)
     every = every & (first + BLOCK <= length)
     some, every = some[None], every[None]
-    if roles.hidden is not None:
-        some = some & _by_blocks(~roles.hidden).any(dim=-1)[:, None, None]
+    if roles.not_in_windows is not None:
+        some = some & _by_blocks(~roles.not_in_windows).any(dim=-1)[:, None, None]
     if roles.is_global is not None:
         of_global = _by_blocks(roles.is_global).any(dim=-1)[:, None, None]
         some = some | (of_global & (first < last[:, None]) if pattern.is_causal else of_global)

@@ -13,7 +13,7 @@ from torch import nn
 from .attention_blocked import apply_local_weights, local_weights
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
-from .dispatch import NAMES, local_rows
+from .dispatch import NAMES, local_rows, note
 from .global_rows import GlobalProjections, add_global_rows, join_global_rows
 from .masks import count_in_masks, read_numbers, roles_of_masks, roles_of_traced_masks
 from .token_roles import SeparateTexts, TokenRoles
@@ -173,7 +173,7 @@ class HfLongformerSelfAttention(nn.Module):
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles, output_attentions: bool = False
+        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts, output_attentions: bool = False
     ) -> tuple[torch.Tensor | None, ...]:
         """Attends.
 
@@ -220,6 +220,7 @@ class HfLongformerSelfAttention(nn.Module):
         settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
         weights = None
         if output_attentions:
+            note("weights")
             weights = local_weights(query, key, dropout=dropout, **settings)
             output = apply_local_weights(weights, value, **settings)
         else:
@@ -230,9 +231,10 @@ class HfLongformerSelfAttention(nn.Module):
         return output, weights, weights_of_global
 
     def _attend_by_definition(
-        self, hidden_states: torch.Tensor, roles: TokenRoles, dropout: float, output_attentions: bool
+        self, hidden_states: torch.Tensor, roles: Any, dropout: float, output_attentions: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """On dense weights."""
+        """On dense weights; `roles` are those of a batch."""
+        note("eager")
         local = [self.split_heads(project(hidden_states)) for project in (self.query, self.key, self.value)]
         of_global, pattern = self.global_projections.of_states(hidden_states), self.pattern
         masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}

@@ -85,7 +85,7 @@ def to_dense(
 
 def _band_index(length: int, pattern: WindowPattern, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """For every head (or one for all), row and column of the band: the key it stands for, and whether there is one."""
-    pattern.refuse_others()
+    pattern.require_window()
     w = pattern.one_sided_window
     offset = torch.arange(-w, w + 1, device=device)
     dilation = torch.tensor(pattern.dilations, device=device)

@@ -49,7 +49,7 @@ def attention_reference(
     scaling = head_dim**-0.5 if scaling is None else scaling
     if is_global is None:
         is_global = torch.zeros(query.shape[0], length, dtype=torch.bool, device=query.device)
-    allowed = pattern.dense_mask(length, is_global, key_padding_mask)
+    allowed = pattern.dense_mask(length, is_global, key_padding_mask, query.device, query.shape[1])
     global_row = is_global[:, None, :, None]
 
     scores = torch.where(global_row, query_global @ key_global.mT, query @ key.mT) * scaling

@@ -58,7 +58,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.refuse_others()
+    pattern.require_window()
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     projections = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
     bits = None  # of every row and every key in every head: together they decide which weights are dropped

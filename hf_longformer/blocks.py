@@ -6,9 +6,9 @@ attention made of PyTorch's operators, and as a walk over views, for kernels tha
 Which keys those are, and whether a mask is needed, says the `Band` of the pattern.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import pad
@@ -167,7 +167,48 @@ def _as_column(tensor: torch.Tensor) -> torch.Tensor:
 
 Index = tuple[slice, slice, slice]  # texts, heads and tokens
 EVERYTHING: Index = (slice(None), slice(None), slice(None))
-PART = 1024  # rows that attend to the global tokens at a time
+ROWS_PER_CHUNK = 1024  # rows that attend to the global tokens at a time
+
+
+# What operators are told besides the projections, in the language of schemas.
+TENSORS = {"key_padding_mask": "Tensor?", "is_global": "Tensor?", "global_index": "Tensor?", "global_valid": "Tensor?"}
+NUMBERS = {"attention_window": "int", "dilations": "int[]", "is_causal": "bool", "scaling": "float"}
+
+
+class Arguments(NamedTuple):
+    """What an operator is told besides the projections: tensors and numbers, of which it makes pattern and roles again.
+
+    Args:
+        key_padding_mask: `(batch, S)`, bool, or None.
+        is_global: `(batch, S)`, bool, or None.
+        global_index, global_valid: `(batch, G)`, as in `GlobalTokens`, or None.
+        attention_window, dilations, is_causal: As in `WindowPattern`.
+        scaling: Factor on the scores.
+    """
+
+    key_padding_mask: torch.Tensor | None
+    is_global: torch.Tensor | None
+    global_index: torch.Tensor | None
+    global_valid: torch.Tensor | None
+    attention_window: int
+    dilations: Sequence[int]
+    is_causal: bool
+    scaling: float
+
+    @classmethod
+    def of(cls, pattern: WindowPattern, roles: TokenRoles, scaling: float) -> "Arguments":
+        """From pattern and roles."""
+        tokens: Any = roles.global_tokens
+        mask, index, valid = (None, None, None) if tokens is None else (tokens.mask, tokens.index, tokens.valid)
+        dilations = list(pattern.dilations)
+        return cls(
+            roles.key_padding_mask, mask, index, valid, pattern.attention_window, dilations, pattern.is_causal, scaling
+        )
+
+    def walk(self, query: torch.Tensor, short: int) -> "BlockWalk":
+        """The walk over blocks of these projections."""
+        pattern = WindowPattern(self.attention_window, tuple(self.dilations), self.is_causal)
+        return BlockWalk(query.shape, self[:4], pattern, short)
 
 
 class BlockWalk:
@@ -192,32 +233,32 @@ class BlockWalk:
         is_plain = self.pattern.reach == w and not self.pattern.is_causal  # no gaps, and both sides
         self.is_one_block = is_plain and self.length <= short + min(w, short)
         roles = TokenRoles(self.real, tokens)
-        self.unused = roles.hidden  # `(batch, S)`: rows whose output nobody uses; None if there are none
+        self.unused = roles.not_in_windows  # `(batch, S)`: rows whose output nobody uses; None if there are none
         self.is_global = is_global
         # Global tokens that are attended to beside the windows: none where each window, or the one mask, shows them.
-        self.beside = None if self.is_one_block or (is_plain and self.length <= w + 1) else tokens
-        self.hidden = TokenRoles(self.real, self.beside).hidden
+        self.separate = None if self.is_one_block or (is_plain and self.length <= w + 1) else tokens
+        self.not_in_windows = TokenRoles(self.real, self.separate).not_in_windows
         self.band: Band = band
 
     @property
-    def num_beside(self) -> int:
+    def num_separate(self) -> int:
         """How many global tokens are attended to beside the windows."""
-        return 0 if self.beside is None else self.beside.number
+        return 0 if self.separate is None else self.separate.number
 
-    def beside_of(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def separate_of(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Keys and values of these tokens; nothing if there are none."""
-        return () if self.beside is None else tuple(self.beside.gather(tensor) for tensor in tensors)
+        return () if self.separate is None else tuple(self.separate.gather(tensor) for tensor in tensors)
 
     def blocks(self, dtype: torch.dtype) -> Iterator[tuple[Index, Index, torch.Tensor | None]]:
         """Blocks of rows, the columns of the keys that their windows cover, and the additive mask between the two."""
         if self.is_one_block:
             yield EVERYTHING, EVERYTHING, self._mask_of_one_block(dtype)
             return
-        size, band, hidden = _rows_of_block(self.pattern.attention_window, dtype), self.band, None
-        if self.hidden is not None:
-            hidden_before = [0, *self.hidden.any(dim=0).cumsum(0).tolist()]  # hidden tokens in front of every one
-            hidden = _additive(~self.hidden, dtype)[:, None, None, :]
-        band_mask = _band_mask(dtype, band, size)
+        size, band = _rows_of_block(self.pattern.attention_window, dtype), self.band
+        band_mask, shown, masked_before = _band_mask(dtype, band, size), None, [0] * (self.length + 1)
+        if self.not_in_windows is not None:  # how many such keys stand in front of every token, in any text
+            masked_before = [0, *self.not_in_windows.any(dim=0).cumsum(0).tolist()]
+            shown = _additive(~self.not_in_windows, dtype)[:, None, None, :]
         for dilation, heads in self.pattern.head_runs(self.heads):
             for phase in range(min(dilation, self.length)):
                 tokens = range(phase, self.length, dilation)
@@ -227,24 +268,22 @@ class BlockWalk:
                     low, high = max(0, first), min(len(tokens), last)
                     rows, columns = _slice(tokens[start:stop]), _slice(tokens[low:high])
                     mask = None
+                    if masked_before[columns.start] < masked_before[min(columns.stop, self.length)]:
+                        mask = shown[..., columns]
                     if not band.is_full(start, stop, low, high):
-                        mask = band_mask[: stop - start, low - first : high - first]
-                    if (
-                        hidden is not None
-                        and hidden_before[columns.start] < hidden_before[min(columns.stop, self.length)]
-                    ):
-                        mask = hidden[..., columns] if mask is None else mask + hidden[..., columns]
+                        of_band = band_mask[: stop - start, low - first : high - first]
+                        mask = of_band if mask is None else mask + of_band
                     yield (slice(None), heads, rows), (slice(None), heads, columns), mask
 
-    def parts(self, dtype: torch.dtype) -> Iterator[tuple[Index, torch.Tensor]]:
+    def row_chunks(self, dtype: torch.dtype) -> Iterator[tuple[Index, torch.Tensor]]:
         """Parts of the rows, of all heads, and the mask between them and the tokens beside the windows."""
-        for start in range(0, self.length if self.num_beside else 0, PART):
-            rows = slice(start, min(start + PART, self.length), 1)
-            yield (slice(None), slice(None), rows), self.mask_beside(rows, dtype)
+        for start in range(0, self.length if self.num_separate else 0, ROWS_PER_CHUNK):
+            rows = slice(start, min(start + ROWS_PER_CHUNK, self.length), 1)
+            yield (slice(None), slice(None), rows), self.separate_mask(rows, dtype)
 
-    def mask_beside(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
+    def separate_mask(self, rows: slice, dtype: torch.dtype) -> torch.Tensor:
         """The additive mask `(batch, 1, 1 or rows, G)` between rows and the tokens beside the windows."""
-        tokens: Any = self.beside
+        tokens: Any = self.separate
         allowed = tokens.valid[:, None, None, :]
         if self.pattern.is_causal:
             position = torch.arange(rows.start, rows.stop, rows.step, device="cpu")
@@ -262,8 +301,8 @@ class BlockWalk:
                 mask = mask.masked_fill(self.is_global[: 1 if is_same else None, None, None, :], 0.0)
         if self.real is None:
             return mask
-        hidden = _additive(self.real, dtype)[:, None, None, :]
-        return hidden if mask is None else mask + hidden
+        not_in_windows = _additive(self.real, dtype)[:, None, None, :]
+        return not_in_windows if mask is None else mask + not_in_windows
 
 
 def _rows_of_block(attention_window: int, dtype: torch.dtype) -> int:

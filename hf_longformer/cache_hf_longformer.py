@@ -43,7 +43,9 @@ class RollingCache(Cache):
         super().__init__(layers=[DynamicSlidingWindowLayer(reach + 1) for of_layer in reaches for reach in of_layer])
         # Keys, values and which of them count, of the global tokens.
         self.global_keys: list[tuple[torch.Tensor, ...] | None] = [None] * len(reaches)
-        self.hidden: torch.Tensor | None = None  # (batch, at most reach), the last tokens that windows do not show
+        self.not_in_windows: torch.Tensor | None = (
+            None  # (batch, at most reach), the last tokens that windows do not show
+        )
         self.counted_tokens: torch.Tensor | None = None  # (batch, 1), of all that was read, those with a position
 
     @property
@@ -72,29 +74,33 @@ class RollingCache(Cache):
         """
         return self.update(key, value, self.first_slot[layer] + run)
 
-    def remember(self, hidden: torch.Tensor | None, counted: torch.Tensor) -> None:
-        """Notes, at the end of a pass, which of the new tokens were hidden from windows and which took a position,
+    def remember(self, not_in_windows: torch.Tensor | None, counted: torch.Tensor) -> None:
+        """Notes, at the end of a pass, which of the new tokens windows do not show and which took a position,
         both `(batch, S)` bool.
         """
         number = counted.long().sum(dim=1, keepdim=True)
-        self.hidden = self.seen_hidden(hidden, counted.shape[1], min(self.get_seq_length(), self.reach))
+        self.not_in_windows = self.seen_not_in_windows(
+            not_in_windows, counted.shape[1], min(self.get_seq_length(), self.reach)
+        )
         self.counted_tokens = number if self.counted_tokens is None else self.counted_tokens + number
 
-    def seen_hidden(self, hidden: torch.Tensor | None, new: int, length: int) -> torch.Tensor | None:
+    def seen_not_in_windows(self, not_in_windows: torch.Tensor | None, new: int, length: int) -> torch.Tensor | None:
         """Which of the last `length` tokens windows do not show: `(batch, length)`; None if all are shown.
 
         Args:
-            hidden: `(batch, new)`, of the new tokens; None if all are shown.
+            not_in_windows: `(batch, new)`, of the new tokens; None if all are shown.
             new: How many they are.
             length: New tokens and those before.
         """
-        if hidden is None and self.hidden is None:
+        if not_in_windows is None and self.not_in_windows is None:
             return None
-        if hidden is None:
-            hidden = self.hidden.new_zeros(self.hidden.shape[0], new)
-        if self.hidden is not None:
-            hidden = torch.cat([self.hidden, hidden], dim=1)
-        return torch.nn.functional.pad(hidden, (max(0, length - hidden.shape[1]), 0), value=False)[:, -length:]
+        if not_in_windows is None:
+            not_in_windows = self.not_in_windows.new_zeros(self.not_in_windows.shape[0], new)
+        if self.not_in_windows is not None:
+            not_in_windows = torch.cat([self.not_in_windows, not_in_windows], dim=1)
+        return torch.nn.functional.pad(not_in_windows, (max(0, length - not_in_windows.shape[1]), 0), value=False)[
+            :, -length:
+        ]
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Takes rows of the batch in another order, as beam search does."""
@@ -115,11 +121,11 @@ class RollingCache(Cache):
         """Forgets everything."""
         super().reset()
         self.global_keys = [None] * len(self.global_keys)
-        self.hidden = self.counted_tokens = None
+        self.not_in_windows = self.counted_tokens = None
 
     def _of_rows(self, take: Any) -> None:
         self.global_keys = [of_layer and tuple(map(take, of_layer)) for of_layer in self.global_keys]
-        for name in ("hidden", "counted_tokens"):
+        for name in ("not_in_windows", "counted_tokens"):
             if getattr(self, name) is not None:
                 setattr(self, name, take(getattr(self, name)))
 

@@ -22,6 +22,7 @@ from .token_roles import PackedTexts, TokenRoles
 from .transformers_internals import is_tracing
 from .window_pattern import WindowPattern
 
+OF_WINDOWS = "computes windows only, and this pattern is another"
 OF_OPERATORS = "is an operator of its own, which exported programs and transforms of torch.func do not take"
 
 
@@ -38,7 +39,11 @@ class Implementation(NamedTuple):
     why_not: Callable[..., str | None]
 
 
-def _why_not_triton(query: torch.Tensor, *, scaling: float | None = None, **_: object) -> str | None:
+def _why_not_triton(
+    query: torch.Tensor, *, pattern: WindowPattern, scaling: float | None = None, **_: object
+) -> str | None:
+    if pattern.overridden():
+        return OF_WINDOWS
     if not _takes_operators(query):
         return OF_OPERATORS
     if scaling is not None and scaling <= 0.0:
@@ -46,14 +51,16 @@ def _why_not_triton(query: torch.Tensor, *, scaling: float | None = None, **_: o
     return why_not_kernels(query.device, query.dtype, query.shape[-1])
 
 
-def _why_not_cpu(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
+def _why_not_cpu(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, **_: object) -> str | None:
+    if pattern.overridden():
+        return OF_WINDOWS
     if query.device.type != "cpu":
         return "needs tensors on a CPU"
     return _why_not_packed(roles) if _takes_operators(query) else OF_OPERATORS
 
 
-def _why_not_blocked(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
-    return _why_not_packed(roles)
+def _why_not_blocked(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, **_: object) -> str | None:
+    return OF_WINDOWS if pattern.overridden() else _why_not_packed(roles)
 
 
 def _why_not_flex(query: torch.Tensor, *, roles: TokenRoles, dropout: float = 0.0, **_: object) -> str | None:
@@ -89,7 +96,7 @@ def local_rows(
 
     Args:
         query, key, value: `(batch, heads, S, head_dim)`.
-        attn_implementation: `"sdpa"`, or a name of `IMPLEMENTATIONS`.
+        attn_implementation: `"sdpa"` or None, or a name of `IMPLEMENTATIONS`.
         pattern: Window, dilation and direction.
         roles: Real and global tokens.
         dropout: Probability of dropping an attention weight.
@@ -98,15 +105,16 @@ def local_rows(
     Raises:
         NotImplementedError: If an implementation is asked for by its name and cannot be had.
     """
-    asked = CHOSEN_BY_ITSELF if attn_implementation == "sdpa" else (str(attn_implementation),)
-    for name in asked:
+    is_free = attn_implementation in ("sdpa", None)
+    if attn_implementation != "flex_attention":
+        pattern.require_window()
+    for name in CHOSEN_BY_ITSELF if is_free else (str(attn_implementation),):
         chosen = IMPLEMENTATIONS[name]
         reason = chosen.why_not(query, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
-        if _choices is not None:
-            _choices.append((name, reason))
+        note(name, reason)
         if reason is None:
             return chosen.local_rows(query, key, value, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
-    if attn_implementation == "sdpa":
+    if is_free:
         raise RuntimeError(
             f"a batch without its padding needs kernels for {query.dtype} on {query.device}, and there are none: let "
             "layers compute in the dtype of the model, or of autocast"
@@ -138,6 +146,12 @@ def _takes_operators(query: torch.Tensor) -> bool:
 _choices: list[tuple[str, str | None]] | None = None
 
 
+def note(name: str, reason: str | None = None) -> None:
+    """Notes that an implementation is taken, or why it is not, if somebody wants to know."""
+    if _choices is not None:
+        _choices.append((name, reason))
+
+
 @contextmanager
 def recorded_choices() -> Iterator[list[tuple[str, str | None]]]:
     """Inside, every implementation that is looked at is noted, with the reason why it was not taken, or None."""
@@ -149,4 +163,4 @@ def recorded_choices() -> Iterator[list[tuple[str, str | None]]]:
         _choices = None
 
 
-__all__ = ["IMPLEMENTATIONS", "NAMES"]
+__all__ = ["IMPLEMENTATIONS", "NAMES", "has_kernels", "local_rows", "note", "recorded_choices"]

@@ -19,6 +19,7 @@ from transformers.activations import GELUActivation
 from .operators import is_transformed
 from .plain_modules import is_plain, is_untouched
 from .transformers_internals import is_tracing
+from .workspace import Workspace
 
 PART = 12 * 2**20  # bytes that tokens are widened to at a time, where nothing is kept for a backward pass
 
@@ -30,19 +31,6 @@ def feed_forward(intermediate: Any, output: Any, hidden_states: torch.Tensor) ->
         return output(intermediate(read), hidden_states)
     with recomputed(intermediate.activation, intermediate.dense(read)) as activated:
         return output(activated, hidden_states)
-
-
-class Workspace:
-    """Memory for widened tokens: to widen them into fresh memory takes longer than the activation."""
-
-    def __init__(self) -> None:
-        self.buffer: torch.Tensor | None = None
-
-    def take(self, numbers: int, like: torch.Tensor) -> torch.Tensor:
-        """`(numbers,)`, of the type of `like`, whatever stands in it."""
-        if self.buffer is None or len(self.buffer) < numbers:
-            self.buffer = like.new_empty(numbers)
-        return self.buffer[:numbers]
 
 
 def can_go_in_parts(intermediate: Any, output: Any, hidden_states: torch.Tensor) -> bool:
@@ -63,7 +51,7 @@ def feed_forward_in_parts(
     if output.dropout.training or torch.is_autocast_enabled("cpu"):
         parts = [feed_forward(intermediate, output, part) for part in tokens.split(at_once)]
         return torch.cat(parts).view_as(hidden_states)
-    buffer = workspace.take(widen.out_features * min(len(tokens), at_once), tokens)
+    buffer = workspace.take("wide", (widen.out_features * min(len(tokens), at_once),), tokens)
     narrowed = torch.empty_like(tokens)
     for part, of_part in zip(tokens.split(at_once), narrowed.split(at_once), strict=True):
         wide = widen_into(buffer[: widen.out_features * len(part)], widen, output.read(part))

@@ -29,14 +29,14 @@ class GlobalProjections:
         modules: The three layers.
         split_heads: `(batch, n, hidden_size)` to `(batch, heads, n, head_dim)`.
         head_dim: Of the attention.
-        are_own: Whether they are others than the local ones.
+        are_separate: Whether they are others than the local ones.
         is_training: Whether the attention is in training mode.
     """
 
     modules: tuple[nn.Module, nn.Module, nn.Module]
     split_heads: Callable[[torch.Tensor], torch.Tensor]
     head_dim: int
-    are_own: bool
+    are_separate: bool
     is_training: bool
 
     def weights(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -73,7 +73,7 @@ def add_global_rows(
         output: `(batch, heads, S, head_dim)`, the local rows.
         hidden_states: `(batch, S, hidden_size)`.
         projections: Of global rows.
-        pattern: Only its direction matters.
+        pattern: Its direction matters; of a pattern of somebody's own, only `allows` may be another.
         roles: Real and global tokens.
         dropout: Probability of dropping an attention weight.
         output_attentions: Whether to return weights.
@@ -92,7 +92,7 @@ def add_global_rows(
         query, key, value = projections.of_tokens(hidden_states, tokens)
         weights = global_weights(query, key, **settings)
         rows = weights.mT @ value
-    elif tokens.is_counted and tokens.number < projections.head_dim and is_plain(*projections.modules):
+    elif tokens.has_static_count and tokens.number < projections.head_dim and is_plain(*projections.modules):
         of_global, heads = states_of(hidden_states, tokens), output.shape[1]
         rows = global_rows_of_states(of_global, hidden_states, projections.weights(), heads, **settings)
     else:
@@ -108,7 +108,7 @@ def _without_global_tokens(
     """The local rows as they are. Hooks are called all the same, and in training the projections get a gradient of
     zero, which distributed training waits for.
     """
-    if not projections.are_own:
+    if not projections.are_separate:
         return output
     if is_listened_to(projections.modules):
         return output + zero_row(*projections.of_states(hidden_states))
@@ -145,7 +145,7 @@ def join_global_rows(
         **settings: As those of `global_rows`.
     """
     if not roles.has_global:
-        return output + zero_row(query_global, key_global, value_global)
+        return output + zero_row(query_global, key_global, value_global) if torch.is_grad_enabled() else output
     tokens: Any = roles.global_tokens
     rows = global_rows(tokens.gather(query_global), key_global, value_global, roles=roles, **settings)
     return put_global_rows(output, rows, tokens)
@@ -166,15 +166,15 @@ def global_rows(
     Args:
         query_global: `(batch, heads, G, head_dim)`, of the global tokens, in the order of `roles.global_tokens.index`.
         key_global, value_global: `(batch, heads, S, head_dim)`, of all tokens.
-        pattern: Only its direction matters.
+        pattern: Its direction matters; of a pattern of somebody's own, only `allows` may be another.
         roles: Real and global tokens; at least one is global.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
     """
     mask = _mask_of_global_rows(roles, pattern)
     # Kernels want to know how many rows there are; and that for CPUs has no second derivatives.
-    is_counted = roles.global_tokens.is_counted
-    needs_weights = not is_counted or (query_global.device.type == "cpu" and query_global.requires_grad)
+    has_static_count = roles.global_tokens.has_static_count
+    needs_weights = not has_static_count or (query_global.device.type == "cpu" and query_global.requires_grad)
     return dense_attention(query_global, key_global, value_global, mask, dropout, scaling, needs_weights)
 
 
@@ -198,7 +198,7 @@ def global_rows_of_states(
         hidden_states: `(batch, S, hidden_size)`.
         projections: Weight `(hidden_size, hidden_size)` and bias `(hidden_size,)` of global queries, keys and values.
         heads: Number of heads.
-        pattern: Only its direction matters.
+        pattern: Its direction matters; of a pattern of somebody's own, only `allows` may be another.
         roles: Real and global tokens; at least one is global.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
@@ -249,7 +249,9 @@ def global_weights(
 
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalTokens) -> torch.Tensor:
-    """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there."""
+    """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there: in its place
+    unless a backward pass needs it as it is.
+    """
     rows = rows.masked_fill(~tokens.valid[:, None, :, None], 0.0).to(output.dtype)
     is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
     is_kept = is_kept or is_transformed()
@@ -264,7 +266,7 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
 
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
-    pattern.refuse_others(["allows"])  # these rows see all
+    pattern.require_window(["allows"])  # these rows see all
     mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
     if pattern.is_causal:
         position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)

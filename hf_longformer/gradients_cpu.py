@@ -24,16 +24,16 @@ class Gradients:
 
         self.walk = walk
         self.query, self.key, self.value = torch.zeros_like(query), zeros(key), zeros(value)
-        beside = [zeros(tensor) for tensor in walk.beside_of(key, value)]
-        self.keys_beside: torch.Tensor | None = None
-        self.values_beside: torch.Tensor | None = None
-        if beside:
-            self.keys_beside, self.values_beside = beside
+        separate = [zeros(tensor) for tensor in walk.separate_of(key, value)]
+        self.separate_keys: torch.Tensor | None = None
+        self.separate_values: torch.Tensor | None = None
+        if separate:
+            self.separate_keys, self.separate_values = separate
 
     def total(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Those of query, key and value, all tokens together, in the dtype of the query."""
-        for grad, beside in ((self.key, self.keys_beside), (self.value, self.values_beside)):
-            if beside is not None:
-                grad.scatter_add_(2, self.walk.beside.index[:, None, :, None].expand_as(beside), beside)
+        for grad, separate in ((self.key, self.separate_keys), (self.value, self.separate_values)):
+            if separate is not None:
+                grad.scatter_add_(2, self.walk.separate.index[:, None, :, None].expand_as(separate), separate)
         dtype = self.query.dtype
         return self.query, self.key.to(dtype), self.value.to(dtype)

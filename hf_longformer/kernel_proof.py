@@ -19,8 +19,13 @@ logger = logging.get_logger(__name__)
 
 @torch.compiler.assume_constant_result
 def why_not_proven(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    """What is wrong with the kernels for such projections; None if nothing is. Said once, as a warning."""
-    return _prove_once(device, dtype, head_dim)
+    """What is wrong with the kernels for such projections; None if nothing is. Said once, as a warning. Where they
+    cannot be tried now, they are tried again the next time.
+    """
+    try:
+        return _prove_once(device, dtype, head_dim)
+    except torch.OutOfMemoryError as error:
+        return f"could not be tried: {error}"
 
 
 @lru_cache(maxsize=64)
@@ -28,6 +33,8 @@ def _prove_once(device: torch.device, dtype: torch.dtype, head_dim: int) -> str 
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             _prove(device, dtype, head_dim)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # compilers and drivers have many of their own
         logger.warning(
             "the attention kernels are not used on %s with %s and heads of %d: %s. Attention takes the blocked path, "

@@ -13,11 +13,12 @@ from .attention_decoder_hf_longformer import HfLongformerCausalSelfAttention
 from .attention_hf_longformer import HfLongformerSelfAttention
 from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
-from .feed_forward import Workspace, can_go_in_parts, feed_forward, feed_forward_in_parts
+from .feed_forward import can_go_in_parts, feed_forward, feed_forward_in_parts
 from .inputs_hf_longformer import count_positions, counted_tokens
 from .plain_modules import is_plain
 from .token_roles import SeparateTexts, TokenRoles
 from .transformers_internals import GradientCheckpointingLayer
+from .workspace import Workspace
 
 
 class HfLongformerEmbeddings(nn.Module):

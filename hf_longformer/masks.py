@@ -104,10 +104,10 @@ def roles_of_traced_masks(
     if global_attention_mask is None:
         return TokenRoles(real)
     is_global = global_attention_mask.bool() if real is None else global_attention_mask.bool() & real
-    is_counted = num_global is not None or not torch.compiler.is_compiling()
+    has_static_count = num_global is not None or not torch.compiler.is_compiling()
     if num_global is None:
         num_global = _count_global(is_global)
-    return TokenRoles.from_masks(real, is_global, num_global, is_counted)
+    return TokenRoles.from_masks(real, is_global, num_global, has_static_count)
 
 
 def _count_global(is_global: torch.Tensor) -> int:

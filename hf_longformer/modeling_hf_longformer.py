@@ -279,7 +279,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             (input_ids, token_type_ids, position_ids, inputs_embeds), roles, numbers, past, kwargs
         )
         if past is not None:
-            past.remember(roles.hidden, counted)
+            past.remember(roles.not_in_windows, counted)
         pooled = self.pooler(hidden_states, attention_mask) if self.pooler is not None else None
         kept: dict[str, Any] = {CACHE_NAME: past}
         return HfLongformerModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)

@@ -27,27 +27,27 @@ class GlobalTokens:
         index: `(batch, G)`, their positions in order; texts with fewer than G are filled up with other positions.
         valid: `(batch, G)`, bool, which entries of `index` count.
         flat_index: `(batch * G,)`, where they stand among all `batch * S` tokens; None where nobody asks for it.
-        is_counted: Whether G is a number; otherwise it is one only when a traced program runs.
+        has_static_count: Whether G is a number; otherwise it is one only when a traced program runs.
     """
 
     mask: torch.Tensor
     index: torch.Tensor
     valid: torch.Tensor
     flat_index: torch.Tensor | None = None
-    is_counted: bool = True
+    has_static_count: bool = True
 
     @classmethod
-    def from_mask(cls, mask: torch.Tensor, number: int, is_counted: bool = True) -> "GlobalTokens":
+    def from_mask(cls, mask: torch.Tensor, number: int, has_static_count: bool = True) -> "GlobalTokens":
         """From a `(batch, S)` bool mask; `number` is the largest number of global tokens in a text."""
         batch, length = mask.shape
-        padded = mask if is_counted else pad(mask, (0, 1))  # then two are looked for, even in a single token
+        padded = mask if has_static_count else pad(mask, (0, 1))  # then two are looked for, even in a single token
         order = padded * length - torch.arange(padded.shape[1], device=mask.device)
         # Global tokens in their order, then others in theirs: a stable sort, which exporters to ONNX do not know.
         index = torch.topk(order, number, dim=1).indices.clamp(max=length - 1)
         slots = torch.arange(number, device=mask.device)
         valid = slots[None, :] < mask.sum(dim=1, keepdim=True)
         first = torch.arange(batch, device=mask.device) * length
-        return cls(mask, index, valid, (first[:, None] + index).flatten(), is_counted)
+        return cls(mask, index, valid, (first[:, None] + index).flatten(), has_static_count)
 
     @property
     def number(self) -> int:
@@ -63,7 +63,7 @@ class GlobalTokens:
         """The same on another device."""
         mask, index, valid = (x.to(*args, **kwargs) for x in (self.mask, self.index, self.valid))
         flat_index = None if self.flat_index is None else self.flat_index.to(*args, **kwargs)
-        return GlobalTokens(mask, index, valid, flat_index, self.is_counted)
+        return GlobalTokens(mask, index, valid, flat_index, self.has_static_count)
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Remembers:
     _derived: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def derived(self, name: Hashable, make: Callable[[], Derived]) -> Derived:
-        """What `make()` gives, made once: all layers of a forward pass share what implementations work out of roles."""
+        """What `make()` gives, made once: layers of a forward pass share what is worked out of roles, and buffers."""
         if name not in self._derived:
             self._derived[name] = make()
         return self._derived[name]
@@ -97,13 +97,13 @@ class TokenRoles(_Remembers):
         key_padding_mask: torch.Tensor | None,
         is_global: torch.Tensor | None,
         num_global: int,
-        is_counted: bool = True,
+        has_static_count: bool = True,
         is_contiguous: bool = False,
     ) -> "TokenRoles":
         """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text."""
         tokens = None
-        if is_global is not None and (num_global or not is_counted):
-            tokens = GlobalTokens.from_mask(is_global, num_global, is_counted)
+        if is_global is not None and (num_global or not has_static_count):
+            tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count)
         return cls(key_padding_mask, tokens, is_contiguous)
 
     @property
@@ -122,7 +122,7 @@ class TokenRoles(_Remembers):
         return None if self.global_tokens is None else self.global_tokens.mask
 
     @property
-    def hidden(self) -> torch.Tensor | None:
+    def not_in_windows(self) -> torch.Tensor | None:
         """`(batch, S)`, bool: tokens that windows do not show, as padding or because all rows see them as global ones.
         None if there are none. Their own local rows are not used.
         """

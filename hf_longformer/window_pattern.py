@@ -8,13 +8,13 @@ figure 2. Start reading here, then `attention_reference.py`.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 # Members that say which keys a token sees: a subclass that has others of them is another pattern.
-MEANING = (
+SEMANTICS = (
     "allows",
     "holds",
     "band",
@@ -83,6 +83,9 @@ class WindowPattern:
             with one number per head.
         is_causal: Whether a token sees only itself and what comes before it.
 
+    A subclass with another `allows` is another pattern. It is asked for positions in the row, padding included, on ints
+    and tensors, and for every head. What it holds besides must be fields of a dataclass.
+
     Raises:
         ValueError: If the window is odd or not positive, or a dilation is smaller than 1.
     """
@@ -132,31 +135,40 @@ class WindowPattern:
             return sum((head == number) * dilation for number, dilation in enumerate(self.dilations))
         return self.dilations[head]
 
-    def own_members(self) -> list[str]:
-        """Which of the members that say what is seen a subclass has replaced; none for the window of Longformer."""
-        kind = type(self)
-        return [name for name in MEANING if getattr(kind, name) is not getattr(WindowPattern, name)]
-
-    def refuse_others(self, known: Collection[str] = ()) -> None:
-        """Says that an implementation which is made for this pattern does not compute patterns of somebody's own.
-
-        Args:
-            known: Members that a subclass may replace all the same.
+    def overridden(self) -> list[str]:
+        """Which of the members that say what is seen a subclass has replaced; none for the window of Longformer.
 
         Raises:
-            NotImplementedError: If a subclass has another `allows`, or anything else that says which keys are seen.
+            ValueError: If such an object has state that is no field: it would be lost when a window is cut to the text,
+                and two patterns that differ in it would be held for equal.
         """
-        if type(self) is WindowPattern:
-            return
-        if others := [name for name in self.own_members() if name not in known]:
+        kind = type(self)
+        if kind is WindowPattern:
+            return []
+        if state := vars(self).keys() - {field.name for field in fields(self)}:
+            raise ValueError(
+                f"what a pattern holds must be fields of a dataclass, got {', '.join(sorted(state))} in "
+                f"{kind.__name__}: write @dataclass(frozen=True) above the class, and name them in it"
+            )
+        return [name for name in SEMANTICS if getattr(kind, name) is not getattr(WindowPattern, name)]
+
+    def require_window(self, except_for: Collection[str] = ()) -> None:
+        """Raises `NotImplementedError` if a subclass has another `allows`, or anything else that says which keys are
+        seen, where an implementation computes windows only.
+
+        Args:
+            except_for: Members that a subclass may replace all the same.
+        """
+        if others := [name for name in self.overridden() if name not in except_for]:
             raise NotImplementedError(
-                f'only the definition computes patterns of your own: take attn_implementation="eager" without '
-                f"output_attentions, or attention_reference, got {type(self).__name__} with {', '.join(others)} of its "
-                "own; FlexAttention, on a GPU, takes those that replace `allows` alone"
+                f"this implementation computes windows only, got {type(self).__name__} with {', '.join(others)} of its "
+                'own: take attn_implementation="eager" without output_attentions, or attention_reference; or, on a GPU '
+                'and if it replaces `allows` alone, "flex_attention"'
             )
 
     def within(self, length: int) -> "WindowPattern":
         """A pattern that is the same for texts of so many tokens, and whose window is hardly wider than they are."""
+        self.overridden()
         widest = 2 << max(0, length - 1).bit_length()
         return self if self.attention_window <= widest else replace(self, attention_window=widest)
 
@@ -191,6 +203,7 @@ class WindowPattern:
         is_global: torch.Tensor | None = None,
         key_padding_mask: torch.Tensor | None = None,
         device: torch.device | str | None = None,
+        num_heads: int = 1,
     ) -> torch.Tensor:
         """Which keys every row attends to, window and global attention together. O(length²): for small texts, the
         reference and pictures.
@@ -201,15 +214,18 @@ class WindowPattern:
             key_padding_mask: `(batch, S)`, bool, True for real tokens. Padded tokens attend to nothing and nothing
                 attends to them.
             device: Where to make the mask; that of the given masks if left out.
+            num_heads: How many heads a pattern of your own is asked for.
 
         Returns:
-            `(batch, heads, S, S)`, bool. `batch` is 1 without masks, `heads` is 1 if all heads share a dilation.
+            `(batch, heads, S, S)`, bool. `batch` is 1 without masks; `heads` is 1 if one dilation is given for all of
+            them, and `num_heads` for a pattern of your own, which may differ by head.
         """
         given = is_global if is_global is not None else key_padding_mask
         device = given.device if given is not None and device is None else device
         position = torch.arange(length, device=device)
         rows, columns = position[:, None], position[None, :]
-        mask = torch.stack([self.allows(rows, columns, head) for head in range(len(self.dilations))])[None]
+        heads = range(max(len(self.dilations), num_heads if self.overridden() else 1))
+        mask = torch.stack([self.allows(rows, columns, head).expand(length, length) for head in heads])[None]
         if is_global is not None:
             mask = mask | is_global[:, None, :, None] | is_global[:, None, None, :]
         if self.is_causal:

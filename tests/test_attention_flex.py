@@ -57,7 +57,7 @@ def test_make_block_mask(case: Case) -> None:
     block_mask = make_block_mask(3, case.length, case.pattern, roles, torch.device("cpu"))
     index = torch.meshgrid(*map(torch.arange, (2, 3, case.length, case.length)), indexing="ij")
     found = block_mask.mask_mod(*index)
-    hidden = torch.zeros(2, case.length, dtype=torch.bool) if roles.hidden is None else roles.hidden
+    hidden = torch.zeros(2, case.length, dtype=torch.bool) if roles.not_in_windows is None else roles.not_in_windows
     kept = ~hidden[:, None, :, None].expand_as(found)
     dense = dense_mask(case)
     assert torch.equal(found & kept, dense & kept)
@@ -102,10 +102,11 @@ def run_flex(case: Case, *projections: torch.Tensor) -> torch.Tensor:
 
 
 class Strided(WindowPattern):
-    """Every third token of the whole text, and the neighbours: a pattern of somebody's own, causal or not."""
+    """Every third token of the whole text, others for every head, and the neighbours."""
 
     def allows(self, query_position: Any, key_position: Any, head: Any = 0) -> Any:
-        return super().allows(query_position, key_position, head) | (key_position % 3 == 0)
+        of_head = (key_position + head) % 3 == 0
+        return super().allows(query_position, key_position, head) | of_head
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

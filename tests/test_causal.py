@@ -82,7 +82,7 @@ def test_relative_scores_are_those_of_transformer_xl() -> None:
     )
     attention = model.longformer.encoder.layer[0].attention.self
     states = torch.randn(1, 14, 24, dtype=torch.float64)
-    roles = type("Roles", (), {"num_global": 0, "hidden": None, "is_global": None, "key_padding_mask": None})()
+    roles = type("Roles", (), {"num_global": 0, "not_in_windows": None, "is_global": None, "key_padding_mask": None})()
     found = attention(states, roles)[0]
     heads, size = 4, 6
     query, key, value = (p(states).view(14, heads, size) for p in (attention.query, attention.key, attention.value))
@@ -429,7 +429,7 @@ def test_causal_rows_are_the_last_rows_of_the_reference(dilation: int, kept: int
     pattern = WindowPattern(10, dilation, is_causal=True)
     local = (query, key, value)
     expected = attention_reference(*local, *local, pattern=pattern, key_padding_mask=~hidden)[0][:, :, kept:]
-    found = causal_rows(query[:, :, kept:], key, value, one_sided_window=5, dilation=dilation, hidden=hidden)
+    found = causal_rows(query[:, :, kept:], key, value, one_sided_window=5, dilation=dilation, not_in_windows=hidden)
     torch.testing.assert_close(found, expected)
 
 

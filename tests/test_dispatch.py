@@ -6,8 +6,15 @@ import pytest
 import torch
 from helpers import Case, keywords, random_ids, random_projections, randomise, tiny_config
 
-from hf_longformer import HfLongformerForCausalLM, HfLongformerModel, explain_attention, longformer_attention
+from hf_longformer import (
+    HfLongformerForCausalLM,
+    HfLongformerModel,
+    RollingCache,
+    explain_attention,
+    longformer_attention,
+)
 from hf_longformer.dispatch import IMPLEMENTATIONS
+from hf_longformer.transformers_internals import CACHE_NAME
 
 CASE = Case(300, 8, (1, 3, 2), globals_="ragged", padding="right")
 IDS = random_ids(2, 150)
@@ -65,9 +72,27 @@ def test_explain_attention():
     assert lines[3:] == ["blocked: not needed", "flex_attention: only taken if it is asked for"]
     padded = {"input_ids": IDS, "attention_mask": (torch.arange(150) < torch.tensor([[150], [20]])).long()}
     assert "cpu: taken 4 times" in explain_attention(model, padded)  # two texts by themselves, in two layers
-    assert "by explicit weights" in explain_attention(model, {"input_ids": IDS, "output_attentions": True})
+    assert "explicit weights of windows, since they are asked for: taken 2" in explain_attention(
+        model, {"input_ids": IDS, "output_attentions": True}
+    )
     assert "the definition" in explain_attention(
         HfLongformerModel(tiny_config(attn_implementation="eager")), {"input_ids": IDS}
     )
-    causal = HfLongformerForCausalLM(tiny_config(is_decoder=True)).double()
+    causal = HfLongformerForCausalLM(tiny_config(is_decoder=True, position_embedding_type="rotary")).double()
     assert "cpu: taken" in explain_attention(causal, {"input_ids": IDS, "use_cache": False})
+    with pytest.raises(ValueError, match="a cache would go on by what is read here"):
+        explain_attention(causal, {"input_ids": IDS, CACHE_NAME: RollingCache(causal.config)})
+    relative = HfLongformerForCausalLM(tiny_config(is_decoder=True, position_embedding_type="relative"))
+    assert "with relative positions: taken" in explain_attention(relative, {"input_ids": IDS})
+
+
+def test_what_is_refused_leaves_the_cache_as_it_was():
+    model = randomise(HfLongformerForCausalLM(tiny_config(is_decoder=True, position_embedding_type="rotary"))).double()
+    with torch.no_grad():
+        expected = model(IDS).logits
+        cache = model(IDS[:, :90], use_cache=True)[CACHE_NAME]
+        model.set_attn_implementation("blocked")
+        with pytest.raises(NotImplementedError, match=r'"blocked" reads a text at once.* a cache that holds tokens'):
+            model(IDS[:, 90:], **{CACHE_NAME: cache})
+        model.set_attn_implementation("sdpa")
+        torch.testing.assert_close(model(IDS[:, 90:], **{CACHE_NAME: cache}).logits, expected[:, 90:])

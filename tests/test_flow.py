@@ -260,7 +260,7 @@ def test_measurements_that_are_not_wanted_are_not_made(model: Path, tmp_path: Pa
         assert len(list((tmp_path / output).glob("*-predictions.jsonl"))) == len(splits)
 
 
-def test_what_was_cut_is_counted(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_cut_has_static_count(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = make_rows(12)
     rows[3]["text"] += " the" * 100
     rows[5]["text"] += " the" * 50

@@ -404,7 +404,7 @@ def test_feed_forward_of_inference_goes_in_parts(
 
     def count_buffers(intermediate: Any, output: Any, states: torch.Tensor, workspace: Any) -> torch.Tensor:
         narrowed = in_parts(intermediate, output, states, workspace)
-        buffers.append((id(workspace.buffer), len(workspace.buffer)))
+        buffers.append((id(workspace.buffers["wide"]), len(workspace.buffers["wide"])))
         return narrowed
 
     def count_tokens(intermediate: Any, output: Any, states: torch.Tensor) -> torch.Tensor:

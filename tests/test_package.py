@@ -28,7 +28,7 @@ INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "attention_triton", "attention_flex"}
 FLOORS = (
     {"version", "window_pattern", "configuration_hf_longformer", "transformers_internals", "operators", "byte_tokens"},
-    {"plain_modules", "token_roles", "kernels_triton", "global_masks", "drawing"},
+    {"plain_modules", "token_roles", "workspace", "kernels_triton", "global_masks", "drawing"},
     {"dense_attention", "blocks", "masks", "dropout_cpu", "cache_hf_longformer", "attention_layout"},
     {"global_rows", "gradients_cpu", "feed_forward", "attention_causal", "inputs_hf_longformer"},
     {"attention_cpu_dropout"},
@@ -97,6 +97,13 @@ def test_files_and_functions_are_small(file: Path):
             first = node.body[1] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body[0]
             signature = node.body[0].lineno - node.lineno
             assert node.end_lineno - first.lineno + 1 + signature <= 60, node.name
+
+
+def test_floors_stand_in_the_contributors_guide():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = text[text.index("```text\n") :].split("```")[1].splitlines()[1:]
+    assert [set(line.split()) for line in drawn if not line.startswith("──")] == [*reversed(FLOORS)]
+    assert {file.stem for file in PACKAGE} - {"__init__"} == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("file", PACKAGE, ids=name_of)

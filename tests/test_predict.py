@@ -455,7 +455,7 @@ def test_saved_defaults_decide_whether_to_cut(models: Path, tmp_path: Path) -> N
     assert "truncated" not in ClassificationPredictor.load(str(tmp_path / "model"), overflow="stride-max")([row])[0]
 
 
-def test_second_of_two_texts_is_counted_too(models: Path) -> None:
+def test_second_of_two_texts_has_static_count_too(models: Path) -> None:
     predictor = ClassificationPredictor.load(str(models / "classification"), overflow="truncate", text_pair=True)
     row = {"text": "the dog " * 40, "text_pair": "the fox " * 50}
     length = len(predictor.tokenizer(row["text"], row["text_pair"], verbose=False)["input_ids"])

@@ -71,10 +71,22 @@ PATHS: dict[str, Callable[[WindowPattern], Any]] = {
 @pytest.mark.parametrize("kind", [Odd, Wider])
 @pytest.mark.parametrize("path", PATHS)
 def test_patterns_of_others_are_refused(path: str, kind: type[WindowPattern]):
-    with pytest.raises(NotImplementedError, match=f"only the definition .* got {kind.__name__} with"):
+    with pytest.raises(NotImplementedError, match=f"windows only, got {kind.__name__} with"):
         PATHS[path](kind(8))
     PATHS[path](WindowPattern(8))
     PATHS[path](Named(8))
+
+
+class Seeded(Odd):
+    def __init__(self, window: int, seed: int) -> None:
+        super().__init__(window)
+        object.__setattr__(self, "seed", seed)
+
+
+def test_what_a_pattern_holds_must_be_fields():
+    for attend in (lambda p: p.dense_mask(9), lambda p: attention_flex.make_block_mask(2, 70, p, ROLES, QUERY.device)):
+        with pytest.raises(ValueError, match="must be fields of a dataclass, got seed in Seeded"):
+            attend(Seeded(8, 3))
 
 
 def test_longformer_attention_takes_a_pattern():
@@ -118,7 +130,7 @@ def test_global_rows_do_not_ask_for_windows():
 def test_flex_attention_takes_patterns_that_replace_allows_alone():
     """Which blocks it visits, it asks the pattern; `test_attention_flex.py` compares with the definition."""
     attention_flex.make_block_mask(2, 70, Odd(8), ROLES, QUERY.device)
-    with pytest.raises(NotImplementedError, match=r"only the definition .* got Wider with one_sided_window of its own"):
+    with pytest.raises(NotImplementedError, match=r"windows only, got Wider with one_sided_window of its own"):
         attention_flex.make_block_mask(2, 70, Wider(8), ROLES, QUERY.device)
 
 
