@@ -71,22 +71,34 @@ def unpad(
         T real tokens of all texts one after the other.
     """
     real: Any = roles.key_padding_mask
-    index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - numbers["padded"]]
+    row = pack(roles, numbers["padded"], numbers["longest"])
+    kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[row.index][None] for x in tensors]
+    texts = row if _will_take_kernels(model, real.device) else _separate_texts(real, roles.is_global)
+    return texts, row.pad, kept
+
+
+def pack(roles: TokenRoles, padded: int, longest: int) -> PackedTexts:
+    """The roles of a batch whose texts stand one after the other in one row.
+
+    Args:
+        roles: Of the batch, whose padding stands at the ends of texts.
+        padded: Padded tokens in all.
+        longest: Tokens of the longest text.
+    """
+    real: Any = roles.key_padding_mask
+    index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - padded]
     first, last = text_bounds(real).split(1, dim=1)
     ends = (last - first).cumsum(0)
     bounds = torch.cat([ends - last + first, ends], dim=1).int()
-    row = PackedTexts(
+    return PackedTexts(
         global_tokens=_globals_of_row(roles.global_tokens, index, first, bounds),
         is_contiguous=True,
         batch=roles,
         index=index,
         first=first,
         bounds=bounds,
-        longest=numbers["longest"],
+        longest=longest,
     )
-    kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[index][None] for x in tensors]
-    texts = row if _will_take_kernels(model, real.device) else _separate_texts(real, roles.is_global)
-    return texts, row.pad, kept
 
 
 def _globals_of_row(

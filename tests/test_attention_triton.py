@@ -29,7 +29,7 @@ from hf_longformer import (
     unpadding_hf_longformer,
 )
 from hf_longformer.attention_triton import local_rows
-from hf_longformer.token_roles import PackedTexts, TokenRoles, text_bounds
+from hf_longformer.token_roles import TokenRoles
 from hf_longformer.window_pattern import WindowPattern
 
 pytest.importorskip("triton")
@@ -88,13 +88,8 @@ def test_local_rows_can_be_differentiated_twice(case: Case, is_packed: bool, dro
     tensors, roles = [x.to(DEVICE, torch.float32) for x in random_projections(case)[:3]], roles_of(case).to(DEVICE)
     if is_packed:
         real: Any = roles.key_padding_mask
-        index = real.flatten().nonzero().flatten()
-        first, last = text_bounds(real).split(1, dim=1)
-        ends = (last - first).cumsum(0)
-        bounds = torch.cat([ends - last + first, ends], dim=1).int()
-        packed = PackedTexts(roles, index, first, bounds, int((last - first).max()))
-        roles = unpadding_hf_longformer._roles_of_row(packed)
-        tensors = [x.transpose(1, 2).flatten(0, 1)[index][None].transpose(1, 2) for x in tensors]
+        roles = unpadding_hf_longformer.pack(roles, int((~real).sum()), int(real.sum(dim=1).max()))
+        tensors = [x.transpose(1, 2).flatten(0, 1)[roles.index][None].transpose(1, 2) for x in tensors]
     leaves = [x.clone().requires_grad_() for x in tensors]
 
     def gradients(**options: Any) -> list[torch.Tensor]:

@@ -24,11 +24,12 @@ from hf_longformer import (
     HfLongformerForSequenceClassification,
     HfLongformerForTokenClassification,
     HfLongformerModel,
-    attention_hf_longformer,
+    dispatch,
     longformer_attention,
 )
 from hf_longformer.attention_cpu import _LOCAL_ROWS
 from hf_longformer.attention_cpu_dropout import _LOCAL_ROWS as _LOCAL_ROWS_WITH_DROPOUT
+from hf_longformer.blocks import Arguments
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -118,7 +119,8 @@ def test_compile_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
     compiled = torch.compile(model, fullgraph=True)
     for length in (40, 129, 200):
         inputs = {name: x.cuda() for name, x in make_inputs(2, length, number_global=3).items()}
-        monkeypatch.setattr(attention_hf_longformer, "local_rows", blocked)
+        refused = dispatch.Implementation(blocked, lambda *_, **__: None)
+        monkeypatch.setitem(dispatch.IMPLEMENTATIONS, "blocked", refused)
         result = output_and_gradients(model, compiled, inputs)
         monkeypatch.undo()
         for name, exact in output_and_gradients(model, model, inputs).items():
@@ -214,7 +216,7 @@ def test_compile_of_the_path_for_other_devices(monkeypatch: pytest.MonkeyPatch, 
             leaf = query.clone().requires_grad_()
             with monkeypatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=number >= 2):
                 if run is compiled:
-                    patch.setattr(attention_hf_longformer, "fastest_local_rows", attention_hf_longformer.local_rows)
+                    patch.setattr(dispatch, "CHOSEN_BY_ITSELF", ("blocked",))
                 output = run(leaf, *masks, is_causal)
             (output * weight).sum().backward()
             results.append((output.detach(), leaf.grad))
@@ -454,9 +456,8 @@ def test_export_of_some_lengths(shape: tuple[int, int]):
 def test_opcheck(case: Case):
     """Schemas, shapes, strides, gradients, and all of it while tracing with dynamic shapes."""
     query, key, value, gradient = (tensor.requires_grad_() for tensor in random_projections(case)[:4])
-    roles = token_roles(case)
-    masks = (roles.key_padding_mask, roles.is_global, roles.global_index, roles.global_valid)
-    numbers = (case.window, list(case.pattern.dilations), case.is_causal, 0.5)
+    given = Arguments.of(case.pattern, token_roles(case), 0.5)
+    masks, numbers = given[:4], given[4:]
     seed = torch.tensor(7)
     torch.library.opcheck(_LOCAL_ROWS.operator, (query, key, value, *masks, *numbers))
     torch.library.opcheck(_LOCAL_ROWS_WITH_DROPOUT.operator, (query, key, value, *masks, seed, *numbers, 0.3))
