@@ -19,7 +19,7 @@ from .files import check_output, new_folder, write_json
 from .gate import failures, reference_outputs, run_gate, source_model
 from .plan import DECODER, POSITION_INITS, Plan, empty_model, make_plan, target_class, target_config
 from .sentence_modules import MODULES, copy_modules
-from .source import load_converted_config, open_source
+from .source import Source, load_converted_config, open_source
 from .weights import Weights, local_names
 
 REPORT = "conversion_report.json"
@@ -86,16 +86,9 @@ def convert(
     read = None if eval_text is None else Path(eval_text)
     check_output(output, overwrite, Path(source) if Path(source).is_dir() else None, read)
     progress("opening the source")
-    opened = open_source(
-        str(source),
-        architecture=architecture,
-        revision=revision,
-        local_files_only=local_files_only,
-        allow_pickle=allow_pickle,
-    )
-    length = max(DEFAULT_LENGTH, opened.max_length) if max_length is None else max_length
-    if length < opened.max_length:
-        raise InputError(f"--max-length must be at least the source's {opened.max_length} tokens, got {length}")
+    kept: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only, "allow_pickle": allow_pickle}
+    opened = open_source(str(source), architecture=architecture, **kept)
+    length = _length(opened, max_length)
     config = target_config(opened, length, attention_window, attention_dilation)
     target_dtype = opened.weights.dtype if dtype == "auto" else DTYPES[dtype]
     plan = make_plan(opened, config, target_dtype, position_init, seed)
@@ -122,6 +115,14 @@ def convert(
         write_json(folder / REPORT, report)
         render_card(report, opened.root / "README.md").save(folder / "README.md")
     return report
+
+
+def _length(opened: Source, max_length: int | None) -> int:
+    """Tokens that the result takes: never fewer than the source."""
+    length = max(DEFAULT_LENGTH, opened.max_length) if max_length is None else max_length
+    if length < opened.max_length:
+        raise InputError(f"--max-length must be at least the source's {opened.max_length} tokens, got {length}")
+    return length
 
 
 def verify(
