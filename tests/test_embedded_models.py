@@ -4,7 +4,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import measure_characters
 import numpy as np
 import pytest
 import torch
-from blocks import blocks, run
+from blocks import blocks, run_python
 from huggingface_hub import ModelCard
 from measure_characters import TEST
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, RobertaForMaskedLM
@@ -109,7 +108,7 @@ def test_card(name: str, results: dict[str, Any], tmp_path: Path) -> None:
     data = ModelCard.load(file).data
     assert (data.license, data.language, data.pipeline_tag) == ("apache-2.0", "en", "fill-mask")
     ((_, code),) = blocks(text, "python")
-    assert run([sys.executable, "-c", code], tmp_path).strip()
+    assert run_python(code, tmp_path).strip()
 
 
 def test_readme_shows_table_5(results: dict[str, Any]) -> None:
@@ -176,4 +175,4 @@ def test_card_of_characters(characters: dict[str, Any], tmp_path: Path) -> None:
     data = ModelCard.load(file).data
     assert (data.license, data.language, data.pipeline_tag) == ("apache-2.0", "en", "text-generation")
     ((_, code),) = blocks(text, "python")
-    assert measure_characters.PROMPT in run([sys.executable, "-c", code], tmp_path)
+    assert measure_characters.PROMPT in run_python(code, tmp_path)

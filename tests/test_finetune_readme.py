@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import measure_tasks
 import pytest
 import torch
 import yaml
-from blocks import blocks, run
+from blocks import blocks, run, run_python
 from sources import CORPUS, make_source
 from test_run_qa import make_squad
 
@@ -61,10 +60,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_every_block_runs(place: Path) -> None:
     for language, code in blocks(TEXT, "bash|python"):
-        run(code if language == "bash" else [sys.executable, "-c", code], place)
+        run(code, place) if language == "bash" else run_python(code, place)
     assert json.loads((place / "run-of-two" / "results.json").read_text())["processes"] == 2
     for output, number in (("answers", 2), ("labels", 40)):
         lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]

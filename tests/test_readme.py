@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blocks import blocks, run
+from blocks import blocks, run, run_python
 from sources import make_source
 
 from hf_longformer.conversion import convert
@@ -39,7 +39,7 @@ def converted(place: Path) -> None:
 @pytest.mark.parametrize("index", PYTHON, ids=[f"block{index}" for index in PYTHON])
 def test_python_block(index: int, place: Path) -> None:
     converted(place)
-    printed = run([sys.executable, "-c", BLOCKS[index][1]], place)
+    printed = run_python(BLOCKS[index][1], place)
     following = BLOCKS[index + 1] if index + 1 < len(BLOCKS) else ("", "")
     if "do_sample" in BLOCKS[index][1]:  # rounding may decide; test_embedded_models.py reads what stands there
         assert printed[:60] == following[1][:60]
