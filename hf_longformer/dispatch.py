@@ -42,13 +42,16 @@ class Implementation(NamedTuple):
 def _why_not_triton(
     query: torch.Tensor, *, pattern: WindowPattern, scaling: float | None = None, **_: object
 ) -> str | None:
+    projections = query.device, query.dtype, query.shape[-1]
+    if reason := why_not_triton(*projections):  # first, for it costs least
+        return reason
     if pattern.overridden():
         return OF_WINDOWS
     if not _takes_operators(query):
         return OF_OPERATORS
     if scaling is not None and scaling <= 0.0:
         return "needs a scaling above 0"
-    return why_not_kernels(query.device, query.dtype, query.shape[-1])
+    return why_not_proven(*projections)
 
 
 def _why_not_cpu(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, **_: object) -> str | None:
@@ -124,12 +127,7 @@ def local_rows(
 
 def has_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether there are kernels for such projections, and they work."""
-    return why_not_kernels(device, dtype, head_dim) is None
-
-
-def why_not_kernels(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    """Why there are no kernels for such projections; None if there are, and they work."""
-    return why_not_triton(device, dtype, head_dim) or why_not_proven(device, dtype, head_dim)
+    return (why_not_triton(device, dtype, head_dim) or why_not_proven(device, dtype, head_dim)) is None
 
 
 def _takes_operators(query: torch.Tensor) -> bool:

@@ -294,7 +294,7 @@ def test_model_without_padding(fields: dict[str, Any], kind: str, globals_: str,
 def test_packed_texts_are_not_taken_for_one_text(kernels_everywhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a layer compute in a dtype that nobody expected, and for which there are no kernels."""
     model = randomise(HfLongformerModel(tiny_config(num_hidden_layers=1))).to(DEVICE)
-    monkeypatch.setattr(dispatch, "why_not_kernels", lambda *_: "none for a test")
+    monkeypatch.setattr(dispatch, "why_not_triton", lambda *_: "none for a test")
     monkeypatch.setattr(unpadding_hf_longformer, "has_kernels", lambda *_: True)
     mask = torch.tensor([[1] * 9, [1] * 4 + [0] * 5], device=DEVICE)
     with pytest.raises(RuntimeError, match=r"needs kernels for torch\.float32"):

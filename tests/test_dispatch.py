@@ -40,7 +40,7 @@ def test_an_implementation_by_its_name(name: str):
     ("name", "dtype", "scaling", "reason"),
     [
         ("triton", torch.float32, None, "needs a GPU|needs the package triton"),
-        ("triton", torch.float32, -1.0, "needs a scaling above 0"),
+        ("triton", torch.float32, -1.0, "needs a scaling above 0|needs a GPU|needs the package triton"),
         ("flex_attention", torch.float32, None, "needs a GPU, got tensors on a CPU"),
     ],
 )
