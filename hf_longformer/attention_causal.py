@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .operators import is_transformed
+from .operators import is_transformed, sum_dtype
 from .window_pattern import Band
 
 BLOCK = 128  # rows
@@ -86,7 +86,6 @@ def _block(
 ) -> torch.Tensor:
     """Rows of one block, whose first row is column `before`."""
     query, scaling = query * query.shape[-1] ** -0.5, query.shape[-1] ** -0.5
-    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     rows, columns = query.shape[2], key.shape[2]
     scores = query @ key.mT
     if relative is not None:
@@ -98,10 +97,10 @@ def _block(
         unused = not_in_windows[:, before:]
         # Such rows see themselves, so that no softmax is empty, and are not used.
         allowed = allowed & ~not_in_windows[:, None, None] | (distance == 0)
-    scores = scores.to(dtype).masked_fill(~allowed, -torch.inf)
+    scores = scores.to(sum_dtype(query)).masked_fill(~allowed, -torch.inf)
     if global_keys is not None:
         keys, values, valid = global_keys
-        of_global = (query @ keys.mT).to(dtype).masked_fill(~valid[:, None, None], -torch.inf)
+        of_global = (query @ keys.mT).to(sum_dtype(query)).masked_fill(~valid[:, None, None], -torch.inf)
         scores, value = torch.cat([of_global, scores], dim=-1), torch.cat([values, value], dim=2)
     weights = scores.softmax(dim=-1).to(value.dtype)
     if dropout > 0.0:

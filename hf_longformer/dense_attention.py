@@ -5,7 +5,7 @@
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from .operators import is_transformed
+from .operators import is_transformed, sum_dtype
 
 
 def dense_attention(
@@ -31,8 +31,7 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Ten
     """Softmax over the last dimension, in float32 at least, given back in the dtype of the scores."""
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    sum_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    return torch.softmax(scores, dim=-1, dtype=sum_dtype).to(scores.dtype)
+    return torch.softmax(scores, dim=-1, dtype=sum_dtype(scores)).to(scores.dtype)
 
 
 def drop(weights: torch.Tensor, dropout: float) -> torch.Tensor:

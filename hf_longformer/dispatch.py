@@ -22,7 +22,6 @@ from .token_roles import PackedTexts, TokenRoles
 from .transformers_internals import is_tracing
 from .window_pattern import WindowPattern
 
-OF_WINDOWS = "computes windows only, and this pattern is another"
 OF_OPERATORS = "is an operator of its own, which exported programs and transforms of torch.func do not take"
 
 
@@ -39,14 +38,10 @@ class Implementation(NamedTuple):
     why_not: Callable[..., str | None]
 
 
-def _why_not_triton(
-    query: torch.Tensor, *, pattern: WindowPattern, scaling: float | None = None, **_: object
-) -> str | None:
+def _why_not_triton(query: torch.Tensor, *, scaling: float | None = None, **_: object) -> str | None:
     projections = query.device, query.dtype, query.shape[-1]
     if reason := why_not_triton(*projections):  # first, for it costs least
         return reason
-    if pattern.overridden():
-        return OF_WINDOWS
     if not _takes_operators(query):
         return OF_OPERATORS
     if scaling is not None and scaling <= 0.0:
@@ -54,16 +49,14 @@ def _why_not_triton(
     return why_not_proven(*projections)
 
 
-def _why_not_cpu(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, **_: object) -> str | None:
-    if pattern.overridden():
-        return OF_WINDOWS
+def _why_not_cpu(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
     if query.device.type != "cpu":
         return "needs tensors on a CPU"
     return _why_not_packed(roles) if _takes_operators(query) else OF_OPERATORS
 
 
-def _why_not_blocked(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, **_: object) -> str | None:
-    return OF_WINDOWS if pattern.overridden() else _why_not_packed(roles)
+def _why_not_blocked(query: torch.Tensor, *, roles: TokenRoles, **_: object) -> str | None:
+    return _why_not_packed(roles)
 
 
 def _why_not_flex(query: torch.Tensor, *, roles: TokenRoles, dropout: float = 0.0, **_: object) -> str | None:
