@@ -72,8 +72,10 @@ def test_local_rows_in_half_precision(case: Case, dtype: torch.dtype) -> None:
     assert_as_exact_as_reference(run_kernels, case, [dtype])
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(
+    ("is_packed", "dropout"),
+    [(False, 0.0), (True, 0.4), pytest.param(False, 0.4, marks=SLOW), pytest.param(True, 0.0, marks=SLOW)],
+)
 @pytest.mark.parametrize(
     "case",
     [

@@ -5,15 +5,18 @@
 `DistributedDataParallel` without `find_unused_parameters` stops with an error where a parameter is not used.
 """
 
+import os
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from helpers import random_ids, tiny_config
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers.utils.logging import disable_progress_bar
+from warm import run_two
 
 from hf_longformer import HfLongformerForMaskedLM, HfLongformerForSequenceClassification
 from hf_longformer.transformers_internals import CHECKPOINTING
@@ -85,7 +88,8 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path):
-    multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
+    done = run_two(["python", __file__, tmp_path])
+    assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     expected = {name: (train(model, inputs), model) for name, (model, inputs) in problems().items()}
     assert len(first) == len(expected) == 13
@@ -97,3 +101,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path):
         for key, parameter in model.named_parameters():
             assert torch.equal(first[name][1][key], second[name][1][key]), (name, key)
             torch.testing.assert_close(first[name][1][key], parameter.detach(), rtol=1e-4, atol=1e-5)
+
+
+if __name__ == "__main__":
+    work(int(os.environ["RANK"]), sys.argv[1])

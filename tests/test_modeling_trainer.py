@@ -3,16 +3,16 @@
 """Plain `Trainer`: one update is the same, however its texts are divided into batches and processes."""
 
 import os
-import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import tiny_config
-from torch import multiprocessing
 from transformers import Trainer, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
+from warm import run_two
 
 import hf_longformer
 
@@ -121,18 +121,14 @@ def test_what_is_logged_is_the_mean_loss(name: str, tmp_path: Path):
 
 
 def test_two_processes_are_one_batch(tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(work, args=(str(tmp_path), port), nprocs=2)
+    done = run_two(["python", __file__, tmp_path])
+    assert done.returncode == 0, done.stderr[-3000:]
     for name in PROBLEMS:
         assert_same(torch.load(tmp_path / f"{name}.pt"), train(name, tmp_path, batch=4, steps=1))
 
 
-def work(rank: int, folder: str, port: int) -> None:
+def work(rank: int, folder: str) -> None:
     """What each of two processes does."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     disable_progress_bar()
     for name in PROBLEMS:
@@ -140,3 +136,7 @@ def work(rank: int, folder: str, port: int) -> None:
         if rank == 0:
             torch.save((dict(model.named_parameters()), loss), Path(folder, f"{name}.pt"))
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    work(int(os.environ["RANK"]), sys.argv[1])
