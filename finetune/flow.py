@@ -63,6 +63,25 @@ class Task:
         self.cut: dict[str, dict[str, int]] = {}  # of every split, what was beyond the limit and is not read
         self.run: Run | None = None
 
+    @classmethod
+    def main(cls, arguments: Sequence[str] | None = None) -> dict[str, Any]:
+        """Runs the task's script, and returns what `results.json` holds.
+
+        Args:
+            arguments: What the command line has after the program's name.
+
+        Raises:
+            InputError: If something given cannot be used, or `output_dir` holds another run.
+            TrainingError: If training cannot be finished, or its result not be uploaded.
+        """
+        objects = parse_arguments((ModelArguments, cls.arguments, LongTrainingArguments), arguments)
+        task, checkpoint = cls(*objects), objects[0]
+        # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
+        name = checkpoint.model_name_or_path
+        check_smoothing(cls.name, cls.smooths, objects[2])
+        check_type(name, revision=checkpoint.revision, local_files_only=checkpoint.local_files_only)
+        return whole_run(task, identity(objects, name, task=cls.name))
+
     @property
     def folder(self) -> Path:
         """Where everything is written."""
@@ -102,7 +121,7 @@ class Task:
             write_lines(self.folder / f"{split}-predictions.jsonl", lines)
         return measured
 
-    def facts(self) -> dict[str, Any]:
+    def more_results(self) -> dict[str, Any]:
         """What else `results.json` holds."""
         return {}
 
@@ -121,34 +140,18 @@ class Task:
                 results["scores"][split] = self.score(split, trainer.predict(self.windows[split]))
 
 
-def main(task_class: type[Task], arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Runs a task's script, and returns what `results.json` holds.
+def whole_run(task: Any, this_run: dict[str, Any]) -> dict[str, Any]:
+    """Begins, goes on with, or finds finished a run, and uploads it if that was asked for.
 
     Args:
-        task_class: The task.
-        arguments: What the command line has after the program's name.
-
-    Raises:
-        InputError: If something given cannot be used, or `output_dir` holds another run.
-        TrainingError: If training cannot be finished, or its result not be uploaded.
+        task: A `Task`, or what has its `training`, `folder`, `run` and `go`.
+        this_run: What tells the run from others, as `identity` gives it.
     """
-    objects = parse_arguments((ModelArguments, task_class.arguments, LongTrainingArguments), arguments)
-    task, checkpoint = task_class(*objects), objects[0]
-    # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
-    name = checkpoint.model_name_or_path
-    check_smoothing(task_class.name, task_class.smooths, objects[2])
-    check_type(name, revision=checkpoint.revision, local_files_only=checkpoint.local_files_only)
-    facts = identity(objects, name, task=task_class.name)
-    return whole_run(task, facts)
-
-
-def whole_run(task: Any, facts: dict[str, Any]) -> dict[str, Any]:
-    """Begins, goes on with, or finds finished the run that `facts` describe, and uploads it if that was asked for."""
     training, folder = task.training, task.folder
     push, training.push_to_hub = training.push_to_hub, False  # once, whole, at the end, and not by `Trainer`
     training.hub_model_id = repository_of(training) if push else None
-    task.run = Run(folder, facts, training)
-    _say_same_files(facts)
+    task.run = Run(folder, this_run, training)
+    _say_same_files(this_run)
     if task.run.is_finished:
         logger.warning(f"the run in {folder} is finished: nothing was done")
         results = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
@@ -199,7 +202,7 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
         "skipped": {split: number for split, number in task.skipped.items() if number},
         "cut": task.cut,
         "checkpoint": said,
-        **task.facts(),
+        **task.more_results(),
         "scores": {},
     }
     if task.run is not None:
@@ -254,13 +257,13 @@ def data_names(data: Any) -> dict[str, Any]:
     }
 
 
-def _say_same_files(facts: dict[str, Any]) -> None:
+def _say_same_files(this_run: dict[str, Any]) -> None:
     """Warns where what is measured on was trained on as a whole."""
-    digests = facts.get("files", {})
+    digests = this_run.get("files", {})
     files: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for split in SPLITS:
         for name in (f"{split}_file", f"{split}_files"):
-            given = facts.get("arguments", {}).get(name) or []
+            given = this_run.get("arguments", {}).get(name) or []
             for file in [given] if isinstance(given, str) else given:
                 files[split][digests.get(file, file)] = file
     for split in SPLITS[1:]:
@@ -282,4 +285,4 @@ def _length(rows: Any) -> int | None:
     return len(rows) if hasattr(rows, "__len__") else None
 
 
-__all__ = ["Task", "data_names", "load", "main", "train_and_measure", "whole_run"]
+__all__ = ["Task", "data_names", "load", "train_and_measure", "whole_run"]

@@ -44,7 +44,7 @@ def identity(objects: Iterable[Any], base: str | None, **more: Any) -> dict[str,
     Args:
         objects: Dataclasses of arguments.
         base: The checkpoint that is trained, a folder or a Hub name; None if training begins from nothing.
-        **more: Further facts, such as a recipe's model and phases.
+        **more: What else tells it from others, such as a recipe's model and phases.
     """
     arguments: dict[str, Any] = {}
     for one in objects:
@@ -69,19 +69,19 @@ class Run:
 
     Args:
         folder: The run's.
-        facts: As `identity` gives them.
+        this_run: What tells it from others, as `identity` gives it.
         training: Whose `overwrite_output_dir` allows another run that is there to be removed.
 
     Raises:
         InputError: If the folder holds another run, or something else, or is to be removed and holds what is read.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], training: Any) -> None:
-        self.folder, self.training, self.facts = folder, training, json.loads(json.dumps(facts))
+    def __init__(self, folder: Path, this_run: dict[str, Any], training: Any) -> None:
+        self.folder, self.training, self.this_run = folder, training, json.loads(json.dumps(this_run))
         self.removes = training.overwrite_output_dir and folder.exists() and any(folder.iterdir())
         known = _read(folder / RUN)
         if self.removes:
-            _check_nothing_read_is_removed(folder, self.facts, training)
+            _check_nothing_read_is_removed(folder, self.this_run, training)
             if known is None and not list(folder.glob("checkpoint-*/trainer_state.json")):
                 raise InputError(f"--overwrite_output_dir removes folders of runs only, got {folder}, which is none")
             known = None
@@ -89,7 +89,7 @@ class Run:
             raise InputError(
                 f"--output_dir must be a new folder, or that of the same run, got {folder}, which holds something else"
             )
-        elif known is not None and (different := list(_differences(known, self.facts))):
+        elif known is not None and (different := list(_differences(known, self.this_run))):
             more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
             raise InputError(
                 f"{folder} holds another run, with {'; '.join(different[:SHOWN])}{more}: give another --output_dir, or "
@@ -111,13 +111,13 @@ class Run:
                 self.removes = False
             self.folder.resolve().mkdir(parents=True, exist_ok=True)
             if not (self.folder / RUN).exists():
-                write_json(self.folder / RUN, self.facts)
+                write_json(self.folder / RUN, self.this_run)
 
 
-def _check_nothing_read_is_removed(folder: Path, facts: dict[str, Any], training: Any) -> None:
+def _check_nothing_read_is_removed(folder: Path, this_run: dict[str, Any], training: Any) -> None:
     """Refuses to remove a folder that is, or holds, what this command reads: data, recipe, model, checkpoint."""
-    arguments = facts.get("arguments", {})
-    read = [*facts.get("files", {}), arguments.get("model_name_or_path"), getattr(training, "recipe_file", None)]
+    arguments = this_run.get("arguments", {})
+    read = [*this_run.get("files", {}), arguments.get("model_name_or_path"), getattr(training, "recipe_file", None)]
     places = {folder.resolve(), Path(os.path.abspath(folder))}
     for name in map(str, filter(None, read)):
         path = Path(name)

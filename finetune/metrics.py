@@ -37,9 +37,9 @@ class Classification(MemoryMetric):
     """Accuracy, F1 (macro, micro and of every class), confusion matrix and ROC-AUC.
 
     `compute(predictions=…, references=…)` with scores `(labels,)` per text, higher for likelier labels, and the number
-    of the right label; or, for configuration `"multi_label"`, with probabilities and 0 or 1 for every label, where what
+    of the gold label; or, for configuration `"multi_label"`, with probabilities and 0 or 1 for every label, where what
     is above a half counts as predicted. ROC-AUC is the mean over labels of one against the rest; None where a label has
-    only right or only wrong texts. Micro F1 of single labels is the accuracy. A label that no text has counts in macro
+    no texts, or all. Micro F1 of single labels is the accuracy. A label that no text has counts in macro
     F1, with 0.
     """
 
@@ -49,31 +49,31 @@ class Classification(MemoryMetric):
         return _info(str(type(self).__doc__), datasets.Sequence(datasets.Value("float64")), reference)
 
     def _compute(self, predictions: Any, references: Any, names: list[str] | None = None) -> dict[str, Any]:
-        scores, right = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        scores, gold = np.asarray(predictions, dtype=np.float64), np.asarray(references)
         labels = list(range(scores.shape[1]))
         names = names or [str(label) for label in labels]
         multi = self.config_name == "multi_label"
         chosen = (scores > 0.5).astype(int) if multi else scores.argmax(axis=1)
         f1 = {"labels": labels, "zero_division": 0.0}
-        per_class = sklearn_metrics.f1_score(right, chosen, average=None, **f1)
+        per_class = sklearn_metrics.f1_score(gold, chosen, average=None, **f1)
         found = {
-            "accuracy": float(sklearn_metrics.accuracy_score(right, chosen)),
+            "accuracy": float(sklearn_metrics.accuracy_score(gold, chosen)),
             "f1_macro": float(per_class.mean()),
-            "f1_micro": float(sklearn_metrics.f1_score(right, chosen, average="micro", **f1)),
+            "f1_micro": float(sklearn_metrics.f1_score(gold, chosen, average="micro", **f1)),
             "f1_per_class": dict(zip(names, map(float, per_class), strict=True)),
         }
         if multi:
-            return {**found, "roc_auc": _roc_auc(scores, right)}
-        one_hot = np.eye(len(labels), dtype=int)[right]
-        confusion = sklearn_metrics.confusion_matrix(right, chosen, labels=labels)
+            return {**found, "roc_auc": _roc_auc(scores, gold)}
+        one_hot = np.eye(len(labels), dtype=int)[gold]
+        confusion = sklearn_metrics.confusion_matrix(gold, chosen, labels=labels)
         return {**found, "roc_auc": _roc_auc(scores, one_hot), "confusion": confusion.tolist()}
 
 
-def _roc_auc(scores: np.ndarray, right: np.ndarray) -> float | None:
+def _roc_auc(scores: np.ndarray, gold: np.ndarray) -> float | None:
     """The mean over labels of scores and 0 or 1, both `(texts, labels)`."""
-    if (right.min(axis=0) == right.max(axis=0)).any():
+    if (gold.min(axis=0) == gold.max(axis=0)).any():
         return None
-    areas = [sklearn_metrics.roc_auc_score(*columns) for columns in zip(right.T, scores.T, strict=True)]
+    areas = [sklearn_metrics.roc_auc_score(*columns) for columns in zip(gold.T, scores.T, strict=True)]
     return float(np.mean(areas))
 
 
@@ -86,23 +86,23 @@ class Regression(MemoryMetric):
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         from scipy import stats
 
-        found, right = np.asarray(predictions), np.asarray(references)
-        varies = len(found) > 1 and np.ptp(found) > 0 and np.ptp(right) > 0
+        found, gold = np.asarray(predictions), np.asarray(references)
+        varies = len(found) > 1 and np.ptp(found) > 0 and np.ptp(gold) > 0
         return {
-            "mse": float(np.mean((found - right) ** 2)),
-            "mae": float(np.mean(np.abs(found - right))),
-            "pearson": float(stats.pearsonr(found, right).statistic) if varies else None,
-            "spearman": float(stats.spearmanr(found, right).statistic) if varies else None,
+            "mse": float(np.mean((found - gold) ** 2)),
+            "mae": float(np.mean(np.abs(found - gold))),
+            "pearson": float(stats.pearsonr(found, gold).statistic) if varies else None,
+            "spearman": float(stats.spearmanr(found, gold).statistic) if varies else None,
         }
 
 
 class QuestionAnswering(MemoryMetric):
     """Exact match and F1 in per cent, as the official scorers of SQuAD 2.0 (default) and TriviaQA have them.
 
-    `compute(predictions=[…], references=[[…], …])`: one text per question, and all right answers to it. An empty text
-    says that there is no answer, and a question without right answers has none: it is right if and only if nothing is
+    `compute(predictions=[…], references=[[…], …])`: one text per question, and all gold answers to it. An empty text
+    says that there is no answer, and a question without gold answers has none: it is right if and only if nothing is
     predicted. Where there are such questions, the scores of the others (`has_answer_`) and of these (`no_answer_`) are
-    given too, as SQuAD 2.0 has them. SQuAD 1.1's scorer gives the same where something is left of every right answer
+    given too, as SQuAD 2.0 has them. SQuAD 1.1's scorer gives the same where something is left of every gold answer
     without articles and punctuation. Configuration `"triviaqa"` scores in TriviaQA's way.
     """
 
@@ -123,11 +123,11 @@ class QuestionAnswering(MemoryMetric):
 
 
 def answer_scores(predicted: str, answers: list[str], normalise: Any = None) -> tuple[float, float]:
-    """Exact match and F1, each between 0 and 1: the best over all right answers.
+    """Exact match and F1, each between 0 and 1: the best over all gold answers.
 
     Args:
         predicted: The text that was found; empty for none.
-        answers: The right ones; an empty list for a question without an answer.
+        answers: The gold ones; an empty list for a question without an answer.
         normalise: `normalise_squad`, which it is if left out, or `normalise_triviaqa`.
     """
     normalise = normalise or normalise_squad
@@ -156,11 +156,11 @@ def normalise_triviaqa(text: str) -> str:
 
 def _token_f1(found: str, gold: str, nothing: float) -> float:
     """F1 of the words; `nothing` where neither side has any."""
-    words, right = found.split(), gold.split()
-    if not words and not right:
+    words, wanted = found.split(), gold.split()
+    if not words and not wanted:
         return nothing
-    common = sum((Counter(words) & Counter(right)).values())
-    return 2 * common / (len(words) + len(right))
+    common = sum((Counter(words) & Counter(wanted)).values())
+    return 2 * common / (len(words) + len(wanted))
 
 
 def _means(prefix: str, scores: np.ndarray) -> dict[str, float]:
@@ -182,18 +182,18 @@ class Entities(MemoryMetric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
         pairs = list(zip(predictions, references, strict=True))
-        found, right = (
+        found, gold = (
             {(number, *entity) for number, tags in enumerate(texts) for entity in entities(tags)}
             for texts in (predictions, references)
         )
         tags = [one == other for predicted, gold in pairs for one, other in zip(predicted, gold, strict=True)]
-        kinds = sorted({entity[-1] for entity in found | right})
+        kinds = sorted({entity[-1] for entity in found | gold})
         per_kind = {
-            kind: _precision_recall_f1({one for one in found if one[-1] == kind}, {x for x in right if x[-1] == kind})
+            kind: _precision_recall_f1({one for one in found if one[-1] == kind}, {x for x in gold if x[-1] == kind})
             for kind in kinds
         }
         return {
-            **_precision_recall_f1(found, right),
+            **_precision_recall_f1(found, gold),
             "accuracy": float(np.mean(tags)) if tags else 0.0,
             "f1_per_kind": {kind: scores["f1"] for kind, scores in per_kind.items()},
         }
@@ -218,10 +218,10 @@ def entities(tags: list[str]) -> list[tuple[int, int, str]]:
     return spans
 
 
-def _precision_recall_f1(found: set, right: set) -> dict[str, float]:
-    common = len(found & right)
-    precision, recall = (common / len(one) if one else 0.0 for one in (found, right))
-    both = len(found) + len(right)
+def _precision_recall_f1(found: set, gold: set) -> dict[str, float]:
+    common = len(found & gold)
+    precision, recall = (common / len(one) if one else 0.0 for one in (found, gold))
+    both = len(found) + len(gold)
     return {"precision": precision, "recall": recall, "f1": 2 * common / both if both else 0.0}
 
 

@@ -1,8 +1,7 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`transformers.pipeline` for documents of any length: importing this file registers two tasks.
-
-`pipeline("long-question-answering", model=FOLDER)` and `pipeline("long-text-classification", model=FOLDER)`.
+"""`transformers.pipeline` for documents of any length: importing this file registers the tasks that can be asked, such
+as `pipeline("long-question-answering", model=FOLDER)` and `pipeline("long-text-classification", model=FOLDER)`.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_longformer.conversion import InputError
 
-from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor, load_trained
+from .prediction import Predictor, load_trained
+from .tasks import ASKED, Prediction, module_of
 
 
 @dataclass
@@ -135,21 +135,6 @@ def _as_rows(entries: dict[str, Any]) -> Any:
     return [dict(zip(entries, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-class LongQuestionAnsweringPipeline(LongDocumentPipeline):
-    """Rows with `question` and `context`; `top_k` is `n_best`."""
-
-    predictor_class = QuestionAnsweringPredictor
-    entries = ("question", "context")
-    aliases = {"top_k": "n_best"}
-
-
-class LongTextClassificationPipeline(LongDocumentPipeline):
-    """Texts, or rows with `text`."""
-
-    predictor_class = ClassificationPredictor
-    entries = ("text", "text_pair")
-
-
 def _loader(predictor_class: type[Predictor]) -> type:
     """What `pipeline` loads a model with. After an error Transformers would try the class that config.json names, with
     a head at random, and show tracebacks: why a checkpoint cannot answer is kept for the pipeline to say.
@@ -167,10 +152,17 @@ def _loader(predictor_class: type[Predictor]) -> type:
     return Loader
 
 
-for _task, _class in (
-    ("long-question-answering", LongQuestionAnsweringPipeline),
-    ("long-text-classification", LongTextClassificationPipeline),
-):
+def _register(task: str, prediction: Prediction) -> None:
+    predictor = module_of(task).PREDICTOR
+    members = {"predictor_class": predictor, "entries": tuple(prediction.columns), "aliases": prediction.aliases}
+    name = "".join(map(str.capitalize, prediction.pipeline.split("-")))
     PIPELINE_REGISTRY.register_pipeline(
-        _task, pipeline_class=_class, pt_model=_loader(_class.predictor_class), type="text"
+        prediction.pipeline,
+        pipeline_class=type(f"{name}Pipeline", (LongDocumentPipeline,), members),
+        pt_model=_loader(predictor),
+        type="text",
     )
+
+
+for _task, _prediction in ASKED.items():
+    _register(_task, _prediction)

@@ -17,12 +17,10 @@ from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError, one_line
 from hf_longformer.conversion.files import read_json, write_json
 
-from .prediction import ClassificationPredictor, Predictor, QuestionAnsweringPredictor
+from .prediction import Predictor
 from .rows import NOT_UTF_8, Row, Rows, identity, is_utf_8, kind_of, open_rows
+from .tasks import ASKED, module_of
 
-PREDICTORS: dict[str, type[Predictor]] = {
-    one.task: one for one in (ClassificationPredictor, QuestionAnsweringPredictor)
-}
 # Rows are read, answered and written in pools, so that texts of one length can be batched: so many rows at most, or
 # so many characters per token of a batch.
 POOL_LINES, POOL_CHARACTERS = 256, 16
@@ -37,7 +35,7 @@ def predict(
     *,
     format: str | None = None,
     columns: dict[str, str] | None = None,
-    evidence: str | None = None,
+    evidence_folder: str | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
     say: Callable[[str], Any] = lambda line: None,
@@ -50,7 +48,7 @@ def predict(
     its last row when it is started again.
 
     Args:
-        task: `"qa"` or `"classification"`.
+        task: One of `tasks.ASKED`, such as `"qa"`.
         checkpoint: A folder or a Hub name.
         input: JSON lines or a JSON list, CSV, TSV or Parquet (by the ending), for questions also a file of SQuAD,
             TriviaQA or HotpotQA, for classification also a `.txt` file or a folder of them; or `"-"`, standard input.
@@ -58,7 +56,7 @@ def predict(
         format: `"jsonl"`, `"json"`, `"csv"`, `"tsv"`, `"parquet"` or `"txt"`, if not by the ending; standard input is
             JSON lines without it.
         columns: Names in the file of what the task calls `text`, `text_pair`, `question` or `context`.
-        evidence: The folder with TriviaQA's documents.
+        evidence_folder: With TriviaQA's documents.
         dtype: What is computed in, as torch names it.
         overwrite: Whether to replace `output`, or to begin anew a run that was killed.
         say: Called with sentences for the user.
@@ -71,9 +69,9 @@ def predict(
     Raises:
         InputError: If input, output, checkpoint or an option cannot be used.
     """
-    if task not in PREDICTORS:
-        raise InputError(f"a task must be one of {', '.join(PREDICTORS)}, got {task}")
-    kind = kind_of(input, format, task)
+    if task not in ASKED:
+        raise InputError(f"a task must be one of {', '.join(ASKED)}, got {task}")
+    kind = kind_of(input, format, list(ASKED[task].columns))
     if output.is_dir():
         raise InputError(f"the output must be a file, got the folder {output}")
     if output.exists() and not overwrite:
@@ -82,8 +80,8 @@ def predict(
         raise InputError(f"the folder of the output must exist, got {output.parent}")
     if input != "-" and output.exists() and output.samefile(input):
         raise InputError(f"input and output must be different files, got {output} for both")
-    with open_rows(input, kind, evidence) as rows:
-        predictor = PREDICTORS[task].load(checkpoint, dtype=dtype, **options)
+    with open_rows(input, kind, evidence_folder) as rows:
+        predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, **options)
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
         _check_columns(rows, names, input)
         partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
@@ -91,9 +89,15 @@ def predict(
             "task": task,
             "checkpoint": checkpoint,
             "weights": _identity(checkpoint),
-            "input": identity(input, evidence),
+            "input": identity(input, evidence_folder),
         }
-        run |= {"columns": names, "evidence": evidence, "dtype": dtype, "version": __version__, **predictor.options}
+        run |= {
+            "columns": names,
+            "evidence_folder": evidence_folder,
+            "dtype": dtype,
+            "version": __version__,
+            **predictor.options,
+        }
         report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
         if not overwrite:
             _count_done(report, partial, state, run)

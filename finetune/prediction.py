@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for documents of any length: windows, batches by tokens, and one result per document."""
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,31 +11,19 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 
-from hf_longformer import (
-    HfLongformerConfig,
-    HfLongformerForQuestionAnswering,
-    HfLongformerForSequenceClassification,
-    HfLongformerPreTrainedModel,
-)
+from hf_longformer import HfLongformerConfig, HfLongformerPreTrainedModel
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import read_json
 from hf_longformer.conversion.source import refusing
 from hf_longformer.transformers_internals import cached_file
 
-from . import qa
 from .checkpoints import load_checkpoint
-from .classification import POOLING, SINGLE, Labels, pool, probabilities
-from .data import ROW, text_of
+from .data import text_of
 from .prediction_defaults import DEFAULTS
-from .windows import check_length, check_stride, encode
+from .windows import check_length, check_stride
 
 TOKENS_PER_BATCH = 16_384
 COUNTS = ("n_best", "max_answer_length", "max_question_length")
-SPARE = 4  # spans are looked at for every answer that is wanted: some become the same when they are made whole words
-# Thai, Lao, Burmese, Khmer, Japanese and Chinese
-WITHOUT_SPACES = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 
 
 class Predictor:
@@ -197,98 +182,6 @@ class Predictor:
         raise NotImplementedError
 
 
-class ClassificationPredictor(Predictor):
-    """Labels, several labels or a number for every document: rows with `text`, and `text_pair` if it was trained so."""
-
-    task = "classification"
-    model_class = HfLongformerForSequenceClassification
-    columns: tuple[str, ...] = ("text",)
-    may_be_empty = ("text_pair",)  # as in training
-    # Nothing is left out of a document unless somebody has asked for it, or the model was trained so.
-    defaults = {"max_seq_length": None, "overflow": "stride-mean", "stride": None, "text_pair": False}
-
-    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
-        super().__init__(model, tokenizer, **options)
-        if self.options["overflow"] not in ("truncate", *POOLING):
-            raise InputError(f"overflow must be truncate, {' or '.join(POOLING)}, got {self.options['overflow']}")
-        if self.options["text_pair"]:
-            self.columns = ("text", "text_pair")
-        config = self.model.config
-        names = [config.id2label[index] for index in range(config.num_labels)]
-        self.labels = Labels(config.problem_type or SINGLE, names)
-
-    def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of tokens, each with the index `text` of its row."""
-        stride = None if self.options["overflow"] == "truncate" else self.options["stride"]
-        texts = ([row[name] for row in rows] for name in self.columns)
-        columns = encode(self.tokenizer, *texts, length=self.options["max_seq_length"], stride=stride)
-        return _as_rows(columns)
-
-    def forward(self, windows: list[dict[str, Any]]) -> Iterable[Any]:
-        """Logits `(labels,)` of every window of a batch."""
-        batch = _model_inputs(self, windows)
-        return self.model(**batch).logits.float().cpu().numpy()
-
-    def results(
-        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
-    ) -> list[dict[str, Any]]:
-        """Label and scores, or the number, of every row."""
-        _, logits = pool(np.stack(outputs), [one["text"] for one in windows], self.options["overflow"])
-        return [self.labels.describe(values) for values in probabilities(logits, self.labels.problem_type)]
-
-
-class QuestionAnsweringPredictor(Predictor):
-    """The answers to questions: rows with `question` and `context`."""
-
-    task = "qa"
-    model_class = HfLongformerForQuestionAnswering
-    columns = ("question", "context")
-    defaults = {
-        "max_seq_length": None,
-        "stride": None,
-        "max_question_length": 128,
-        "max_answer_length": 30,
-        "n_best": 1,
-        "null_threshold": None,
-    }
-
-    def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of tokens, each with the index `text` of its row."""
-        texts = {name: [row[name] for row in rows] for name in self.columns}
-        columns = qa.cut_questions(
-            texts["question"],
-            texts["context"],
-            self.tokenizer,
-            length=self.options["max_seq_length"],
-            stride=self.options["stride"],
-            question_length=self.options["max_question_length"],
-        )
-        return _as_rows({**columns, "starts": [[]] * len(columns["text"]), "ends": [[]] * len(columns["text"])})
-
-    def forward(self, windows: list[dict[str, Any]]) -> Iterable[Any]:
-        """The best spans `(1 + n_best, 3)` of every window of a batch."""
-        batch = qa.WindowCollator(self.tokenizer)([{**one, "index": one["text"]} for one in windows])
-        batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-        outputs = self.model(**{name: batch[name] for name in self.tokenizer.model_input_names if name in batch})
-        n_best = SPARE * self.options["n_best"]
-        return qa.spans_of(outputs, batch, self.tokenizer, n_best, self.options["max_answer_length"]).cpu()
-
-    def results(
-        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
-    ) -> list[dict[str, Any]]:
-        """The answer of every row with its place in the context, and the next best ones if they are wanted."""
-        n_best, threshold = self.options["n_best"], self.options["null_threshold"]
-        numbers, contexts = list(range(len(rows))), [row["context"] for row in rows]
-        found = qa.answers_of(
-            {"offset_mapping": [one["offset_mapping"] for one in windows], "index": [one["text"] for one in windows]},
-            torch.stack(outputs).numpy(),
-            {"id": numbers, "context": contexts, ROW: numbers},
-            SPARE * n_best,
-        )
-        answers = [replace(found[one], candidates=whole_words(found[one].candidates, contexts[one])) for one in numbers]
-        return [answer.describe(threshold, n_best) for answer in answers]
-
-
 def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) -> tuple[Any, Any]:
     """A model that was trained for a predictor's task, all of it from its files, and its tokenizer.
 
@@ -315,41 +208,15 @@ def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) ->
     return model, tokenizer
 
 
-def whole_words(candidates: list[dict[str, Any]], context: str) -> list[dict[str, Any]]:
-    """Answers that begin and end where words do: those that do not are lengthened, and those that are the same then are
-    one, the likeliest.
-
-    Args:
-        candidates: The likeliest first, with `start` and `end`, characters of the context.
-        context: The document.
-    """
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    for one in candidates:
-        start, end = one["start"], one["end"]
-        while 0 < start < len(context) and _is_inside_word(context, start):
-            start -= 1
-        while 0 < end < len(context) and _is_inside_word(context, end):
-            end += 1
-        found.setdefault((start, end), {**one, "text": context[start:end], "start": start, "end": end})
-    return list(found.values())
-
-
-def _is_inside_word(text: str, place: int) -> bool:
-    return _is_of_word(text[place - 1]) and _is_of_word(text[place])
-
-
-def _is_of_word(character: str) -> bool:
-    """Whether it is a letter, a mark or a digit, of a script that has spaces between words."""
-    return unicodedata.category(character)[0] in "LMN" and WITHOUT_SPACES.match(character) is None
-
-
-def _model_inputs(predictor: Predictor, windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def model_inputs(predictor: Predictor, windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Windows as a batch where the model is."""
     names = predictor.tokenizer.model_input_names
     batch = predictor.collate([{name: one[name] for name in names if name in one} for one in windows])
     return {name: tensor.to(predictor.model.device) for name, tensor in batch.items()}
 
 
-def _as_rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def as_rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Columns of one length as a row each, as `windows.encode` makes windows."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -19,6 +19,8 @@ from hf_longformer.benchmarks.measure import machine
 from hf_longformer.conversion.files import write_json, write_text
 from hf_longformer.model_cards import render_trained_card
 
+from .tasks import TASKS
+
 HYPERPARAMETERS = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps"),
     *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps", "bf16"),
@@ -44,14 +46,14 @@ def save_results(
     """
     atexit.register(_part)  # not now: there may be another run in these processes
     name = str(trainer.model.config.name_or_path)
-    content = {"base": name, "model_class": _class_name(trainer.model), **facts(trainer.args), **results}
+    content = {"base": name, "model_class": _class_name(trainer.model), **provenance(trainer.args), **results}
     if trainer.is_world_process_zero():
         if "training" in results:
             place = trainer.args.hub_model_id or str(trainer.args.output_dir)
             draw_curves(trainer.state.log_history, folder / "curves.png", unit)
-            write_text(
-                folder / "README.md", str(render_trained_card(content, base_card(name, local_files_only), place))
-            )
+            task, base = TASKS[content["task"]], base_card(name, local_files_only)
+            card = render_trained_card(content, task.purpose, task.use, base, place)
+            write_text(folder / "README.md", str(card))
         write_json(folder / "results.json", content)
     return content
 
@@ -82,7 +84,7 @@ def _class_name(model: Any) -> str:
     return next(one.__name__ for one in type(model).__mro__ if not one.__name__.startswith("FSDP"))
 
 
-def facts(arguments: TrainingArguments) -> dict[str, Any]:
+def provenance(arguments: TrainingArguments) -> dict[str, Any]:
     """What every figure must carry: command, seed, hyperparameters, machine, versions and date."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

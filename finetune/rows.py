@@ -16,7 +16,7 @@ from hf_longformer.conversion.errors import InputError, one_line
 
 from .data import csv_rows, separator_of_header, wrong_number_of_fields
 from .json_rows import load_object
-from .qa_data import is_nested, questions_of, state_of, state_of_all
+from .question_files import is_nested, questions_of, state_of, state_of_all
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".txt": "txt"}
 KINDS = ("jsonl", *dict.fromkeys(FORMATS.values()))  # jsonl and json are read alike
@@ -42,13 +42,13 @@ class Rows:
     position: Callable[[], int] = lambda: 0
 
 
-def kind_of(input: str, format: str | None, task: str) -> str:
+def kind_of(input: str, format: str | None, columns: list[str]) -> str:
     """How an input is to be read.
 
     Args:
         input: A file, a folder of `.txt` files, or `"-"`.
         format: One of `KINDS`; None: by the ending, and JSON lines from standard input.
-        task: `"qa"` or `"classification"`.
+        columns: What the task calls the entries of a row.
 
     Raises:
         InputError: If there is no such input, or it is in no format that the task reads.
@@ -72,8 +72,8 @@ def kind_of(input: str, format: str | None, task: str) -> str:
             raise InputError(f"input must end in {', '.join(FORMATS)}, or its format be given, got {input}")
         if not path.is_file():
             raise InputError(f"input must be a file, a folder of .txt files, or - for standard input, got {input}")
-    if kind == "txt" and task == "qa":
-        raise InputError(f"questions are needed beside documents, got texts alone in {input}: give a table")
+    if kind == "txt" and "text" not in columns:
+        raise InputError(f"{' and '.join(columns)} are needed, got texts alone in {input}: give a table")
     return "json" if kind == "jsonl" else kind
 
 

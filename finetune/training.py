@@ -263,7 +263,7 @@ def train(trainer: Any, arguments: LongTrainingArguments) -> dict[str, Any]:
         except KeyError as error:
             if "metric_for_best_model" not in str(error):
                 raise
-            asked = arguments.metric_for_best_model  # such as ROC-AUC, where a label has only right texts
+            asked = arguments.metric_for_best_model  # such as ROC-AUC, where all texts have a label
             raise TrainingError(
                 f"{asked} cannot be measured on this data: choose another --metric_for_best_model"
             ) from error

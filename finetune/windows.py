@@ -4,6 +4,7 @@
 
 from typing import Any
 
+from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from hf_longformer.conversion import InputError
@@ -113,3 +114,22 @@ def encode(
 def _tokens(tokenizer: PreTrainedTokenizerBase, *texts: str) -> int:
     """Of a text or a pair of texts as a whole, special ones included."""
     return len(tokenizer(*texts, verbose=False)["input_ids"])
+
+
+def with_prefix_space(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, changed to read every text as if a space stood before it, if it cares at all.
+
+    To a byte-level tokenizer, such as RoBERTa's, a word has other tokens behind a space than without one. Words that
+    come one by one stood behind spaces in the texts that the model was trained on. The change is saved with it.
+
+    Args:
+        tokenizer: Of the model; changed in place.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    first: Any = getattr(backend, "pre_tokenizer", None)
+    steps: Any = first if isinstance(first, pre_tokenizers.Sequence) else [first]
+    for step in steps:
+        if isinstance(step, pre_tokenizers.ByteLevel) and not step.add_prefix_space:
+            step.add_prefix_space = True
+            tokenizer.add_prefix_space = True
+    return tokenizer

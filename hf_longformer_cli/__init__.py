@@ -6,15 +6,13 @@ It stands outside `hf_longformer`, whose import loads PyTorch and Transformers: 
 run, and `--help`, `--version` and wrong usage need nothing.
 """
 
-import runpy
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from .conversions import convert, export, sync_global, verify
+from .installed import read
 from .prediction import predict
 from .show import bench, demo, draw
 from .terminal import show_checks
@@ -41,17 +39,9 @@ for _name, _group in {"finetune": finetune, "evaluate": evaluate, "predict": pre
     app.add_typer(_group, name=_name)
 
 
-def _version() -> str:
-    """From its file: to import it would be to import the package."""
-    package = find_spec("hf_longformer")
-    if package is None or package.origin is None:
-        raise ImportError("hf_longformer, which the command line belongs to, is not installed")
-    return runpy.run_path(str(Path(package.origin).with_name("version.py")))["__version__"]
-
-
 def _say_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hf-longformer {_version()}")
+        typer.echo(f"hf-longformer {read('version')['__version__']}")
         raise typer.Exit
 
 

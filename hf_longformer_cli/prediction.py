@@ -1,13 +1,16 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`hf-longformer predict qa` and `classification`."""
+"""`hf-longformer predict …`: a command for every task that can be asked."""
 
+import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .installed import read
 from .options import (
     Checkpoint,
     Dtype,
@@ -23,93 +26,58 @@ from .options import (
 from .terminal import quiet
 
 predict = typer.Typer(help="Ask a fine-tuned checkpoint about documents, line by line.", no_args_is_help=True)
+NEEDED = {"checkpoint": Checkpoint, "input": Input, "output": Output}
+SHARED: dict[str, tuple[Any, Any]] = {
+    "format": (LineFormat, None),
+    "tokens_per_batch": (TokensPerBatch, 16_384),
+    "dtype": (Annotated[Dtype, typer.Option(help="What is computed in.")], Dtype.float32),
+    "overwrite": (Overwrite, False),
+    "local_files_only": (LocalFilesOnly, False),
+}
+DOCUMENTS = "A document is a text, or a list of paragraphs, which are joined with an empty line between them."
 
 
-@predict.command("qa")
-def predict_qa(
-    checkpoint: Checkpoint,
-    input: Input,
-    output: Output,
-    question_column: Annotated[str, typer.Option(help="What holds the question.")] = "question",
-    context_column: Annotated[str, typer.Option(help="What holds the document.")] = "context",
-    max_length: MaxLength = None,
-    stride: Stride = None,
-    n_best: Annotated[int, typer.Option(help="Answers per question.", min=1)] = 1,
-    null_threshold: Annotated[
-        float | None, typer.Option(help="How much likelier no answer must be to be chosen: the checkpoint's own.")
-    ] = None,
-    evidence_folder: Annotated[str | None, typer.Option(help="With the documents of a file of TriviaQA.")] = None,
-    format: LineFormat = None,
-    tokens_per_batch: TokensPerBatch = 16_384,
-    dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
-    overwrite: Overwrite = False,
-    local_files_only: LocalFilesOnly = False,
+def _parameters(prediction: Any) -> Iterator[inspect.Parameter]:
+    """The arguments and options of a task's command, as a function would have them."""
+
+    def parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+
+    for name, kind in NEEDED.items():
+        yield parameter(name, kind)
+    for name, text in prediction.columns.items():
+        yield parameter(f"{name}_column", Annotated[str, typer.Option(help=text)], name)
+    yield parameter("max_length", MaxLength, None)
+    yield parameter("stride", Stride, None)
+    for name, option in prediction.options.items():
+        option_of = typer.Option(help=option.help, min=option.least)
+        yield parameter(name, Annotated[option.kind | None, option_of], None)
+    for name, (annotation, default) in SHARED.items():
+        yield parameter(name, annotation, default)
+
+
+def _add_command(task: str, prediction: Any) -> None:
+    def run(**given: Any) -> None:
+        columns = {name: given.pop(f"{name}_column") for name in prediction.columns}
+        _predict(task, **given, columns=columns, hint=prediction.hint)
+
+    signature = inspect.Signature([*_parameters(prediction)])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+    help = f"{prediction.help} Exit code 1: a row could not be answered.\n\n{DOCUMENTS}"
+    predict.command(task, help=help)(run)
+
+
+def _predict(
+    task: str,
+    checkpoint: str,
+    input: str,
+    output: Path,
+    dtype: Dtype,
+    max_length: int | None,
+    hint: str,
+    **options: Any,
 ) -> None:
-    """Answer questions about documents of any length. Exit code 1: a row could not be answered."""
-    _predict(
-        "qa",
-        checkpoint,
-        input,
-        output,
-        dtype,
-        columns={"question": question_column, "context": context_column},
-        max_seq_length=max_length,
-        stride=stride,
-        n_best=n_best,
-        null_threshold=null_threshold,
-        evidence=evidence_folder,
-        format=format,
-        tokens_per_batch=tokens_per_batch,
-        overwrite=overwrite,
-        local_files_only=local_files_only,
-    )
-
-
-@predict.command("classification")
-def predict_classification(
-    checkpoint: Checkpoint,
-    input: Input,
-    output: Output,
-    text_column: Annotated[str, typer.Option(help="What holds the document.")] = "text",
-    text_pair_column: Annotated[
-        str, typer.Option(help="What holds the second text, where one is needed.")
-    ] = "text_pair",
-    max_length: MaxLength = None,
-    overflow: Annotated[
-        str | None,
-        typer.Option(
-            help="Longer documents: truncate, stride-mean or stride-max; the checkpoint's own, or stride-mean."
-        ),
-    ] = None,
-    stride: Stride = None,
-    format: LineFormat = None,
-    tokens_per_batch: TokensPerBatch = 16_384,
-    dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
-    overwrite: Overwrite = False,
-    local_files_only: LocalFilesOnly = False,
-) -> None:
-    """Classify documents of any length, or predict a number for each. Exit code 1: a row could not be answered.
-
-    A document is a text, or a list of paragraphs, which are joined with an empty line between them.
-    """
-    _predict(
-        "classification",
-        checkpoint,
-        input,
-        output,
-        dtype,
-        columns={"text": text_column, "text_pair": text_pair_column},
-        max_seq_length=max_length,
-        overflow=overflow,
-        stride=stride,
-        format=format,
-        tokens_per_batch=tokens_per_batch,
-        overwrite=overwrite,
-        local_files_only=local_files_only,
-    )
-
-
-def _predict(task: str, checkpoint: str, input: str, output: Path, dtype: Dtype, **options: Any) -> None:
     from tqdm import tqdm
 
     from hf_longformer.finetune.predict import predict as predict_lines
@@ -121,6 +89,7 @@ def _predict(task: str, checkpoint: str, input: str, output: Path, dtype: Dtype,
         input,
         output,
         dtype=dtype.value,
+        max_seq_length=max_length,
         say=lambda line: tqdm.write(line, file=sys.stderr),
         **options,
     )
@@ -129,7 +98,12 @@ def _predict(task: str, checkpoint: str, input: str, output: Path, dtype: Dtype,
     cut = f", {report['truncated']:,} of them cut" if report["truncated"] else ""
     cut += f" by {report['tokens_cut']:,} tokens in all" if cut else ""
     typer.echo(f"{report['lines']:,} lines{resumed}{failed}{cut}, in {output}")
-    if cut and task == "classification":
-        typer.echo("--overflow stride-mean or stride-max reads documents as a whole")
+    if cut and hint:
+        typer.echo(hint)
     if failed:
         raise typer.Exit(1)
+
+
+for _name, _entry in read("finetune/tasks")["TASKS"].items():
+    if _entry.prediction is not None:
+        _add_command(_name, _entry.prediction)

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`hf-longformer finetune …` and `evaluate …`: words are handed on to the training scripts."""
 
-from importlib import import_module
 from typing import Any
 
 import typer
+
+from .installed import read
 
 finetune = typer.Typer(
     help="Train on long documents: `hf-longformer finetune qa --help` has the arguments, which can stand in a recipe.",
@@ -16,21 +17,14 @@ evaluate = typer.Typer(
     no_args_is_help=True,
 )
 HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-SCRIPTS = {
-    "mlm": "Continue pretraining on masked words.",
-    "qa": "Train to answer questions about documents.",
-    "classification": "Train to classify documents, or to predict a number for each.",
-    "token-classification": "Train to label every word of documents.",
-    "multiple-choice": "Train to choose between candidates, with documents to read.",
-    "clm": "Train an autoregressive model, in phases.",
-}
 WITHOUT_TRAINING = ("--do_train", "False")
 
 
 def _add_script(name: str, summary: str) -> None:
     def run(words: list[str]) -> None:
-        script = import_module(f"hf_longformer.finetune.run_{name.replace('-', '_')}")
-        _show_scores(script.main(words))
+        from hf_longformer.finetune.tasks import module_of
+
+        _show_scores(module_of(name).TASK.main(words))
 
     @finetune.command(name, help=summary, context_settings=HANDED_ON)
     def train(context: typer.Context) -> None:
@@ -41,8 +35,8 @@ def _add_script(name: str, summary: str) -> None:
         run([*context.args, *WITHOUT_TRAINING])
 
 
-for _name, _summary in SCRIPTS.items():
-    _add_script(_name, _summary)
+for _name, _entry in read("finetune/tasks")["TASKS"].items():
+    _add_script(_name, _entry.help)
 
 
 def _show_scores(results: dict[str, Any]) -> None:

@@ -31,64 +31,6 @@ GLOBAL_PROJECTIONS = {
 }
 
 
-PURPOSES = {
-    "mlm": "further on masked words",
-    "clm": "to predict the next token",
-    "qa": "to answer questions about documents",
-    "classification": "to classify documents",
-    "token-classification": "to label the words of documents",
-    "multiple-choice": "to choose between candidates",
-}
-USES = {
-    "mlm": """```python
-import hf_longformer
-from transformers import pipeline
-
-fill = pipeline("fill-mask", model="PATH")
-```""",
-    "clm": """```python
-import hf_longformer
-from transformers import pipeline
-
-generate = pipeline("text-generation", model="PATH")
-```""",
-    "qa": """```bash
-hf-longformer predict qa PATH questions.jsonl --output answers.jsonl
-```
-
-```python
-from hf_longformer.finetune import pipelines
-from transformers import pipeline
-
-answer = pipeline("long-question-answering", model="PATH")
-answer({"question": "…", "context": "a document of any length"})
-```""",
-    "classification": """```bash
-hf-longformer predict classification PATH documents.jsonl --output labels.jsonl
-```
-
-```python
-from hf_longformer.finetune import pipelines
-from transformers import pipeline
-
-classify = pipeline("long-text-classification", model="PATH")
-classify("a document of any length")
-```""",
-    "token-classification": """```python
-import hf_longformer
-from transformers import pipeline
-
-label = pipeline("token-classification", model="PATH", aggregation_strategy="first")
-```""",
-    "multiple-choice": """```python
-import hf_longformer
-
-# A logit at the marker [ent] of every candidate: `hf_longformer.finetune.choice` makes the inputs.
-model = hf_longformer.HfLongformerForTokenClassification.from_pretrained("PATH")
-```""",
-}
-
-
 def render_card(report: dict[str, Any], source_card: Path | None = None) -> ModelCard:
     """The model card of a conversion: every number in it comes from the report.
 
@@ -116,11 +58,15 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)
 
 
-def render_trained_card(report: dict[str, Any], base_card: Path | None = None, place: str = "PATH") -> ModelCard:
+def render_trained_card(
+    report: dict[str, Any], purpose: str, use: str, base_card: Path | None = None, place: str = "PATH"
+) -> ModelCard:
     """The model card of a training: every number in it comes from the report.
 
     Args:
         report: What the training scripts write into `results.json`, with `model_class` and `base`.
+        purpose: What it was trained for.
+        use: How it is used: Markdown, with PATH where the model's name stands.
         base_card: The README.md of the checkpoint that was trained, whose licence, languages and base are taken over.
         place: What the model is loaded by: a Hub name or a folder.
     """
@@ -166,9 +112,9 @@ def render_trained_card(report: dict[str, Any], base_card: Path | None = None, p
         template_path=str(TRAINED),
         **{
             **report,
-            "title": f"{Path(base).name if base else report['model_class']}, trained {PURPOSES[task]}",
-            "purpose": PURPOSES[task],
-            "use": USES[task].replace("PATH", place),
+            "title": f"{Path(base).name if base else report['model_class']}, trained {purpose}",
+            "purpose": purpose,
+            "use": use.replace("PATH", place),
             "scores": scores,
             "measures": measures,
             "facts": [(name.replace("_", " "), value) for name, value in facts.items()],

@@ -16,7 +16,8 @@ from torch import distributed
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 
-from hf_longformer.finetune import qa, run_qa
+from hf_longformer.finetune import run_qa
+from hf_longformer.finetune.qa.spans import QuestionAnsweringTrainer
 
 initialise, gather = AcceleratorState.__init__, accelerate.Accelerator.get_state_dict
 
@@ -35,7 +36,7 @@ def _wait(tensor: Any) -> Any:
     return tensor.wait() if isinstance(tensor, AsyncCollectiveTensor) else tensor
 
 
-class Trainer(qa.QuestionAnsweringTrainer):
+class Trainer(QuestionAnsweringTrainer):
     """Makes sure that parameters are sharded."""
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -46,6 +47,6 @@ class Trainer(qa.QuestionAnsweringTrainer):
 if __name__ == "__main__":
     AcceleratorState.__init__ = initialise_as_gpus
     accelerate.Accelerator.get_state_dict = gather_and_wait
-    run_qa.QuestionAnsweringTrainer = Trainer
+    run_qa.TASK.trainer_class = Trainer
     atexit.register(lambda: sys.stdout.write(f"parted: {not distributed.is_initialized()}\n"))
     run_qa.main(sys.argv[1:])

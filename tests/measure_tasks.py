@@ -10,6 +10,7 @@ Every run has a folder in PLACE; those that are done are not done again, and one
 
 import argparse
 import json
+import random
 import re
 import shutil
 import statistics
@@ -31,6 +32,8 @@ from hf_longformer.finetune.metrics import QuestionAnswering
 ROOT = Path(__file__).parents[1] / "finetune"
 RESULTS, README, RECIPES, PICTURES = ROOT / "results.json", ROOT / "README.md", ROOT / "recipes", ROOT / "pictures"
 LENGTHS = (512, 4096)  # tokens
+OVERFLOWS = (("truncate", 3), ("truncate", 19), ("stride-mean", 3))  # ways of reading, and epochs
+TINY = ROOT.parent / "model_cards" / "longformer-tiny-en-4096"
 WORD = re.compile(r"\w+")
 
 
@@ -80,6 +83,26 @@ def measure_squad(place: Path, long: Path, paragraphs: Path, seeds: list[int]) -
     return rows
 
 
+def measure_overflow(place: Path, archive: Path, seeds: list[int]) -> list[dict[str, Any]]:
+    """A row per way of reading and seed of movie reviews beyond the limit of a model: cut off, in windows, and cut off
+    with as many steps as the windows take.
+    """
+    lines = write_reviews(place, archive).read_text(encoding="utf-8").splitlines()
+    random.Random(0).shuffle(lines)
+    files = {"train_file": lines[:700], "test_file": lines[700:1300]}
+    for name, part in files.items():
+        (place / f"{name}.jsonl").write_text("\n".join(part) + "\n", encoding="utf-8")
+    rows = []
+    for seed in seeds:
+        for overflow, epochs in OVERFLOWS:
+            options = {name: place / f"{name}.jsonl" for name in files} | {"overflow": overflow, "seed": seed}
+            options |= {"model_name_or_path": TINY, "num_train_epochs": epochs}
+            folder = place / f"{overflow}-{epochs}-{seed}"
+            found = run_once(Run(run_classification.__name__, RECIPES / "movie-reviews-256.yaml", folder, options))
+            rows.append({"overflow": overflow, "epochs": epochs, "seed": seed, **kept(found)})
+    return rows
+
+
 def measure_retrieval(file: Path) -> dict[str, float]:
     """The sentence that shares most with the question, words weighted by how rare they are, taken as the answer."""
     found, gold = [], []
@@ -112,6 +135,16 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
             minutes = statistics.mean(row["training"]["seconds"] for row in rows) / 60
             lines.append(f"| {length:,} | {spread(scores)} | {minutes:.0f} |")
         made[name] = "\n".join(lines)
+    if "overflow" in results:
+        lines = [
+            "| documents beyond the limit | epochs | steps | test, mean of seeds | standard deviation | every seed |"
+        ]
+        lines.append("|---|--:|--:|---|---|---|")
+        for overflow, epochs in OVERFLOWS:
+            rows = [row for row in results["overflow"] if (row["overflow"], row["epochs"]) == (overflow, epochs)]
+            scores = [100 * row["scores"]["test"]["accuracy"] for row in rows]
+            lines.append(f"| `{overflow}` | {epochs} | {rows[0]['training']['steps']} | {spread(scores)} |")
+        made["overflow"] = "\n".join(lines)
     if "retrieval" in results:
         made["squad"] += f"\n| bag of words, the best sentence | {results['retrieval']['f1']:.1f} | | | |"
     return made
@@ -134,6 +167,7 @@ def main() -> None:
     results |= machine()
     if given.reviews:
         results["reviews"] = measure_reviews(given.place, given.reviews, given.seeds)
+        results["overflow"] = measure_overflow(given.place, given.reviews, given.seeds)
     if given.squad_long and given.squad:
         results["retrieval"] = measure_retrieval(given.squad_long / "validation.json")
         results["squad"] = measure_squad(given.place, given.squad_long, given.squad, given.seeds)

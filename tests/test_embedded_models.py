@@ -21,7 +21,7 @@ import hf_longformer
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
 from hf_longformer.conversion.bits import bits_of_text
-from hf_longformer.finetune.clm import Text, bits_per_character
+from hf_longformer.finetune.clm.texts import Text, bits_per_character
 from hf_longformer.model_cards import embedded_model
 
 NAMES = (make_tiny.SHORT_NAME, make_tiny.LONG_NAME)

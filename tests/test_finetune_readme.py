@@ -24,8 +24,10 @@ from test_run_qa import make_squad
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion import convert
-from hf_longformer.finetune import run_classification, run_clm, run_mlm, run_multiple_choice, run_qa
+from hf_longformer.finetune import run_mlm
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments, read_recipe
+from hf_longformer.finetune.clm import task
+from hf_longformer.finetune.tasks import module_of
 
 README = Path(run_mlm.__file__).with_name("README.md")
 TEXT = README.read_text(encoding="utf-8")
@@ -92,19 +94,12 @@ def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str,
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
 def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     assert f"recipes/{recipe.name}" in TEXT
-    scripts: dict[str, Any] = {
-        "mlm": run_mlm.DataArguments,
-        "tiny": run_mlm.DataArguments,
-        "wikihop": run_multiple_choice.ChoiceArguments,
-        "triviaqa": run_qa.QuestionAnsweringArguments,
-        "hotpotqa": run_qa.QuestionAnsweringArguments,
-        "imdb": run_classification.ClassificationArguments,
-        "hyperpartisan": run_classification.ClassificationArguments,
-        "movie": run_classification.ClassificationArguments,
-        "squad": run_qa.QuestionAnsweringArguments,
-        "characters": run_clm.CausalArguments,
-    }
-    types = (ModelArguments, LongTrainingArguments, scripts[recipe.stem.split("-")[0]])
+    tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
+    tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
+    tasks |= dict.fromkeys(("triviaqa", "hotpotqa", "squad"), "qa")
+    first = recipe.stem.split("-")[0]
+    arguments = module_of(tasks.get(first, first)).TASK.arguments
+    types = (ModelArguments, LongTrainingArguments, arguments)
     known = {field.name for one in types for field in dataclasses.fields(one)}
     read = read_recipe(recipe, known | ({"model", "phases"} if "characters" in recipe.stem else set()))
     if recipe.stem.startswith(("movie", "squad", "characters", "tiny")):
@@ -140,5 +135,5 @@ def test_models_of_characters_are_those_of_the_paper(name: str, layers: int, mil
         assert windows == [window * 2**number for window in phases[0]["attention_window"]]
         assert phase["learning_rate"] == pytest.approx(2.5e-4 / 2**number)
         assert phase["warmup_steps"] == min(10_000, phase["max_steps"] // 10)
-        run_clm._set_windows(config, phase, number + 1)
-    assert run_clm._check_phases(phases, ["recipe"]) == phases
+        task._set_windows(config, phase, number + 1)
+    assert task._check_phases(phases, ["recipe"]) == phases

@@ -18,10 +18,10 @@ from training_runs import Kill
 import hf_longformer_cli as cli
 from hf_longformer.conversion import InputError, push as push_module
 from hf_longformer.finetune import run_classification
-from hf_longformer.finetune.flow import main
+from hf_longformer.finetune.classification.task import Classification
 from hf_longformer.finetune.identity import RUN, Run, identity
 from hf_longformer.finetune.results import scalars
-from hf_longformer.finetune.run_classification import Classification
+from hf_longformer.finetune.tasks import TASKS, module_of
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ CHANGES: dict[str, Any] = {
     "max_steps": 4,
     "max_seq_length": 32,
     "weight_decay": 0.3,
-    "overflow": "stride-mean",
+    "overflow": "truncate",
     "validation_share": 0.3,
     "attention_window": 8,
     "class_weights": "balanced",
@@ -266,14 +266,14 @@ def test_what_was_cut_has_static_count(model: Path, tmp_path: Path, caplog: pyte
     rows[5]["text"] += " the" * 50
     train = write_rows(tmp_path / "train.jsonl", rows)
     options = {"train_file": train, "validation_share": 0, "max_steps": 1}
-    results = run_classification.main(arguments(model, tmp_path, **options))
+    results = run_classification.main(arguments(model, tmp_path, overflow="truncate", **options))
     cut = results["cut"]["train"]
     assert cut["documents"] == 2
     assert 150 - 2 * 64 < cut["tokens"] < 150
     sentence = f"not read, since beyond the limit, in train: 2 documents and {cut['tokens']} tokens"
     assert sentence in caplog.text
     assert f"documents 2, tokens {cut['tokens']}" in (tmp_path / "run" / "README.md").read_text()
-    results = run_classification.main(arguments(model, tmp_path, "strides", overflow="stride-mean", **options))
+    results = run_classification.main(arguments(model, tmp_path, "strides", **options))
     assert results["cut"] == {}
     assert results["windows"]["train"] > 12
 
@@ -423,7 +423,8 @@ def test_one_upload_at_the_end_holds_everything(model: Path, tmp_path: Path, mon
 
 def test_every_task_goes_the_same_way() -> None:
     """No script trains, saves or loads by itself."""
-    for file in Path(run_classification.__file__).parent.glob("run_*.py"):
+    for name in TASKS:
+        file = Path(module_of(name).__file__).with_name("task.py")
         text = file.read_text(encoding="utf-8")
         assert "flow" in text, file
         assert "from_pretrained(" not in text.replace("AutoTokenizer.from_pretrained(", "").replace(
@@ -434,7 +435,7 @@ def test_every_task_goes_the_same_way() -> None:
 def test_main_returns_results_of_a_task(tmp_path: Path) -> None:
     """The table of arguments is the task's: a wrong one is refused in a sentence."""
     with pytest.raises(InputError, match="there is no argument --text_colum: did you mean --text_column"):
-        main(Classification, ["--text_colum", "a", "--output_dir", str(tmp_path)])
+        Classification.main(["--text_colum", "a", "--output_dir", str(tmp_path)])
 
 
 def test_killed_run_is_gone_on_with(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

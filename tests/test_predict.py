@@ -22,10 +22,14 @@ from transformers import AutoTokenizer, RobertaForQuestionAnswering, pipeline
 import hf_longformer_cli as cli
 from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError, convert
-from hf_longformer.finetune import pipelines, prediction
-from hf_longformer.finetune.predict import PREDICTORS, predict
-from hf_longformer.finetune.prediction import ClassificationPredictor, QuestionAnsweringPredictor, token_batches
+from hf_longformer.finetune import pipelines
+from hf_longformer.finetune.classification.predictor import ClassificationPredictor
+from hf_longformer.finetune.predict import predict
+from hf_longformer.finetune.prediction import token_batches
 from hf_longformer.finetune.prediction_defaults import save_defaults
+from hf_longformer.finetune.qa.answers import whole_words
+from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
+from hf_longformer.finetune.tasks import ASKED, module_of
 
 NAMES = {"classification": "long-text-classification", "qa": "long-question-answering"}
 ROWS = {"classification": ("text",), "qa": ("question", "context")}
@@ -62,7 +66,7 @@ def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize("task", ASKED)
 def test_results_do_not_depend_on_the_batch(task: str, models: Path, tmp_path: Path) -> None:
     """One text alone, all in one batch, windows of one document in different batches."""
     rows = make_rows(task)
@@ -119,15 +123,15 @@ def test_answers_stand_where_they_are_said_to_stand(models: Path) -> None:
     assert all(result["answer"] == "" and result["start"] is None for result in silent)
 
 
-@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize("task", ASKED)
 def test_pipelines_say_the_same(task: str, models: Path) -> None:
     """Also one that Transformers brings, where the model's own choice of global tokens is the right one."""
     rows = make_rows(task, 4)
     options: dict[str, Any] = {"stride": 20, **({"overflow": "truncate"} if task == "classification" else {})}
-    predictor = PREDICTORS[task].load(str(models / task), **options)
+    predictor = module_of(task).PREDICTOR.load(str(models / task), **options)
     name = NAMES[task]
     found = pipeline(name, model=str(models / task), **options)(rows)
-    assert pipelines.PIPELINE_REGISTRY.check_task(name)[1]["impl"].predictor_class is PREDICTORS[task]
+    assert pipelines.PIPELINE_REGISTRY.check_task(name)[1]["impl"].predictor_class is module_of(task).PREDICTOR
     for one, other in zip(found, predictor(rows), strict=True):
         assert one.keys() == other.keys()
         assert one.get("label", one.get("answer")) == other.get("label", other.get("answer"))
@@ -140,7 +144,7 @@ def test_pipelines_say_the_same(task: str, models: Path) -> None:
         pipeline(name, model=str(models / task))({"nothing": "here"})
 
 
-@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize("task", ASKED)
 def test_bad_lines_are_named_and_the_rest_is_done(task: str, models: Path, tmp_path: Path) -> None:
     good = make_rows(task, 3)
     bad = ["{torn", "[1]", {"other": "x"}, dict.fromkeys(ROWS[task], " "), dict.fromkeys(ROWS[task], 3), ""]
@@ -226,7 +230,7 @@ def test_run_of_other_options_is_not_gone_on_with(models: Path, tmp_path: Path) 
         predict(*arguments)
 
 
-@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize("task", ASKED)
 def test_every_format_and_standard_input(
     task: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,13 +309,13 @@ def test_bad_argument(arguments: tuple[str, ...], message: str, models: Path, tm
 )
 def test_bad_option(task: str, options: dict[str, Any], message: str, models: Path) -> None:
     with pytest.raises(InputError, match=message):
-        PREDICTORS[task].load(str(models / task), **options)
+        module_of(task).PREDICTOR.load(str(models / task), **options)
 
 
 def test_command_line(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for task in PREDICTORS:
+    for task in ASKED:
         file, output = write(tmp_path / f"{task}.jsonl", [*make_rows(task, 2), "{"]), tmp_path / f"{task}.out"
         words = ["predict", task, str(models / task), str(file), "--output", str(output)]
         monkeypatch.setattr(sys, "argv", ["hf-longformer", *words])
@@ -369,7 +373,7 @@ def rewrite(folder: Path, rename: Any) -> None:
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("task", PREDICTORS)
+@pytest.mark.parametrize("task", ASKED)
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -521,7 +525,7 @@ def test_other_weights_under_the_same_name_are_another_run(models: Path, tmp_pat
 
 
 def test_weights_that_give_no_numbers_fail(models: Path, tmp_path: Path) -> None:
-    for task in PREDICTORS:
+    for task in ASKED:
         folder = shutil.copytree(models / task, tmp_path / task)
         weights = load_file(folder / "model.safetensors")
         save_file({name: one * float("nan") for name, one in weights.items()}, folder / "model.safetensors")
@@ -571,7 +575,7 @@ def test_folder_of_texts(models: Path, tmp_path: Path) -> None:
     assert [one.get("id") for one in found] == ["c0.txt", "c1.txt", "c2.TXT", None]
     for one, other in zip(found, read(tmp_path / "other"), strict=False):
         assert one["scores"] == pytest.approx(other["scores"], rel=1e-4)
-    with pytest.raises(InputError, match="questions are needed beside documents"):
+    with pytest.raises(InputError, match="question and context are needed"):
         predict("qa", str(models / "qa"), str(tmp_path / "texts"), tmp_path / "qa-out")
 
 
@@ -593,7 +597,7 @@ def test_files_of_squad_and_triviaqa(models: Path, tmp_path: Path) -> None:
     write(tmp_path / "plain.jsonl", rows)
     for name in ("squad.json", "trivia.json", "plain.jsonl"):
         evidence = str(tmp_path / "evidence") if name == "trivia.json" else None
-        predict("qa", str(models / "qa"), str(tmp_path / name), tmp_path / f"{name}.out", evidence=evidence)
+        predict("qa", str(models / "qa"), str(tmp_path / name), tmp_path / f"{name}.out", evidence_folder=evidence)
     assert len({(tmp_path / f"{name}.out").read_text() for name in ("squad.json", "trivia.json", "plain.jsonl")}) == 1
     with pytest.raises(InputError, match="--evidence_folder must hold its documents"):
         predict("qa", str(models / "qa"), str(tmp_path / "trivia.json"), tmp_path / "out")
@@ -677,8 +681,7 @@ def test_rows_of_a_table_that_are_damaged(models: Path, tmp_path: Path) -> None:
     ],
 )
 def test_answers_are_whole_words(text: str, span: tuple[int, int], expected: str) -> None:
-    (found,) = prediction.whole_words([{"start": span[0], "end": span[1], "text": text[slice(*span)]}], text)
-    assert found["text"] == expected == text[found["start"] : found["end"]]
+    assert text[slice(*whole_words(*span, text))] == expected
 
 
 def test_answers_of_a_model_are_whole_words_and_differ(models: Path) -> None:

@@ -20,20 +20,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from hf_longformer import HfLongformerConfig
 from hf_longformer.conversion import InputError
 from hf_longformer.finetune import run_classification
-from hf_longformer.finetune.classification import (
-    MULTI,
-    REGRESSION,
-    SINGLE,
-    Labels,
-    Loss,
-    balanced_weights,
-    draw_confusion,
-    pool,
-    predictions,
-    probabilities,
-)
+from hf_longformer.finetune.classification.labels import Labels
+from hf_longformer.finetune.classification.predictor import ClassificationPredictor
+from hf_longformer.finetune.classification.scores import draw_confusion, predictions
+from hf_longformer.finetune.classification.windows import pool, probabilities
 from hf_longformer.finetune.data import ROW, Table
-from hf_longformer.finetune.prediction import ClassificationPredictor
+from hf_longformer.finetune.losses import MULTI, REGRESSION, SINGLE, Loss, balanced_weights
 
 SGD = {"optim": "sgd", "learning_rate": 0.05}  # AdamW makes large steps of the rounding errors of gradients
 
@@ -85,10 +77,10 @@ def test_single_labels(run: Callable[..., dict[str, Any]], tmp_path: Path) -> No
     for split in ("validation", "test"):
         lines, scores = read_lines(folder / f"{split}-predictions.jsonl"), results["scores"][split]
         assert len(lines) == results["rows"][split]
-        assert all(line["right"] == rows[line["row"] - 1]["label"] for line in lines)
+        assert all(line["gold"] == rows[line["row"] - 1]["label"] for line in lines)
         assert all(line["label"] == max(line["scores"], key=line["scores"].get) for line in lines)
         assert all(sum(line["scores"].values()) == pytest.approx(1) for line in lines)
-        right, found = ([line[name] for line in lines] for name in ("right", "label"))
+        right, found = ([line[name] for line in lines] for name in ("gold", "label"))
         assert scores["accuracy"] == pytest.approx(accuracy_score(right, found))
         assert scores["f1_macro"] == pytest.approx(f1_score(right, found, average="macro"))
         assert np.sum(scores["confusion"]) == len(lines)
@@ -98,7 +90,7 @@ def test_single_labels(run: Callable[..., dict[str, Any]], tmp_path: Path) -> No
     config = HfLongformerConfig.from_pretrained(folder)
     assert config.id2label == {0: "neg", 1: "pos"}
     assert config.problem_type == SINGLE
-    assert json.loads((folder / "prediction.json").read_text())["overflow"] == "truncate"
+    assert json.loads((folder / "prediction.json").read_text())["overflow"] == "stride-mean"
     assert ClassificationPredictor.load(str(folder)).options["max_seq_length"] == results["tokens_at_once"]
 
 
@@ -120,9 +112,9 @@ def test_several_labels(run: Callable[..., dict[str, Any]], tmp_path: Path) -> N
     assert results["scores"]["validation"]["f1_micro"] > 0.85
     lines = read_lines(tmp_path / "run" / "validation-predictions.jsonl")
     for line in lines:
-        assert line["right"] == rows[line["row"] - 1]["label"]
+        assert line["gold"] == rows[line["row"] - 1]["label"]
         assert line["labels"] == [name for name, score in line["scores"].items() if score > 0.5]
-    assert any(len(line["right"]) != 1 for line in lines)
+    assert any(len(line["gold"]) != 1 for line in lines)
     again = run("again", train_file=tmp_path / "train.csv", label_delimiter=";", num_train_epochs=5)
     assert again["scores"] == results["scores"]
 
@@ -142,7 +134,7 @@ def test_regression(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     scores = results["scores"]["validation"]
     assert scores["pearson"] > 0.9
     lines = read_lines(tmp_path / "run" / "validation-predictions.jsonl")
-    assert scores["mse"] == pytest.approx(np.mean([(line["value"] - line["right"]) ** 2 for line in lines]))
+    assert scores["mse"] == pytest.approx(np.mean([(line["value"] - line["gold"]) ** 2 for line in lines]))
     assert scores["mse"] == pytest.approx(
         min(entry["eval_mse"] for entry in log_of(tmp_path / "run") if "eval_mse" in entry)
     )
@@ -233,7 +225,7 @@ def test_data_set_with_named_labels(several: bool, run: Callable[..., dict[str, 
     assert results["problem_type"] == (MULTI if several else SINGLE)
     assert results["leaks"]["test also in train"]["rows"] > 30
     first = read_lines(tmp_path / "run" / "test-predictions.jsonl")[0]
-    assert first["right"] == (["neg"] if several else "neg")
+    assert first["gold"] == (["neg"] if several else "neg")
 
 
 def test_unlabelled_row_of_a_data_set(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -325,7 +317,7 @@ def test_number_that_elsewhere_means_no_label(run: Callable[..., dict[str, Any]]
     file = write_rows(tmp_path / "train.jsonl", rows)
     run(train_file=file, validation_file=file, learning_rate=0, save_strategy="epoch", per_device_train_batch_size=12)
     lines = read_lines(tmp_path / "run" / "validation-predictions.jsonl")
-    by_hand = np.mean([(line["value"] - line["right"]) ** 2 for line in lines])
+    by_hand = np.mean([(line["value"] - line["gold"]) ** 2 for line in lines])
     assert losses(tmp_path / "run") == pytest.approx([by_hand], rel=1e-4)
     assert log_of(tmp_path / "run")[1]["eval_loss"] == pytest.approx(by_hand, rel=1e-4)
 
@@ -360,8 +352,8 @@ def test_balanced_weights_by_hand(run: Callable[..., dict[str, Any]], tmp_path: 
         run(name, **options, **more, per_device_train_batch_size=30)
     lines = read_lines(tmp_path / "none" / "validation-predictions.jsonl")  # nothing was learned: as in the first step
     weights = {"neg": 30 / (2 * 20), "pos": 30 / (2 * 10)}
-    plain = np.asarray([-np.log(line["scores"][line["right"]]) for line in lines])
-    weighted = plain * [weights[line["right"]] for line in lines]
+    plain = np.asarray([-np.log(line["scores"][line["gold"]]) for line in lines])
+    weighted = plain * [weights[line["gold"]] for line in lines]
     smooth = 0.9 * plain - 0.1 * np.log([list(line["scores"].values()) for line in lines]).mean(axis=1)
     for name, by_hand in (("none", plain), ("balanced", weighted), ("smooth", smooth)):
         assert losses(tmp_path / name) == pytest.approx([by_hand.mean()], rel=1e-4)
@@ -504,12 +496,10 @@ def test_predictions_by_hand() -> None:
     zero = np.zeros((1, 2))
     assert probabilities(zero, SINGLE).tolist() == probabilities(zero, MULTI).tolist() == [[0.5, 0.5]]
     assert predictions([7], np.asarray([[0.0, np.log(3)]]), [0], Labels(SINGLE, ["a", "b"])) == [
-        {"row": 7, "label": "b", "scores": pytest.approx({"a": 0.25, "b": 0.75}), "right": "a"}
+        {"row": 7, "label": "b", "scores": pytest.approx({"a": 0.25, "b": 0.75}), "gold": "a"}
     ]
     assert predictions([7], np.asarray([[-9.0, 9.0]]), [[1.0, 1.0]], Labels(MULTI, ["a", "b"]))[0]["labels"] == ["b"]
-    assert predictions([7], np.asarray([[-3.5]]), [1.0], Labels(REGRESSION)) == [
-        {"row": 7, "value": -3.5, "right": 1.0}
-    ]
+    assert predictions([7], np.asarray([[-3.5]]), [1.0], Labels(REGRESSION)) == [{"row": 7, "value": -3.5, "gold": 1.0}]
 
 
 @pytest.mark.parametrize("names", [["a$b", "$x_$", "日本", "long " * 20], [str(number) for number in range(1000)]])

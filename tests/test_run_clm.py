@@ -20,8 +20,17 @@ from transformers import AutoTokenizer, pipeline
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
 from hf_longformer.conversion import InputError
-from hf_longformer.finetune import clm, run_clm
-from hf_longformer.finetune.clm import Chunks, Text, bits_per_character, read_texts, split_benchmark, windows
+from hf_longformer.finetune import run_clm
+from hf_longformer.finetune.clm import task
+from hf_longformer.finetune.clm.texts import (
+    BENCHMARKS,
+    Chunks,
+    Text,
+    bits_per_character,
+    read_texts,
+    split_benchmark,
+    windows,
+)
 from hf_longformer.finetune.training import StopOnBadLoss
 
 MODEL = {
@@ -128,13 +137,13 @@ def test_killed_run_goes_on_inside_its_phase(
         with pytest.raises(KeyboardInterrupt):
             run(recipe, tmp_path)
     trained = []
-    train = run_clm.train
+    train = task.train
 
     def train_and_tell(trainer: Any, arguments: Any) -> Any:
         trained.append(arguments.output_dir)
         return train(trainer, arguments)
 
-    monkeypatch.setattr("hf_longformer.finetune.run_clm.train", train_and_tell)
+    monkeypatch.setattr("hf_longformer.finetune.clm.task.train", train_and_tell)
     results = run(recipe, tmp_path)
     assert [Path(folder).name for folder in trained] == ["phase-2"]
     assert results["phases"][1]["training"]["resumed_from"] == "checkpoint-4"
@@ -214,7 +223,7 @@ def test_bits_are_those_of_the_formula(batch_size: int) -> None:
 
 def test_benchmark_is_split_as_everybody_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytes(random.Random(0).choices(range(97, 123), k=1000))
-    monkeypatch.setitem(clm.BENCHMARKS, "text8", hashlib.md5(content, usedforsecurity=False).hexdigest())
+    monkeypatch.setitem(BENCHMARKS, "text8", hashlib.md5(content, usedforsecurity=False).hexdigest())
     with zipfile.ZipFile(tmp_path / "text8.zip", "w") as archive:
         archive.writestr("text8", content)
     texts = split_benchmark(tmp_path / "text8.zip")

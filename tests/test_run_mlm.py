@@ -4,7 +4,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from safetensors.torch import load_file
 from sources import CORPUS, make_source
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from training_runs import Kill, losses
+from warm import run_two
 
 import hf_longformer_cli as cli
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import TrainingError, run_mlm
-from hf_longformer.finetune.mlm import Masker, PieceCollator, cut, load_documents
+from hf_longformer.finetune.mlm.documents import Masker, PieceCollator, cut, load_documents
 from hf_longformer.finetune.training import newest_checkpoint
 
 RECIPES = Path(run_mlm.__file__).parent / "recipes"
@@ -112,9 +112,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder: Path) -> None:
     common |= {"optim": "sgd", "learning_rate": 0.3}  # AdamW makes large steps of the rounding errors of gradients
     run_mlm.main(arguments(folder, "one", per_device_train_batch_size=6, **common))
     script = Path(run_mlm.__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = ["python", script]
     command += arguments(folder, "two", per_device_train_batch_size=3, ddp_backend="gloo", **common)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_two(command)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (json.loads((folder / name / "results.json").read_text()) for name in ("one", "two"))
     assert two["processes"] == 2

@@ -3,8 +3,6 @@
 """`finetune/run_multiple_choice.py`: questions, markers, chunks, scores of candidates, resuming, results."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,13 @@ from datasets import ClassLabel, Dataset
 from sources import make_source
 from training_runs import Kill, losses
 from transformers import AutoTokenizer
+from warm import run_two
 
 from hf_longformer import HfLongformerConfig, HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import run_multiple_choice
-from hf_longformer.finetune.choice import (
+from hf_longformer.finetune.data import Table, read_table
+from hf_longformer.finetune.multiple_choice.chunks import (
     MARKERS,
     ChunkCollator,
     add_markers,
@@ -28,7 +28,6 @@ from hf_longformer.finetune.choice import (
     measure,
     read_questions,
 )
-from hf_longformer.finetune.data import Table, read_table
 
 RECIPE = Path(run_multiple_choice.__file__).parent / "recipes" / "wikihop-base.yaml"
 FILLERS = ["the", "and", "long", "over", "lo", "er", "window", "do"]  # of few tokens
@@ -120,8 +119,8 @@ def test_training_finds_answers_and_the_checkpoint_finds_them_again(folder: Path
 
     rows, predicted = lines(folder / "test.jsonl"), lines(folder / "run" / "test-predictions.jsonl")
     assert [line["row"] for line in predicted] == [1, 2, 3, 4, 5, 6, 7]
-    assert [line["right"] for line in predicted] == [row["answer"] for row in rows]
-    right = [line["predicted"] == line["right"] for line in predicted]
+    assert [line["gold"] for line in predicted] == [row["answer"] for row in rows]
+    right = [line["predicted"] == line["gold"] for line in predicted]
     assert results["scores"]["test"]["accuracy"] == np.mean(right)
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "run")
@@ -165,10 +164,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, model: Pa
         arguments(folder, model, "one", per_device_train_batch_size=6, per_device_eval_batch_size=6, **common)
     )
     script = Path(run_multiple_choice.__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = ["python", script]
     common |= {"per_device_train_batch_size": 3, "per_device_eval_batch_size": 3, "ddp_backend": "gloo"}
     command += arguments(folder, model, "two", **common)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_two(command)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (json.loads((folder / name / "results.json").read_text()) for name in ("one", "two"))
     assert two["processes"] == 2
@@ -210,7 +209,7 @@ def test_chunks_left_out_in_training_only(folder: Path, model: Path, monkeypatch
         seen.add((torch.is_grad_enabled(), at_once))
         return candidate_scores(*inputs, at_once=at_once, **named)
 
-    monkeypatch.setattr("hf_longformer.finetune.choice.candidate_scores", record)
+    monkeypatch.setattr("hf_longformer.finetune.multiple_choice.chunks.candidate_scores", record)
     options = {"max_steps": 1, "save_steps": 1, "eval_steps": 1}
     every = run_multiple_choice.main(arguments(folder, model, "every", **options))["chunks"]
     few = run_multiple_choice.main(arguments(folder, model, "few", max_chunks=1, **options))["chunks"]
@@ -379,7 +378,7 @@ def test_accuracy_counts_candidates_that_are_there() -> None:
     assert found == {"accuracy": 0.5, "chance": pytest.approx(5 / 12)}
     assert [line["row"] for line in written] == [1, 2]
     assert [line["predicted"] for line in written] == ["the fox", "b"]
-    assert [line["right"] for line in written] == ["the fox", "c"]
+    assert [line["gold"] for line in written] == ["the fox", "c"]
     assert written[0]["scores"] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
 
 

@@ -5,7 +5,6 @@
 import json
 import math
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,18 @@ import pytest
 import torch
 from sources import bert_tokenizer, make_source, roberta_tokenizer
 from training_runs import Kill, losses
+from warm import run_two
 
 import hf_longformer_cli as cli
 from hf_longformer import HfLongformerForQuestionAnswering
 from hf_longformer.conversion import InputError, convert
-from hf_longformer.finetune import qa, run_qa
+from hf_longformer.finetune import run_qa
 from hf_longformer.finetune.data import TableArguments
-from hf_longformer.finetune.qa_data import hold_out, matches, read_nested, read_questions
+from hf_longformer.finetune.qa.answers import Answer, answers_of, choose_null_threshold, scores
+from hf_longformer.finetune.qa.data import hold_out, read_questions
+from hf_longformer.finetune.qa.spans import best_spans, span_loss, spans_of
+from hf_longformer.finetune.qa.windows import WindowCollator, cut_questions, make_windows
+from hf_longformer.finetune.question_files import matches, read_nested
 
 WORDS = [
     "the",
@@ -160,10 +164,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(sharded: bool, folder: 
     }
     one = run_qa.main(arguments(folder, "one", per_device_train_batch_size=8, **common))
     script = Path(__file__).with_name("fsdp_on_cpu.py") if sharded else run_qa.__file__
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = ["python", script]
     common |= {"per_device_train_batch_size": 4, "ddp_backend": "gloo", "fsdp": "full_shard" if sharded else None}
     command += arguments(folder, "two", **common)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_two(command)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("parted: True") == (2 if sharded else 0)  # the script with shards says so
     two = read(folder / "two" / "results.json")
@@ -299,7 +303,7 @@ def test_windows_hold_every_answer_and_name_its_tokens(make: Any, stride: int, t
     make_squad(tmp_path / "long.json", 12, words=60, seed=5)
     tokenizer = make(tmp_path / "tokenizer")
     rows = read_nested(tmp_path / "long.json").rows
-    windows = qa.make_windows(rows, tokenizer, length=40, stride=stride, question_length=8)
+    windows = make_windows(rows, tokenizer, length=40, stride=stride, question_length=8)
     with_answer = set()
     for window in windows:
         context = rows[window["index"]]["context"]
@@ -323,7 +327,7 @@ def test_first_answer_only(tmp_path: Path) -> None:
 
     tokenizer = bert_tokenizer(tmp_path / "tokenizer")
     for kind, number in (("any", 2), ("first", 1)):
-        windows = qa.make_windows(
+        windows = make_windows(
             Dataset.from_list(rows), tokenizer, length=30, stride=4, question_length=8, answer_loss=kind
         )
         assert len(windows[0]["starts"]) == number
@@ -331,7 +335,7 @@ def test_first_answer_only(tmp_path: Path) -> None:
 
 def test_long_question_is_shortened(tmp_path: Path) -> None:
     tokenizer = bert_tokenizer(tmp_path / "tokenizer")
-    found = qa.cut_questions(["the fox " * 50], ["the dog"], tokenizer, length=20, stride=0, question_length=6)
+    found = cut_questions(["the fox " * 50], ["the dog"], tokenizer, length=20, stride=0, question_length=6)
     assert found["input_ids"][0].count(tokenizer.sep_token_id) == 2
     assert found["input_ids"][0].index(tokenizer.sep_token_id) == 7
 
@@ -341,7 +345,7 @@ def test_span_loss_is_an_or_over_right_spans() -> None:
     logits = torch.randn(2, 6, dtype=torch.float64).float()
     candidates = torch.tensor([[1, 0, 1, 1, 1, 0], [1, 0, 0, 1, 1, 1]]).bool()
     right = torch.tensor([[2, 4, 2], [0, -1, -1]])
-    found = qa.span_loss(logits, candidates, right)
+    found = span_loss(logits, candidates, right)
     for row, positions in enumerate(([2, 4], [0])):
         probabilities = logits[row].exp() * candidates[row]
         expected = -math.log(float(probabilities[positions].sum() / probabilities.sum()))
@@ -353,7 +357,7 @@ def test_best_spans_are_those_of_all_pairs() -> None:
     start, end = torch.randn(2, 3, 12) * 3
     candidates = torch.ones(3, 12, dtype=torch.bool)
     candidates[:, 1:4] = False
-    found = qa.best_spans(start, end, candidates, n_best=5, answer_length=3)
+    found = best_spans(start, end, candidates, n_best=5, answer_length=3)
     for row in range(3):
         log_start, log_end = (
             one[row].masked_fill(~candidates[row], -torch.inf).log_softmax(-1) for one in (start, end)
@@ -369,14 +373,12 @@ def test_best_spans_are_those_of_all_pairs() -> None:
 def test_batch_of_windows(side: str, tmp_path: Path) -> None:
     tokenizer = bert_tokenizer(tmp_path / "tokenizer")
     tokenizer.padding_side = side
-    rows = qa.cut_questions(
-        ["the", "the"], ["quick fox jumps", "dog"], tokenizer, length=20, stride=0, question_length=6
-    )
+    rows = cut_questions(["the", "the"], ["quick fox jumps", "dog"], tokenizer, length=20, stride=0, question_length=6)
     features = [
         {**{name: values[index] for name, values in rows.items()}, "starts": starts, "ends": starts, "index": index}
         for index, starts in enumerate(([4], []))
     ]
-    batch = qa.WindowCollator(tokenizer)(features)
+    batch = WindowCollator(tokenizer)(features)
     words = ["[CLS] quick fox jumps", "[CLS] dog"]
     for row, (text, right) in enumerate(zip(words, ("fox", "[CLS]"), strict=True)):
         seen = tokenizer.convert_ids_to_tokens(batch["input_ids"][row][batch["candidates"][row]])
@@ -391,15 +393,15 @@ def test_padding_side_changes_no_answer(folder: Path) -> None:
         tokenizer = roberta_tokenizer(folder / "tokenizer")
         tokenizer.padding_side = side
         texts = ["the quick brown fox jumps", "lazy dog"]
-        rows = qa.cut_questions(["the", "over"], texts, tokenizer, length=40, stride=0, question_length=6)
+        rows = cut_questions(["the", "over"], texts, tokenizer, length=40, stride=0, question_length=6)
         features = [
             {**{name: values[index] for name, values in rows.items()}, "starts": [], "ends": [], "index": index}
             for index in range(2)
         ]
-        batch = qa.WindowCollator(tokenizer)(features)
+        batch = WindowCollator(tokenizer)(features)
         with torch.no_grad():
             outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        spans[side] = qa.spans_of(outputs, batch, tokenizer, 3, 5)
+        spans[side] = spans_of(outputs, batch, tokenizer, 3, 5)
     torch.testing.assert_close(spans["left"], spans["right"], atol=1e-4, rtol=1e-4)
 
 
@@ -414,7 +416,7 @@ def test_answers_of_several_windows_and_documents() -> None:
         ]
     )
     rows = {"id": ["a", "a"], "context": ["one two six", "be c"], "row": [7, 8]}
-    found = qa.answers_of(windows, spans, rows, n_best=3)["a"]
+    found = answers_of(windows, spans, rows, n_best=3)["a"]
     assert [(one["text"], one["row"]) for one in found.candidates] == [("be c", 8), ("one", 7), ("two", 7)]
     assert found.candidates[2]["probability"] == pytest.approx(math.exp(-1.5))
     assert found.null_score == pytest.approx(-3.0 + 0.5)
@@ -428,10 +430,10 @@ def test_null_threshold_is_the_best_one() -> None:
     for index in range(40):
         gold[f"{index}"] = ["fox"] if draw.random() < 0.6 else []
         score = draw.gauss(-1 if gold[f"{index}"] else 1, 2)
-        answers[f"{index}"] = qa.Answer([{"text": draw.choice(["fox", "fox", "dog"])}], score)
-    chosen = qa.choose_null_threshold(answers, gold)
-    best = qa.scores(answers, gold, chosen, None)["f1"]
+        answers[f"{index}"] = Answer([{"text": draw.choice(["fox", "fox", "dog"])}], score)
+    chosen = choose_null_threshold(answers, gold)
+    best = scores(answers, gold, chosen, None)["f1"]
     for threshold in sorted(one.null_score for one in answers.values()):
         for moved in (threshold - 1e-6, threshold + 1e-6):
-            assert qa.scores(answers, gold, moved, None)["f1"] <= best + 1e-9
-    assert best > qa.scores(answers, gold, None, None)["f1"]
+            assert scores(answers, gold, moved, None)["f1"] <= best + 1e-9
+    assert best > scores(answers, gold, None, None)["f1"]

@@ -3,8 +3,6 @@
 """`finetune/run_token_classification.py`: tags, words as tokens, windows, scores, resuming, and what is written."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sources import make_source
 from training_runs import Kill, losses
 from transformers import AutoTokenizer, DataCollatorForTokenClassification
+from warm import run_two
 
 from hf_longformer import HfLongformerConfig, HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import run_token_classification
 from hf_longformer.finetune.data import Table
 from hf_longformer.finetune.metrics import Entities
-from hf_longformer.finetune.tokens import (
+from hf_longformer.finetune.token_classification.words import (
     cut_words,
     encode_words,
     join_windows,
@@ -29,8 +28,8 @@ from hf_longformer.finetune.tokens import (
     owners_of,
     read_words,
     tag_names,
-    with_prefix_space,
 )
+from hf_longformer.finetune.windows import with_prefix_space
 
 FILLERS = ["the", "quick", "over", "jumps", "long", "windows", "and", "need"]
 NAMES = ["O", "B-ANIMAL", "B-TEXT", "I-ANIMAL"]
@@ -116,8 +115,8 @@ def test_training_finds_entities_and_the_checkpoint_finds_them_again(folder: Pat
 
     rows, predicted = lines(folder / "test.jsonl"), lines(folder / "run" / "test-predictions.jsonl")
     assert [line["row"] for line in predicted] == [1, 2, 3, 4, 5]
-    assert [line["right"] for line in predicted] == [row["tags"] for row in rows]
-    assert all(len(line["tags"]) == len(line["right"]) for line in predicted)
+    assert [line["gold"] for line in predicted] == [row["tags"] for row in rows]
+    assert all(len(line["tags"]) == len(line["gold"]) for line in predicted)
     pairs = {"predictions": [line["tags"] for line in predicted], "references": [row["tags"] for row in rows]}
     assert Entities(keep_in_memory=True).compute(**pairs) == results["scores"]["test"]
 
@@ -156,9 +155,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder: Path, model: Pa
     common |= {"checkpoint_above": 30, "per_device_eval_batch_size": 3}
     run_token_classification.main(arguments(folder, model, "one", per_device_train_batch_size=6, **common))
     script = Path(run_token_classification.__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = ["python", script]
     command += arguments(folder, model, "two", per_device_train_batch_size=3, ddp_backend="gloo", **common)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_two(command)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = (json.loads((folder / name / "results.json").read_text()) for name in ("one", "two"))
     assert two["processes"] == 2

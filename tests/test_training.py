@@ -5,8 +5,6 @@ runs that go on, in one process and in two.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,15 @@ from transformers import (
     TrainerControl,
     TrainerState,
 )
+from warm import run_two
 
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import write_json
 from hf_longformer.finetune import run_classification
 from hf_longformer.finetune.arguments import LongTrainingArguments, ModelArguments
+from hf_longformer.finetune.classification.task import Classification, ClassificationArguments
 from hf_longformer.finetune.flow import load
 from hf_longformer.finetune.results import write_lines
-from hf_longformer.finetune.run_classification import Classification, ClassificationArguments
 from hf_longformer.finetune.samplers import LengthSampler, TokenBatchSampler
 from hf_longformer.finetune.training import EarlyStopping
 
@@ -293,7 +292,7 @@ class Noting(training.LongTrainer):  # writes down which texts are drawn
             print(json.dumps([int(self.state.epoch), inputs["input_ids"].tolist()]), file=file)
         return super().training_step(model, inputs, *args)
 
-run_classification.Classification.trainer_class = Noting
+run_classification.TASK.trainer_class = Noting
 kept = training.StopOnBadLoss
 for arguments, kill in json.loads(Path(sys.argv[1]).read_text()):
     training.StopOnBadLoss = Kill if kill else kept
@@ -332,9 +331,9 @@ def test_two_processes(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(PROCESS)
     lines = [(arguments(model, tmp_path, name, **options), kill) for name, options, kill in runs]
     (tmp_path / "runs.json").write_text(json.dumps(lines))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = ["python"]
     command += [str(tmp_path / "script.py"), str(tmp_path / "runs.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_two(command)
     assert done.returncode == 0, done.stderr[-3000:]
 
     one = run_classification.main(arguments(model, tmp_path, "one", **common, per_device_train_batch_size=6))

@@ -18,11 +18,11 @@ from sources import make_source
 
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import run_classification, run_multiple_choice, run_qa, run_token_classification
-from hf_longformer.finetune.classification import make_windows
-from hf_longformer.finetune.data import ROW, Table, read_table, text_of
-from hf_longformer.finetune.mlm import load_documents
-from hf_longformer.finetune.qa import gold_answers
-from hf_longformer.finetune.qa_data import TableArguments, read_nested, read_questions
+from hf_longformer.finetune.classification.windows import make_windows
+from hf_longformer.finetune.data import ROW, Table, TableArguments, read_table, text_of
+from hf_longformer.finetune.mlm.documents import load_documents
+from hf_longformer.finetune.qa.data import gold_answers, read_questions
+from hf_longformer.finetune.question_files import read_nested
 from hf_longformer.finetune.rows import identity
 
 NO_TEXTS = (3, 2.5, True, {"a": "b"}, [["a"]], [3, 4], [{"a": "b"}])

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Sequence, Value
-from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_longformer.conversion import InputError
 
-from .data import ROW, Table
-from .metrics import Entities
+from ..data import ROW, Table
+from ..metrics import Entities
 
 TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
 OUTSIDE = "O"
@@ -121,25 +120,6 @@ def _name(tag: Any, listed: list[str] | None, known: set[str], names: list[str],
         some = ", ".join(names[:10]) + ", …" * (len(names) > 10)
         raise InputError(f"{where} must have tags that training knows ({some}), got {tag}")
     return tag
-
-
-def with_prefix_space(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer, changed to read every text as if a space stood before it, if it cares at all.
-
-    To a byte-level tokenizer, such as RoBERTa's, a word has other tokens behind a space than without one. Words that
-    come one by one stood behind spaces in the texts that the model was trained on. The change is saved with it.
-
-    Args:
-        tokenizer: Of the model; changed in place.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    first: Any = getattr(backend, "pre_tokenizer", None)
-    steps: Any = first if isinstance(first, pre_tokenizers.Sequence) else [first]
-    for step in steps:
-        if isinstance(step, pre_tokenizers.ByteLevel) and not step.add_prefix_space:
-            step.add_prefix_space = True
-            tokenizer.add_prefix_space = True
-    return tokenizer
 
 
 def make_windows(
@@ -258,23 +238,23 @@ def join_windows(windows: Dataset, found: np.ndarray, labels: np.ndarray, names:
         names: The tags in the order of the model's outputs.
     """
     tags: dict[int, dict[int, str]] = {}
-    for row, words, numbers, right in zip(windows[ROW], windows["words"], found, labels, strict=True):
+    for row, words, numbers, gold in zip(windows[ROW], windows["words"], found, labels, strict=True):
         here = tags.setdefault(row, {})
-        for word, number in zip(words, numbers[right != IGNORED], strict=True):
+        for word, number in zip(words, numbers[gold != IGNORED], strict=True):
             if word >= 0:
                 here[word] = names[int(number)]
     return {row: [here[word] for word in range(len(here))] for row, here in sorted(tags.items())}
 
 
 def measure(found: dict[int, list[str]], table: Table) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `Entities` measures, and what is written of every text: its row, the predicted tags, and the right ones.
+    """What `Entities` measures, and what is written of every text: its row, the predicted tags, and the gold ones.
 
     Args:
         found: The predicted tags of every text, by the number of its row.
-        table: The right ones, as `read_words` gives them.
+        table: The gold ones, as `read_words` gives them.
     """
     rows = zip(table.rows[ROW], table.rows[TAGS], strict=True)
-    lines = [{ROW: row, TAGS: found[row], "right": right} for row, right in rows]
+    lines = [{ROW: row, TAGS: found[row], "gold": gold} for row, gold in rows]
     metric = Entities(keep_in_memory=True)
-    scores = metric.compute(predictions=[line[TAGS] for line in lines], references=[line["right"] for line in lines])
+    scores = metric.compute(predictions=[line[TAGS] for line in lines], references=[line["gold"] for line in lines])
     return scores, lines

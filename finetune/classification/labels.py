@@ -1,25 +1,17 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Classification and regression of documents of any length: labels, windows, losses, scores of whole documents."""
+"""What documents are labelled with: one label, several labels or a number."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from hf_longformer.conversion import InputError
 
-from .data import ROW, Table, texts_of
-from .metrics import Classification, Regression
-from .windows import CUT, encode
+from ..data import ROW, Table
+from ..losses import MULTI, REGRESSION, SINGLE
 
-SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
-POOLING: dict[str, Callable] = {"stride-mean": np.mean, "stride-max": np.max}
 MAX_CLASSES = 1000
 
 
@@ -185,155 +177,3 @@ def _as_numbers_first(name: str) -> tuple:
 
 def _one_hot(chosen: list[int], size: int) -> list[float]:
     return [float(index in chosen) for index in range(size)]
-
-
-def make_windows(
-    table: Table,
-    labels: list[Any],
-    tokenizer: PreTrainedTokenizerBase,
-    columns: list[str],
-    *,
-    length: int,
-    stride: int | None,
-    workers: int | None = None,
-) -> tuple[Dataset, dict[str, int]]:
-    """Texts as rows of tokens, with their labels, sorted by length.
-
-    Args:
-        table: The texts.
-        labels: One per row.
-        tokenizer: Of the model.
-        columns: One or two, the texts.
-        length: Tokens at once.
-        stride: Tokens that the windows of a text share; None: one window per text.
-        workers: Processes that tokenise.
-
-    Returns:
-        One row per window: what the tokenizer makes, `labels`, `length`, and `row` in the table's file; and how many
-        `documents` were cut off at the limit, by how many `tokens` in all.
-    """
-    rows, name = table.rows.select_columns([*columns, ROW]).add_column("labels", labels), table.name
-
-    def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        texts_and_pairs = (texts_of(batch, column, name) for column in columns)
-        windows = encode(tokenizer, *texts_and_pairs, length=length, stride=stride)
-        texts = windows.pop("text")
-        return {**windows, **{one: [batch[one][text] for text in texts] for one in ("labels", ROW)}}
-
-    windows = rows.map(cut_batch, batched=True, remove_columns=rows.column_names, num_proc=workers)
-    beyond = np.asarray(windows[CUT])
-    counts = {"documents": int((beyond > 0).sum()), "tokens": int(beyond.sum())}
-    return windows.remove_columns(CUT).sort("length", reverse=True), counts
-
-
-class Loss:
-    """The loss of a batch, summed and divided by the labels of the whole step, over all processes: `Trainer`'s
-    `compute_loss_func`.
-
-    Args:
-        problem_type: As in `Labels`.
-        weights: Of the classes, `(labels,)`, for single labels.
-        smoothing: Share of every single label that is spread over all labels.
-    """
-
-    def __init__(self, problem_type: str, weights: torch.Tensor | None = None, smoothing: float = 0.0) -> None:
-        self.problem_type, self.weights, self.smoothing = problem_type, weights, smoothing
-
-    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """A scalar, from `outputs.logits` `(batch, labels)` and `labels` `(batch,)` or `(batch, labels)`."""
-        logits = outputs.logits.float()
-        if self.problem_type == SINGLE:
-            weights = None if self.weights is None else self.weights.to(logits.device)
-            options: dict[str, Any] = {"weight": weights, "label_smoothing": self.smoothing, "reduction": "sum"}
-            total = torch.nn.functional.cross_entropy(logits, labels, **options)
-        elif self.problem_type == MULTI:
-            total = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
-        else:
-            total = (logits[:, 0] - labels.float()).square().sum()
-        return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
-
-
-def balanced_weights(labels: list[int], number: int) -> torch.Tensor:
-    """Weights `(number,)` that give every class the same weight in all, and a text 1 on average."""
-    counts = np.bincount(labels, minlength=number)
-    return torch.tensor(len(labels) / (np.maximum(counts, 1) * (counts > 0).sum()), dtype=torch.float32)
-
-
-def pool(logits: np.ndarray, rows: list[int], overflow: str) -> tuple[list[int], np.ndarray]:
-    """The windows of a text as one.
-
-    Args:
-        logits: `(windows, labels)`.
-        rows: Which text every window belongs to.
-        overflow: `"stride-mean"`, `"stride-max"`, or `"truncate"`: one window per text.
-
-    Returns:
-        The texts in order, and `(texts, labels)`.
-    """
-    texts, inverse = np.unique(np.asarray(rows), return_inverse=True)
-    together = POOLING.get(overflow, np.mean)
-    order = np.argsort(inverse, kind="stable")
-    parts = np.split(logits[order], np.cumsum(np.bincount(inverse))[:-1])
-    return texts.tolist(), np.stack([together(part, axis=0) for part in parts])
-
-
-def probabilities(logits: np.ndarray, problem_type: str) -> np.ndarray:
-    """Of the labels, `(texts, labels)`; for regression the numbers themselves."""
-    if problem_type == REGRESSION:
-        return logits
-    values = torch.from_numpy(np.ascontiguousarray(logits)).double()
-    return (values.sigmoid() if problem_type == MULTI else values.softmax(dim=-1)).numpy()
-
-
-def scores(logits: np.ndarray, right: list[Any], labels: Labels) -> dict[str, Any]:
-    """What `Classification` and `Regression` measure, of one row of logits per text."""
-    found = probabilities(logits, labels.problem_type)
-    if labels.problem_type == REGRESSION:
-        return Regression().compute(predictions=found[:, 0], references=right)
-    metric = Classification("multi_label" if labels.problem_type == MULTI else None)
-    return metric.compute(predictions=found, references=np.asarray(right).astype(int), names=labels.names)
-
-
-def predictions(rows: list[int], logits: np.ndarray, right: list[Any], labels: Labels) -> list[dict[str, Any]]:
-    """What is written of every text: its row, what was found, what is right, and the probabilities of the labels.
-
-    Args:
-        rows: Of the texts in their file.
-        logits: `(texts, labels)`.
-        right: As `Labels.encode` gives it.
-        labels: What is predicted.
-    """
-    lines: list[dict[str, Any]] = []
-    for row, values, answer in zip(rows, probabilities(logits, labels.problem_type), right, strict=True):
-        lines.append({"row": row, **labels.describe(values), "right": labels.decode(answer)})
-    return lines
-
-
-def draw_confusion(confusion: list[list[int]], names: list[str], file: Path) -> None:
-    """Draws a confusion matrix: a row per right label, a column per predicted one.
-
-    Args:
-        confusion: Counts.
-        names: Of the labels.
-        file: The PNG file to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(confusion)
-    named = [name[:30] for name in names] if len(names) <= 60 else []  # of more, none could be read
-    side = 2.5 + 0.4 * min(len(names), 60)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(named)), named, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(named)), named, parse_math=False)
-    if len(names) <= 20:
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("right")
-    figure.savefig(file, dpi=120)

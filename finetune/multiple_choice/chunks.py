@@ -20,8 +20,8 @@ from transformers.utils import logging
 from hf_longformer import DataCollatorWithGlobalAttention
 from hf_longformer.conversion import InputError
 
-from .data import ROW, Table, texts_of
-from .training import LongTrainer
+from ..data import ROW, Table, texts_of
+from ..training import LongTrainer
 
 logger = logging.get_logger(__name__)
 QUESTION_BEGINS, QUESTION_ENDS, CANDIDATE_BEGINS, CANDIDATE_ENDS = MARKERS = "[q]", "[/q]", "[ent]", "[/ent]"
@@ -38,7 +38,7 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
         question: The column with the question.
         candidates: The column with lists of candidates.
         supports: The column with texts, or lists of texts, that the answer follows from; None: there are none.
-        answer: The column with the right candidate: its text, its index from 0, or its letter from A.
+        answer: The column with the gold candidate: its text, its index from 0, or its letter from A.
 
     Raises:
         InputError: If a column is missing, a row has no candidates, or its answer is none of them.
@@ -60,12 +60,12 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
         if isinstance(value, int) and not isinstance(value, bool) and hasattr(feature, "int2str"):
             named = feature.int2str(value) if value >= 0 else None
             value = named if named in choices else value
-        right = _index(value, choices)
-        if right is None:
+        found = _index(value, choices)
+        if found is None:
             some = ", ".join(choices[:10]) + ", …" * (len(choices) > 10)
             raise InputError(f"{where} must have one of its candidates ({some}) in {answer}, got {value}")
         (asked,) = texts_of({question: [row[question]], ROW: [row[ROW]]}, question, table.name)
-        return {QUESTION: asked, CANDIDATES: choices, SUPPORTS: texts, ANSWER: right}
+        return {QUESTION: asked, CANDIDATES: choices, SUPPORTS: texts, ANSWER: found}
 
     text, number = Value("string"), Value("int64")
     kinds = {QUESTION: text, CANDIDATES: Sequence(text), SUPPORTS: Sequence(text), ANSWER: number, ROW: number}
@@ -122,7 +122,7 @@ def make_chunks(
         workers: Processes that tokenise.
 
     Returns:
-        One row per question: `chunks`, lists of token ids; `labels`, the index of the right candidate; `length`, tokens
+        One row per question: `chunks`, lists of token ids; `labels`, the index of the gold candidate; `length`, tokens
         of all chunks; `chunks_left_out`; and `row` in the table's file.
 
     Raises:
@@ -240,7 +240,7 @@ class ChoiceTrainer(LongTrainer):
 
 
 def measure(questions: Dataset, scores: np.ndarray, table: Table) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Accuracy, and what is written of every question: its row, the predicted and the right candidate, probabilities.
+    """Accuracy, and what is written of every question: its row, the predicted and the gold candidate, probabilities.
 
     Args:
         questions: As `make_chunks` gives them.
@@ -260,12 +260,12 @@ def measure(questions: Dataset, scores: np.ndarray, table: Table) -> tuple[dict[
             {
                 ROW: row[ROW],
                 "predicted": candidates[predicted],
-                "right": candidates[row[ANSWER]],
+                "gold": candidates[row[ANSWER]],
                 "scores": values.tolist(),
             }
         )
     found = {
-        "accuracy": float(np.mean([line["predicted"] == line["right"] for line in lines])),
+        "accuracy": float(np.mean([line["predicted"] == line["gold"] for line in lines])),
         "chance": float(np.mean([1 / len(line["scores"]) for line in lines])),
     }
     return found, lines

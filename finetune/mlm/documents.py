@@ -21,9 +21,9 @@ from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.weights import local_names
 
-from .data import ROW, Table, check_encoding, read_table, texts_of
-from .json_rows import objects_of
-from .training import LongTrainer
+from ..data import ROW, Table, check_encoding, read_table, texts_of
+from ..json_rows import objects_of
+from ..training import LongTrainer
 
 logger = logging.get_logger(__name__)
 TEXT = Features({"text": Value("string")})

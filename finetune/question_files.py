@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Questions with documents and answers: files of SQuAD, TriviaQA and HotpotQA, tables, data sets of the Hub."""
+"""Files of SQuAD, TriviaQA and HotpotQA: questions with documents and answers."""
 
 import hashlib
 import json
@@ -9,73 +9,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Features, Sequence, Value
-from transformers.utils import logging
 
 from hf_longformer.conversion.errors import InputError, one_line
 
-from .data import ROW, SPLITS, Table, TableArguments, read_tables, text_of, texts_of
+from .data import ROW, Table, text_of
 
-logger = logging.get_logger(__name__)
 TEXTS = Sequence(Value("string"))
 FEATURES = Features(
     {
         "id": Value("string"),  # several documents of one question share it
         "question": Value("string"),
         "context": Value("string"),
-        "answers": TEXTS,  # right ones; none if the question has none
+        "answers": TEXTS,  # gold ones; none if the question has none
         "spans": Sequence(Sequence(Value("int64"), 2)),  # characters of the context: first, and behind the last
         ROW: Value("int64"),
     }
 )
-
-
-def read_questions(
-    arguments: TableArguments, evidence: str | None, local_files_only: bool = False, needs_train: bool = True
-) -> dict[str, Table]:
-    """The questions of a task by split, one row per question and document.
-
-    Columns: `id`, `question`, `context`, `answers` (texts), `spans` (characters of the context, first and behind the
-    last, where an answer stands), `row`.
-
-    Args:
-        arguments: Files or a data set.
-        evidence: The folder with TriviaQA's documents.
-        local_files_only: Whether to stay off the network.
-        needs_train: Whether there is something to train on.
-
-    Raises:
-        InputError: If a file is missing or not in one of the formats, or two questions have one `id`.
-    """
-    files = {split: getattr(arguments, f"{split}_file") for split in SPLITS if needs_train or split != "train"}
-    given = [Path(file) for file in files.values() if file is not None]
-    has_train = files.get("train") is not None or not needs_train
-    if arguments.dataset_name is None and has_train and given and all(map(is_nested, given)):
-        found = {split: read_nested(Path(file), evidence) for split, file in files.items() if file is not None}
-    else:
-        tables = read_tables(arguments, local_files_only, needs_train)
-        for table in tables.values():
-            table.check_columns({"id"} & {*table.mixed}, texts=["question", "context", "answers"])
-        found = {
-            split: _made(table.name, _of_table, {"rows": table.rows, "name": table.name})
-            for split, table in tables.items()
-        }
-    for table in found.values():
-        _check_names(table)
-    return found
-
-
-def _check_names(table: Table) -> None:
-    """Refuses an `id` that two questions have: they would become one, with the answers of both."""
-    asked: dict[str, tuple[str, int]] = {}
-    for name, question, row in zip(*(table.rows[column] for column in ("id", "question", ROW)), strict=True):
-        before, first = asked.setdefault(name, (question, row))
-        if before != question:
-            raise InputError(
-                f"every question of {table.name} must have an id of its own, got {name} for rows {first} and {row}: "
-                "only several documents of one question share it"
-            )
 
 
 def read_nested(file: Path, evidence: str | None = None) -> Table:
@@ -95,20 +45,31 @@ def read_nested(file: Path, evidence: str | None = None) -> Table:
             raise InputError(
                 f"{file.name} is in TriviaQA's format: --evidence_folder must hold its documents, got {evidence}"
             )
-        return _made(
+        return table_of(
             file.name, _of_triviaqa, {"file": str(file), "evidence": evidence, "state": state_of_all(file, evidence)}
         )
     kind = _of_hotpotqa if "supporting_facts" in (content["data"] or [{}])[0] else _of_squad
-    return _made(file.name, kind, {"file": str(file), **state})
+    return table_of(file.name, kind, {"file": str(file), **state})
+
+
+def is_nested(file: Path) -> bool:
+    """Whether it is one JSON object with all questions, not a table."""
+    if file.suffix != ".json" or not file.is_file():
+        return file.suffix == ".json"
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        start = stream.read(1_000_000).lstrip()
+    if start.startswith("["):
+        return '"supporting_facts"' in start
+    return re.match(r'\{\s*"(version|data|Data|Domain|VerifiedEval|Version|Split)"', start) is not None
 
 
 def state_of(files: Iterable[Path]) -> str:
     """What is other after every change of one of some files, whatever their times were set to."""
-    facts = [
+    found = [
         (str(file), *(getattr(file.stat(), f"st_{name}") for name in ("size", "mtime_ns", "ctime_ns")))
         for file in files
     ]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def state_of_all(file: Path, evidence: str | None) -> str:
@@ -130,7 +91,17 @@ def questions_of(file: Path, evidence: str | None = None) -> Iterator[dict[str, 
     return iter(rows)
 
 
-def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
+def table_of(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
+    """The rows that a generator makes, kept on disk by what it is given.
+
+    Args:
+        name: What they are called in errors.
+        generator: A function that yields rows as `FEATURES` has them.
+        arguments: Its arguments.
+
+    Raises:
+        InputError: If there are none, or what they are made of is not in the format of its kind.
+    """
     try:
         is_empty = next(generator(**arguments), None) is None
         rows = None if is_empty else Dataset.from_generator(generator, features=FEATURES, gen_kwargs=arguments)
@@ -144,17 +115,6 @@ def _made(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
     if rows is None:
         raise InputError(f"{name} must have questions, got none")
     return Table(rows, name)
-
-
-def is_nested(file: Path) -> bool:
-    """Whether it is one JSON object with all questions, not a table."""
-    if file.suffix != ".json" or not file.is_file():
-        return file.suffix == ".json"
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        start = stream.read(1_000_000).lstrip()
-    if start.startswith("["):
-        return '"supporting_facts"' in start
-    return re.match(r'\{\s*"(version|data|Data|Domain|VerifiedEval|Version|Split)"', start) is not None
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -179,24 +139,9 @@ def _of_squad(file: str, state: str) -> Iterator[dict[str, Any]]:
                 answers = [] if asked.get("is_impossible") else asked.get("answers", [])
                 texts, starts = [one["text"] for one in answers], [one.get("answer_start") for one in answers]
                 context = paragraph["context"]
-                yield _row(_name(asked.get("id"), number), asked["question"], context, texts, starts, number)
-
-
-def _of_table(rows: Dataset, name: str) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        one = {column: [row[column]] for column in ("question", "context", ROW)}
-        (question,), (context,) = (texts_of(one, column, name) for column in ("question", "context"))
-        answers = row["answers"] or {"text": []}
-        if not isinstance(answers, dict):
-            answers = {"text": answers}
-        texts, starts = answers.get("text"), answers.get("answer_start")
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"row {row[ROW]} of {name} must have a text or a list of texts in answers, got {answers}")
-        starts = [None if starts == [] else starts] * len(texts) if not starts or isinstance(starts, int) else starts
-        if len(starts) != len(texts):
-            raise InputError(f"row {row[ROW]} of {name} must have a place for every answer or for none, got {answers}")
-        yield _row(_name(row.get("id"), row[ROW]), question, context, texts, starts, row[ROW])
+                yield question_row(
+                    name_of_question(asked.get("id"), number), asked["question"], context, texts, starts, number
+                )
 
 
 def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
@@ -216,8 +161,8 @@ def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[st
 def _of_triviaqa(file: str, evidence: str, state: str) -> Iterator[dict[str, Any]]:
     for number, (asked, document, texts) in enumerate(_documents(_load(Path(file)), evidence), 1):
         context = document.read_text(encoding="utf-8", errors="replace")
-        name = _name(asked["QuestionId"], number)
-        yield _row(name, asked["Question"], context, texts, [None] * len(texts), number)
+        name = name_of_question(asked["QuestionId"], number)
+        yield question_row(name, asked["Question"], context, texts, [None] * len(texts), number)
 
 
 def _of_hotpotqa(file: str, state: str) -> Iterator[dict[str, Any]]:
@@ -225,15 +170,17 @@ def _of_hotpotqa(file: str, state: str) -> Iterator[dict[str, Any]]:
     for number, asked in enumerate(_load(Path(file))["data"], 1):
         paragraphs = [f"{title}. {''.join(sentences)}" for title, sentences in asked["context"]]
         context = "\n".join(["yes no", *paragraphs])
-        yield _row(_name(asked["_id"], number), asked["question"], context, [asked["answer"]], [None], number)
+        yield question_row(
+            name_of_question(asked["_id"], number), asked["question"], context, [asked["answer"]], [None], number
+        )
 
 
-def _name(given: Any, number: int) -> str:
+def name_of_question(given: Any, number: int) -> str:
     """The `id` of a question: what was given, or, if nothing was, the number of its row."""
     return str(number) if given is None or given != given or given == "" else str(given)
 
 
-def _row(
+def question_row(
     name: str, question: str, context: str, texts: list[str], starts: list[int | None], number: int
 ) -> dict[str, Any]:
     """A row; answers whose place is not given are looked for, and all their matches count.
@@ -266,28 +213,3 @@ def matches(context: str, texts: Iterable[str]) -> list[tuple[int, int]]:
         return []
     pattern = "|".join(re.escape(text) for text in longest_first)
     return [match.span() for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", context, flags=re.IGNORECASE)]
-
-
-def hold_out(table: Table, share: float, seed: int) -> tuple[Table, Table]:
-    """Splits questions by their documents, so that no document stands on both sides.
-
-    Args:
-        table: The questions.
-        share: Of the documents that is held out.
-        seed: With one seed, the same ones.
-
-    Raises:
-        InputError: If there are not documents enough.
-    """
-    contexts = np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in table.rows["context"]])
-    names = np.unique(contexts)
-    number = round(share * len(names))
-    if not 0 < number < len(names):
-        raise InputError(
-            f"a share of {share} of the {len(names)} documents of {table.name} leaves nothing on one side: "
-            "give --validation_file, or another share"
-        )
-    chosen = np.isin(contexts, np.random.default_rng(seed).permutation(names)[:number])
-    sides = (np.flatnonzero(~chosen), np.flatnonzero(chosen))
-    kept, held = (Table(table.rows.select(indices), table.name) for indices in sides)
-    return kept, held

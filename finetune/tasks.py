@@ -1,0 +1,159 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The table of tasks, from which commands, prediction, pipelines and cards are made. A task `a-b` is the module `a_b`
+beside this file, with its `flow.Task` as `TASK` and, if it can be asked, its `prediction.Predictor` as `PREDICTOR`.
+
+The command line reads this file alone, to list what there is without loading PyTorch: it imports nothing of ours.
+"""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """An option of `hf-longformer predict TASK`, and of the task's predictor.
+
+    Args:
+        kind: `int`, `float` or `str`.
+        help: What it means.
+        least: The smallest value.
+    """
+
+    kind: type
+    help: str
+    least: int | None = None
+
+
+class Prediction(NamedTuple):
+    """How a trained checkpoint is asked.
+
+    Args:
+        help: What `hf-longformer predict TASK` does.
+        columns: What the entries of a row mean, the document first.
+        options: Beside those that all tasks have; what is not given is what the checkpoint was trained with.
+        pipeline: The task's name in `transformers.pipeline`.
+        aliases: Other names of options there, as Transformers' own pipelines call them.
+        hint: Said where documents were cut.
+    """
+
+    help: str
+    columns: dict[str, str]
+    options: dict[str, Option]
+    pipeline: str
+    aliases: dict[str, str] = {}
+    hint: str = ""
+
+
+class Entry(NamedTuple):
+    """A task.
+
+    Args:
+        help: What `hf-longformer finetune TASK` does.
+        purpose: What a card says that a model was trained for.
+        use: How it is used: Markdown for a card, with PATH where the model's name stands.
+        prediction: How it is asked for many documents; None if it cannot be.
+    """
+
+    help: str
+    purpose: str
+    use: str
+    prediction: Prediction | None = None
+
+
+_FILL = """```python
+import hf_longformer
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model="PATH")
+```"""
+_GENERATE = """```python
+import hf_longformer
+from transformers import pipeline
+
+generate = pipeline("text-generation", model="PATH")
+```"""
+_ANSWER = """```bash
+hf-longformer predict qa PATH questions.jsonl --output answers.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
+from transformers import pipeline
+
+answer = pipeline("long-question-answering", model="PATH")
+answer({"question": "…", "context": "a document of any length"})
+```"""
+_CLASSIFY = """```bash
+hf-longformer predict classification PATH documents.jsonl --output labels.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
+from transformers import pipeline
+
+classify = pipeline("long-text-classification", model="PATH")
+classify("a document of any length")
+```"""
+_LABEL = """```python
+import hf_longformer
+from transformers import pipeline
+
+label = pipeline("token-classification", model="PATH", aggregation_strategy="first")
+```"""
+_CHOOSE = """```python
+import hf_longformer
+
+# A logit at the marker [ent] of every candidate: `hf_longformer.finetune.multiple_choice.chunks` makes the inputs.
+model = hf_longformer.HfLongformerForTokenClassification.from_pretrained("PATH")
+```"""
+
+TASKS = {
+    "mlm": Entry("Continue pretraining on masked words.", "further on masked words", _FILL),
+    "qa": Entry(
+        "Train to answer questions about documents.",
+        "to answer questions about documents",
+        _ANSWER,
+        Prediction(
+            "Answer questions about documents of any length.",
+            {"question": "What holds the question.", "context": "What holds the document."},
+            {
+                "n_best": Option(int, "Answers per question: 1.", 1),
+                "null_threshold": Option(
+                    float, "How much likelier no answer must be to be chosen: the checkpoint's own."
+                ),
+                "evidence_folder": Option(str, "With the documents of a file of TriviaQA."),
+            },
+            "long-question-answering",
+            aliases={"top_k": "n_best"},
+        ),
+    ),
+    "classification": Entry(
+        "Train to classify documents, or to predict a number for each.",
+        "to classify documents",
+        _CLASSIFY,
+        Prediction(
+            "Classify documents of any length, or predict a number for each.",
+            {"text": "What holds the document.", "text_pair": "What holds the second text, where one is needed."},
+            {
+                "overflow": Option(
+                    str, "Longer documents: truncate, stride-mean or stride-max; the checkpoint's own, or stride-mean."
+                )
+            },
+            "long-text-classification",
+            hint="--overflow stride-mean or stride-max reads documents as a whole",
+        ),
+    ),
+    "token-classification": Entry("Train to label every word of documents.", "to label the words of documents", _LABEL),
+    "multiple-choice": Entry(
+        "Train to choose between candidates, with documents to read.", "to choose between candidates", _CHOOSE
+    ),
+    "clm": Entry("Train an autoregressive model, in phases.", "to predict the next token", _GENERATE),
+}
+
+
+ASKED = {name: entry.prediction for name, entry in TASKS.items() if entry.prediction is not None}
+
+
+def module_of(name: str) -> Any:
+    """The module of a task, with `TASK` and, if it can be asked, `PREDICTOR`."""
+    return import_module(f"hf_longformer.finetune.{name.replace('-', '_')}")

@@ -1,0 +1,9 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tags of words, such as names of people and places, in documents of any length."""
+
+from .task import TokenClassification
+
+__all__ = ["TASK"]
+
+TASK = TokenClassification
