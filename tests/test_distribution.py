@@ -41,11 +41,9 @@ def test_wheel_has_the_weights_of_one_model(built) -> None:
 
 
 def test_wheel_has_every_module_and_what_it_reads(built) -> None:
-    wanted = {
-        f"{folder}/{file.name}" for folder in ("hf_longformer", "hf_longformer_cli") for file in py(ROOT / folder)
-    }
-    for folder in ("benchmarks", "conversion", "conversion/families", "finetune", "model_cards"):
-        wanted |= {f"hf_longformer/{folder}/{file.name}" for file in py(ROOT / folder)}
+    wanted = {str(file.relative_to(ROOT)) for folder in ("hf_longformer", "hf_longformer_cli") for file in py(folder)}
+    for folder in ("benchmarks", "conversion", "finetune", "model_cards"):
+        wanted |= {f"hf_longformer/{file.relative_to(ROOT)}" for file in py(folder)}
     for folder, patterns in READ.items():
         files = [file for pattern in patterns for file in (ROOT / folder).glob(pattern)]
         wanted |= {f"hf_longformer/{file.relative_to(ROOT)}" for file in files}
@@ -54,8 +52,8 @@ def test_wheel_has_every_module_and_what_it_reads(built) -> None:
     assert {name for name in built.installed if ".dist-info/" not in name} == wanted
 
 
-def py(folder: Path) -> list[Path]:
-    return list(folder.glob("*.py"))
+def py(folder: str) -> list[Path]:
+    return list((ROOT / folder).rglob("*.py"))
 
 
 def test_source_distribution_is_the_repository(built) -> None:
