@@ -74,10 +74,15 @@ def encode(
         bare = {} if pairs is None else tokenizer(texts, add_special_tokens=False, verbose=False)
         first = max(map(len, bare.get("input_ids", [[]])))
         room = length - special - first
+        if room < 1:
+            raise InputError(
+                f"the first of two texts must leave room for windows of the second within {length} tokens, got one of "
+                f"{first}: shorten it, read more tokens at once, or cut both off (--overflow truncate)"
+            )
         if not 0 <= stride < room:
             raise InputError(
-                f"--stride must be 0 or more, and less than the {max(room, 0)} tokens of a text that a window of "
-                f"{length} holds beside what comes with it, got {stride}"
+                f"--stride must be 0 or more, and less than the {room} tokens of a text that a window of {length} "
+                f"holds beside what comes with it, got {stride}"
             )
     # Only the second of two texts is cut into windows: the first is short and needed in all of them.
     truncation: Any = "longest_first" if stride is None else ("only_first" if pairs is None else "only_second")

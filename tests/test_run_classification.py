@@ -396,6 +396,11 @@ def rows_with(labels: list[Any]) -> list[dict[str, Any]]:
             {"overflow": "stride-max", "stride": 62},
             "window of 64 tokens, got 62",
         ),
+        (
+            [{"text": "the fox " * 60, "other": "a dog", "label": label} for label in "ab" * 9],
+            {"text_pair_column": "other"},
+            "room for windows of the second within 64 tokens, got one of .*--overflow truncate",
+        ),
         (rows_with(["a", "b"] * 2), {}, "--validation_share 0.1 of 4 rows"),
         (rows_with(["a", "b"] * 9), {"model_name_or_path": "nowhere"}, "the checkpoint nowhere cannot be loaded"),
     ],
