@@ -19,6 +19,8 @@ from .dense_attention import dense_attention, drop, masked_softmax
 from .token_roles import TokenRoles
 from .window_pattern import WindowPattern
 
+KNOWN: tuple[str, ...] = ()  # what patterns of somebody's own may replace
+
 
 def local_rows(
     query: torch.Tensor,
@@ -31,7 +33,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.require_window()
+    pattern.require_window(KNOWN)
     outputs = []
     for dilation, heads in pattern.head_runs(query.shape[1]):
         blocks = Blocks(query.shape[2], pattern, dilation, roles)

@@ -22,6 +22,8 @@ from .operators import empty_rows, make_operator
 from .token_roles import TokenRoles
 from .window_pattern import WindowPattern
 
+KNOWN: tuple[str, ...] = ()  # what patterns of somebody's own may replace
+
 SHORT = 256  # rows: up to here one block costs less than several with a part of the keys; measured
 
 
@@ -36,7 +38,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.require_window()
+    pattern.require_window(KNOWN)
     given = Arguments.of(pattern, roles, query.shape[-1] ** -0.5 if scaling is None else scaling)
     if dropout > 0.0:
         return attend_with_dropout(query, key, value, given, dropout)

@@ -19,7 +19,7 @@ from .window_pattern import WindowPattern
 
 BLOCK = 128  # rows and keys
 NOT_ON = ("cpu",)  # its compiled form has no backward pass there, the other one makes all S × S scores
-KNOWN = ("allows",)  # what patterns of somebody's own may replace
+KNOWN: tuple[str, ...] = ("allows",)  # what patterns of somebody's own may replace
 
 
 def local_rows(

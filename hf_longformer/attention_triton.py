@@ -19,6 +19,8 @@ from .operators import empty_rows, make_operator
 from .token_roles import PackedTexts, TokenRoles, text_bounds
 from .window_pattern import WindowPattern
 
+KNOWN: tuple[str, ...] = ()  # what patterns of somebody's own may replace
+
 HAS_TRITON = find_spec("triton") is not None
 DEVICES = ("cuda",)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,10 +32,13 @@ ROWS_AT_ONCE = 256  # where second derivatives are asked for
 
 # Rows, keys, warps and stages of a block, by kernel and bytes of a head's row: measured.
 SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
-    "forward": {128: (64, 64, 4, 3), 256: (64, 32, 4, 2), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
-    "rows": {128: (64, 32, 4, 3), 256: (64, 32, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
-    "keys": {128: (32, 64, 4, 3), 256: (32, 64, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
+    "forward_rows": {128: (64, 64, 4, 3), 256: (64, 32, 4, 2), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
+    "backward_rows": {128: (64, 32, 4, 3), 256: (64, 32, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
+    "backward_keys": {128: (32, 64, 4, 3), 256: (32, 64, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
+    "backward_global": dict.fromkeys((128, 256, 512, 1024), (ROWS_OF_GLOBAL, 0, 4, 2)),
 }
+# What strides of a tensor are called in the kernels, if not as itself.
+SHORT = {"grad_output": "grad", "query_grad": "result"}
 
 
 def why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
@@ -58,7 +63,7 @@ def local_rows(
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
-    pattern.require_window()
+    pattern.require_window(KNOWN)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     projections = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
     bits = None  # of every row and every key in every head: together they decide which weights are dropped
@@ -95,15 +100,8 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *argume
 
     plan = _Plan(query, *arguments)
     output, lse = empty_rows(query, value)
-    sizes = _sizes("forward", query)
-    blocks = plan.blocks(sizes["ROWS"])
-    masks = (plan.bounds, plan.shown, plan.is_global, plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
     with torch.cuda.device_of(query):
-        forward_rows[(blocks * plan.programs,)](
-            *(query, key, value, output, lse, *masks, *plan.strides(query, key, value, output)),
-            *(*plan.rows, blocks, *plan.shape, plan.num_global, *plan.window, plan.scale, *plan.kept),
-            **(plan.flags | sizes),
-        )
+        plan.launch(forward_rows, "ROWS", query=query, key=key, value=value, output=output, lse=lse)
     return output, lse
 
 
@@ -121,38 +119,17 @@ def _attend_backward(
     plan = _Plan(query, *arguments)
     grad_output = grad_output if grad_output.stride(-1) == 1 else grad_output.contiguous()
     grads, products = [torch.empty_like(x) for x in (query, key, value)], torch.empty_like(lse)
-    inputs = plan.strides(grad_output, query, key, value)
-    numbers = (*plan.window, plan.scale, plan.scaling, *plan.kept)
-    of_keys = (plan.bounds, plan.shown, plan.dilations, *plan.bits)
-    of_global = (plan.global_index, plan.global_valid, plan.dilations, *plan.bits)
+    given = {"grad_output": grad_output, "query": query, "key": key, "value": value, "lse": lse, "products": products}
     with torch.cuda.device_of(query):
-        sizes = _sizes("rows", query)
-        blocks = plan.blocks(sizes["ROWS"])
-        backward_rows[(blocks * plan.programs,)](
-            *(grad_output, query, key, value, output, lse, grads[0], products),
-            *(plan.bounds, plan.shown, *of_global, *inputs, *plan.strides(output, grads[0])),
-            *(*plan.rows, blocks, *plan.shape, plan.num_global, *numbers),
-            **(plan.flags | sizes),
-        )
-        sizes = _sizes("keys", query)
-        blocks = plan.blocks(sizes["KEYS"])
-        backward_keys[(blocks * plan.programs,)](
-            *(grad_output, query, key, value, lse, products, *grads[1:], *of_keys),
-            *(*inputs, *plan.strides(*grads[1:]), *plan.rows, blocks, *plan.shape, *numbers),
-            **(plan.flags_without("GLOBALS", "CAUSAL", "HAS_GLOBAL") | sizes),
-        )
+        plan.launch(backward_rows, "ROWS", **given, output=output, query_grad=grads[0])
+        plan.launch(backward_keys, "KEYS", **given, key_grad=grads[1], value_grad=grads[2])
         if plan.num_global:
             blocks = -(-plan.num_global // SMALLEST_BLOCK)
             parts = max(1, min(-(-plan.longest // ROWS_OF_GLOBAL), PROGRAMS // (plan.programs * blocks)))
             sums = query.new_empty(
                 *(2, parts, plan.texts, plan.heads, plan.num_global, query.shape[-1]), dtype=torch.float32
             )
-            backward_global[plan.programs, parts, blocks](
-                *(grad_output, query, key, value, lse, products, sums, plan.bounds, *of_global),
-                *(*inputs, *plan.rows, *plan.shape, plan.num_global, *numbers),
-                **plan.flags_without("HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL"),
-                **{"ROWS": ROWS_OF_GLOBAL, "num_warps": 4, "num_stages": 2},
-            )
+            plan.launch(backward_global, (plan.programs, parts, blocks), **given, sums=sums)
             for grad, found in zip(grads[1:], sums.sum(dim=1).to(query.dtype), strict=True):
                 plan.add_of_global(grad, found)
     return tuple(grads)
@@ -227,9 +204,7 @@ class _Plan:
         scaling: float,
         dropout: float,
     ) -> None:
-        self.bounds, self.shown, self.is_global = bounds, shown, is_global
-        self.bits = (None, None) if bits is None else bits.unbind(0)
-        self.global_index, self.global_valid = global_index, global_valid
+        self.bounds, self.global_index = bounds, global_index
         self.num_global = 0 if global_index is None else global_index.shape[1]
         self.is_packed = bounds is not None and longest > 0
         batch, self.heads, length, head_dim = query.shape
@@ -239,41 +214,52 @@ class _Plan:
         self.each_dilation = sorted(set(dilations))
         is_dilated = self.each_dilation != [1]
         of_heads = tuple(dilations) * (self.heads // len(dilations))
-        self.dilations = _on_device(of_heads, query.device) if is_dilated else None
+        self.bytes_of_row = max(128, _block_d(query) * query.element_size())
         w = min(attention_window // 2, self.longest)
-        self.window = (w, 0 if is_causal else w)
-        self.scale, self.scaling = scaling * LOG2_E, scaling
-        self.kept = (math.ceil(dropout * 2**32), 1.0 / (1.0 - dropout))
         self.programs = self.texts * self.heads  # and so many blocks of each
+        row_bits, key_bits = (None, None) if bits is None else bits.unbind(0)
         # From one text to the next, and from one head to the next, in what has one number per row; and in masks.
-        self.rows = (0, length, 0) if self.is_packed else (self.heads * length, length, length)
-        self.shape = (self.longest, self.heads)
-        self.flags = {
-            "HEAD_DIM": head_dim,
-            "BLOCK_D": _block_d(query),
-            "GLOBALS": SMALLEST_BLOCK,
-            "DILATED": is_dilated,
-            "CAUSAL": is_causal,
-            "HAS_BOUNDS": bounds is not None,
-            "PACKED": self.is_packed,
-            "HAS_SHOWN": shown is not None,
-            "HAS_GLOBAL": global_index is not None,
-            "DROPOUT": dropout > 0.0,
-            "PRECISION": "tf32x3" if query.dtype == torch.float32 else "ieee",
-        }
+        log_b, log_h, mask_b = (0, length, 0) if self.is_packed else (self.heads * length, length, length)
+        self.arguments: dict[str, Any] = {"bounds": bounds, "shown": shown, "is_global": is_global}
+        self.arguments |= {"global_index": global_index, "global_valid": global_valid, "G": self.num_global}
+        self.arguments |= {"row_bits": row_bits, "key_bits": key_bits, "threshold": math.ceil(dropout * 2**32)}
+        self.arguments |= {"dilations": _on_device(of_heads, query.device) if is_dilated else None}
+        self.arguments |= {"log_b": log_b, "log_h": log_h, "mask_b": mask_b, "S": self.longest, "H": self.heads}
+        self.arguments |= {"before": w, "after": 0 if is_causal else w, "kept_scale": 1.0 / (1.0 - dropout)}
+        self.arguments |= {"scale": scaling * LOG2_E, "scaling": scaling}
+        self.arguments |= {"HEAD_DIM": head_dim, "BLOCK_D": _block_d(query), "GLOBALS": SMALLEST_BLOCK}
+        self.arguments |= {"DILATED": is_dilated, "CAUSAL": is_causal, "PACKED": self.is_packed}
+        self.arguments |= {"HAS_BOUNDS": bounds is not None, "HAS_SHOWN": shown is not None}
+        self.arguments |= {"HAS_GLOBAL": global_index is not None, "DROPOUT": dropout > 0.0}
+        self.arguments |= {"PRECISION": "tf32x3" if query.dtype == torch.float32 else "ieee"}
 
-    def flags_without(self, *names: str) -> dict[str, Any]:
-        """For kernels that do not know these."""
-        return {name: flag for name, flag in self.flags.items() if name not in names}
+    def launch(self, kernel: Any, grid: str | tuple[int, ...], **tensors: torch.Tensor) -> None:
+        """Starts a kernel, with every argument by its name.
+
+        Args:
+            kernel: One of `kernels_triton`.
+            grid: Of the programs; or what a program is for a block of, `"ROWS"` or `"KEYS"`.
+            **tensors: What it reads and writes, `(batch, heads, S, …)`.
+        """
+        of_kernel = SIZES[kernel.fn.__name__][self.bytes_of_row]
+        sizes = dict(zip(("ROWS", "KEYS", "num_warps", "num_stages"), of_kernel, strict=True))
+        given = {**self.arguments, **sizes, **tensors}
+        if isinstance(grid, str):
+            blocks = given["blocks"] = self.blocks(sizes[grid])
+            grid = (blocks * self.programs,)
+        for name, tensor in tensors.items():
+            given |= zip((f"{SHORT.get(name, name)}_{axis}" for axis in "bhs"), self.strides(tensor), strict=False)
+        options = {name: sizes[name] for name in ("num_warps", "num_stages")}
+        kernel[grid](**{name: given[name] for name in kernel.arg_names}, **options)
 
     def blocks(self, size: int) -> int:
         """So many has the longest text, in all phases of the head that has most."""
         phases = {dilation: math.ceil(self.longest / dilation) for dilation in self.each_dilation}  # tokens of one
         return max(dilation * math.ceil(tokens / size) for dilation, tokens in phases.items())
 
-    def strides(self, *tensors: torch.Tensor) -> list[int]:
+    def strides(self, tensor: torch.Tensor) -> tuple[int, ...]:
         """Of texts, heads and tokens; texts that stand in one row are found by their bounds."""
-        return [x for tensor in tensors for x in (0 if self.is_packed else tensor.stride(0), *tensor.stride()[1:3])]
+        return (0 if self.is_packed else tensor.stride(0), *tensor.stride()[1:3])
 
     def add_of_global(self, grad: torch.Tensor, found: torch.Tensor) -> None:
         """Adds `(texts, heads, G, head_dim)` to the gradient of all keys or values."""
@@ -286,11 +272,6 @@ class _Plan:
 
 def _block_d(query: torch.Tensor) -> int:
     return max(SMALLEST_BLOCK, 1 << (query.shape[-1] - 1).bit_length())
-
-
-def _sizes(kernel: str, query: torch.Tensor) -> dict[str, int]:
-    width = max(128, _block_d(query) * query.element_size())
-    return dict(zip(("ROWS", "KEYS", "num_warps", "num_stages"), SIZES[kernel][width], strict=True))
 
 
 @lru_cache(maxsize=64)

@@ -37,7 +37,7 @@ class Blocks:
     def __init__(
         self, length: int, pattern: WindowPattern, dilation: int, roles: TokenRoles, for_weights: bool = False
     ) -> None:
-        self.length, self.dilation, self.band = length, dilation, pattern.band
+        self.length, self.pattern, self.dilation, self.band = length, pattern, dilation, pattern.band
         self.is_traced = torch.compiler.is_compiling()  # then one geometry serves all lengths
         self.sub_length = -(-length // dilation)  # tokens of a sequence without gaps
         if self.is_traced and dilation > 1:
@@ -96,7 +96,7 @@ class Blocks:
         """
         if self.is_traced and not is_exporting():
             return self._make_mask(roles, batch_size, device)  # the compiler joins equal ones
-        name = ("blocks", self.dilation, self.band, self.before, self.after, self.size, self.has_global_columns)
+        name = ("blocks", self.pattern, self.dilation, self.before, self.after, self.size, self.has_global_columns)
         return roles.derived(name, lambda: self._make_mask(roles, batch_size, device))
 
     def band_index(self, device: torch.device) -> torch.Tensor:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import torch
 
-from .attention_blocked import local_rows as local_rows_by_blocks
-from .attention_cpu import local_rows as local_rows_on_cpu
-from .attention_flex import local_rows as local_rows_by_flex, why_not as why_not_flex
-from .attention_triton import local_rows as local_rows_by_triton, why_not as why_not_triton
+from .attention_blocked import KNOWN as KNOWN_TO_BLOCKS, local_rows as local_rows_by_blocks
+from .attention_cpu import KNOWN as KNOWN_ON_CPU, local_rows as local_rows_on_cpu
+from .attention_flex import KNOWN as KNOWN_TO_FLEX, local_rows as local_rows_by_flex, why_not as why_not_flex
+from .attention_triton import KNOWN as KNOWN_TO_TRITON, local_rows as local_rows_by_triton, why_not as why_not_triton
 from .kernel_proof import why_not_proven
 from .operators import is_exporting, is_transformed
 from .token_roles import PackedTexts, TokenRoles
@@ -32,10 +32,12 @@ class Implementation(NamedTuple):
         local_rows: From query, key and value, with `pattern`, `roles`, `dropout` and `scaling`.
         why_not: What is in the way, from the query and the same settings, so that the name of the implementation and
             this are a sentence; None if it can be had. While a program is compiled it runs inside of that.
+        known: What of a pattern a subclass may replace, so that this still computes it.
     """
 
     local_rows: Callable[..., torch.Tensor]
     why_not: Callable[..., str | None]
+    known: tuple[str, ...]
 
 
 def _why_not_triton(query: torch.Tensor, *, scaling: float | None = None, **_: object) -> str | None:
@@ -68,10 +70,10 @@ def _why_not_packed(roles: TokenRoles) -> str | None:
 
 
 IMPLEMENTATIONS = {  # in order of preference
-    "triton": Implementation(local_rows_by_triton, _why_not_triton),
-    "cpu": Implementation(local_rows_on_cpu, _why_not_cpu),
-    "blocked": Implementation(local_rows_by_blocks, _why_not_blocked),
-    "flex_attention": Implementation(local_rows_by_flex, _why_not_flex),
+    "triton": Implementation(local_rows_by_triton, _why_not_triton, KNOWN_TO_TRITON),
+    "cpu": Implementation(local_rows_on_cpu, _why_not_cpu, KNOWN_ON_CPU),
+    "blocked": Implementation(local_rows_by_blocks, _why_not_blocked, KNOWN_TO_BLOCKS),
+    "flex_attention": Implementation(local_rows_by_flex, _why_not_flex, KNOWN_TO_FLEX),
 }
 CHOSEN_BY_ITSELF = ("triton", "cpu", "blocked")
 NAMES = ("eager", "sdpa", *IMPLEMENTATIONS)  # of `attn_implementation`
@@ -102,9 +104,12 @@ def local_rows(
         NotImplementedError: If an implementation is asked for by its name and cannot be had.
     """
     is_free = attn_implementation in ("sdpa", None)
-    if attn_implementation != "flex_attention":
-        pattern.require_window()
-    for name in CHOSEN_BY_ITSELF if is_free else (str(attn_implementation),):
+    names = CHOSEN_BY_ITSELF if is_free else (str(attn_implementation),)
+    own = set(pattern.overridden())
+    able = [name for name in names if own.issubset(IMPLEMENTATIONS[name].known)]
+    if not able:
+        pattern.require_window(IMPLEMENTATIONS[names[-1]].known)
+    for name in able:
         chosen = IMPLEMENTATIONS[name]
         reason = chosen.why_not(query, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
         note(name, reason)

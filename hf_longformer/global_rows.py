@@ -266,7 +266,7 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
 
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
-    pattern.require_window(["allows"])  # these rows see all
+    pattern.require_global_rows()
     mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
     if pattern.is_causal:
         position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)

@@ -25,6 +25,7 @@ SEMANTICS = (
     "head_runs",
     "reach",
 )
+OF_LOCAL_ROWS = ("allows",)  # of these, what global rows do not depend on
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,12 @@ class WindowPattern:
                 'own: take attn_implementation="eager" without output_attentions, or attention_reference; or, on a GPU '
                 'and if it replaces `allows` alone, "flex_attention"'
             )
+
+    def require_global_rows(self) -> None:
+        """The same for global rows, which see every key, or every one before them: which keys other rows see does not
+        matter to them.
+        """
+        self.require_window(OF_LOCAL_ROWS)
 
     def within(self, length: int) -> "WindowPattern":
         """A pattern that is the same for texts of so many tokens, and whose window is hardly wider than they are."""
