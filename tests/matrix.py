@@ -6,6 +6,7 @@ Every environment lies in `.cache/matrix/NAME`. Those that change Transformers a
 environment that runs this file; the others install everything anew, without constraints, which may take gigabytes.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -38,10 +39,13 @@ def make(name: str) -> Path:
     place = ROOT / ".cache" / "matrix" / name
     python, done = place / "bin" / "python", place / "complete"
     wanted = "\n".join(BORROWED.get(name) or WHOLE[name])
-    if done.exists() and done.read_text(encoding="utf-8") == wanted:
+    package = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()  # which may have other parts now
+    made = done.read_text(encoding="utf-8") if done.exists() else ""
+    if made == f"{wanted}\n{package}":
         return python
-    shutil.rmtree(place, ignore_errors=True)
-    venv.create(place, with_pip=True)
+    if not made.startswith(f"{wanted}\n"):
+        shutil.rmtree(place, ignore_errors=True)
+        venv.create(place, with_pip=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if name in BORROWED:
         packages = place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -50,7 +54,7 @@ def make(name: str) -> Path:
         subprocess.run([*pip, *BORROWED[name]], check=True, stderr=subprocess.DEVNULL)  # pip says that ours wants pins
     else:
         subprocess.run([*pip, "--editable", f"{ROOT}[train,demo,test]", *WHOLE[name]], check=True)
-    done.write_text(wanted, encoding="utf-8")
+    done.write_text(f"{wanted}\n{package}", encoding="utf-8")
     return python
 
 
