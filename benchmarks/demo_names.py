@@ -74,4 +74,4 @@ def train_on_masks(
 
 
 def _collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
-    return {**default_data_collator(rows), "labelled_only": True}  # logits of masks only
+    return {**default_data_collator(rows), "masked_only": True}  # logits of masks only
