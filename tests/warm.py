@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import runpy
+import shlex
 import shutil
 import signal
 import socket
@@ -24,15 +25,13 @@ from functools import cache
 from pathlib import Path
 
 PRELOADED = ("datasets", "hf_longformer_cli", "hf_longformer.finetune.pipelines", "matplotlib.figure")
-COMMANDS = {"hf-longformer": ["hf-longformer"], "python": ["python"], "python3": ["python"]}
-CLIENT = """#!{python} -IS
-import array, json, os, socket, sys
+COMMANDS = {"hf-longformer": "hf-longformer", "python": "python", "python3": "python"}
+CLIENT = """import array, json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as asked:
-    asked.connect({path!r})
+    asked.connect(sys.argv[1])
     files = array.array("i", [0, 1, 2])
     asked.sendmsg([b"?"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-    words = [*{words!r}, *sys.argv[1:]]
-    asked.sendall(json.dumps([words, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+    asked.sendall(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
     code = int(asked.makefile().read() or 70)
 sys.exit(code)
 """
@@ -56,10 +55,12 @@ def commands() -> str:
     """A folder with `hf-longformer` and `python` that run so."""
     folder = Path(address()).parent / "bin"
     folder.mkdir()
-    for name, words in COMMANDS.items():
-        file = folder / name
-        file.write_text(CLIENT.format(python=sys.executable, path=address(), words=words))
-        file.chmod(0o755)
+    client = folder / "client.py"
+    client.write_text(CLIENT)
+    for name, word in COMMANDS.items():
+        words = shlex.join([sys.executable, "-IS", str(client), address(), word])
+        (folder / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (folder / name).chmod(0o755)
     return str(folder)
 
 
