@@ -4,7 +4,7 @@
 
 from .convert import convert, verify
 from .describe import bits_lines, plan_lines
-from .errors import GateError, InputError
+from .errors import GateError, InputError, UploadError
 from .export import export
 from .gate import check_lines
 from .push import push
@@ -13,6 +13,7 @@ from .sync import sync_global
 __all__ = [
     "GateError",
     "InputError",
+    "UploadError",
     "bits_lines",
     "check_lines",
     "convert",

@@ -32,6 +32,10 @@ class GateError(RuntimeError):
         self.report = report
 
 
+class UploadError(RuntimeError):
+    """The result is there, and could not be uploaded."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, with the second if it ends with a colon, or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from .errors import InputError
+from .errors import InputError, UploadError, one_line
 
 
 def push(
@@ -36,7 +36,8 @@ def push(
         The address of the commit.
 
     Raises:
-        InputError: If the Hub refuses.
+        InputError: If there can be no repository of that name.
+        UploadError: If the Hub cannot be reached, or refuses.
     """
     api = HfApi(token=token)
     try:
@@ -48,6 +49,10 @@ def push(
             commit_message=message,
             ignore_patterns=None if leave_out is None else list(leave_out),
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(f"the result is in {folder}, but {repository} could not be written: {error}") from error
+    except HFValidationError as error:
+        raise InputError(f"the result is in {folder}, but {repository} is no name of a repository: {error}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise UploadError(
+            f"the result is in {folder}, but {repository} could not be written: {one_line(error)}"
+        ) from error
     return str(commit)

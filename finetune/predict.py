@@ -80,6 +80,7 @@ def predict(
         raise InputError(f"the folder of the output must exist, got {output.parent}")
     if input != "-" and output.exists() and output.samefile(input):
         raise InputError(f"input and output must be different files, got {output} for both")
+    _check_is_not_read(output, Path(input), evidence_folder)
     with open_rows(input, kind, evidence_folder) as rows:
         predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, **options)
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
@@ -108,6 +109,14 @@ def predict(
     os.replace(partial, output)
     state.unlink()
     return report
+
+
+def _check_is_not_read(output: Path, input: Path, evidence_folder: str | None) -> None:
+    """Refuses an output among the documents that are read: it would replace one, or be one the next time."""
+    place = output.resolve()
+    is_document = input.is_dir() and place.parent == input.resolve() and place.suffix.lower() == ".txt"
+    if is_document or (evidence_folder and output.exists() and place.is_relative_to(Path(evidence_folder).resolve())):
+        raise InputError(f"the output must not be one of the documents that are read, got {output}")
 
 
 def _write(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.errors import InputError, UploadError, one_line
 from hf_longformer.conversion.push import push
 
 from .errors import TrainingError
@@ -43,7 +43,7 @@ def upload(folder: Path, training: TrainingArguments) -> str:
             message="Upload trained model",
             leave_out=LEFT_HERE,
         )
-    except InputError as error:
+    except (InputError, UploadError) as error:
         why = one_line(error.__cause__ or error)
         raise TrainingError(
             f"the run is finished and stands in {folder}, but the repository {repository} could not be written: {why}: "

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError
 from safetensors.torch import load_file, save_file
 from sources import edit_json, make_source
 
@@ -360,6 +361,22 @@ def test_push_to_hub_is_one_commit_after_the_gate(command, source: Path, tmp_pat
     assert calls[1][:2] == ("upload", "me/long")
     assert {"README.md", "config.json", "model.safetensors", "conversion_report.json"} <= set(calls[1][2])
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(OSError("no such host"), 1, "could not be written: no such host"), (HFValidationError("a/b/c"), 2, "is no name")],
+)
+def test_an_upload_that_fails_leaves_the_result(
+    error: Exception, code: int, said: str, command, source: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules[push.__module__], "HfApi", lambda **_: SimpleNamespace(create_repo=refuse))
+    done = command("convert", source, tmp_path / "output", *SMALL, "--push-to-hub", "me/long")
+    assert (done.code, said in done.sentence) == (code, True)
+    assert (tmp_path / "output" / "model.safetensors").exists()
 
 
 def test_draw_writes_a_picture(command, tmp_path: Path) -> None:

@@ -577,6 +577,8 @@ def test_folder_of_texts(models: Path, tmp_path: Path) -> None:
         assert one["scores"] == pytest.approx(other["scores"], rel=1e-4)
     with pytest.raises(InputError, match="question and context are needed"):
         predict("qa", str(models / "qa"), str(tmp_path / "texts"), tmp_path / "qa-out")
+    with pytest.raises(InputError, match="must not be one of the documents that are read"):
+        predict("classification", folder, str(tmp_path / "texts"), tmp_path / "texts" / "new.txt")
 
 
 def test_files_of_squad_and_triviaqa(models: Path, tmp_path: Path) -> None:
@@ -601,6 +603,10 @@ def test_files_of_squad_and_triviaqa(models: Path, tmp_path: Path) -> None:
     assert len({(tmp_path / f"{name}.out").read_text() for name in ("squad.json", "trivia.json", "plain.jsonl")}) == 1
     with pytest.raises(InputError, match="--evidence_folder must hold its documents"):
         predict("qa", str(models / "qa"), str(tmp_path / "trivia.json"), tmp_path / "out")
+    document = next((tmp_path / "evidence" / "web").iterdir())
+    options: Any = {"evidence_folder": str(tmp_path / "evidence"), "overwrite": True}
+    with pytest.raises(InputError, match="must not be one of the documents that are read"):
+        predict("qa", str(models / "qa"), str(tmp_path / "trivia.json"), document, **options)
 
 
 @pytest.mark.parametrize("value", [3, 2.5, True, {"a": "b"}, [["a"]], ["a", 3], ["a", None]])
