@@ -244,6 +244,12 @@ def test_chunks_are_the_text_in_order() -> None:
         Chunks(Text(np.arange(25, dtype=np.uint8), 25), 26)
 
 
+def test_tables_and_archives_are_no_texts(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "the quick brown fox"}\n')
+    with pytest.raises(InputError, match=r"texts are files that are read as they are, got .*texts.jsonl: write"):
+        read_texts([str(tmp_path / "texts.jsonl")], byte_tokenizer(), True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -22,6 +22,8 @@ from hf_longformer.conversion import InputError
 logger = logging.get_logger(__name__)
 # MD5 of the one file in the zip file of that name, as published with them; both have 100,000,000 bytes.
 BENCHMARKS = {"text8": "3bea1919949baf155f99411df5fada7e", "enwik8": "a1fa5ffddb56f4953e226637dabbb36a"}
+# What ends so holds texts, and is none.
+NO_TEXTS = (".json", ".jsonl", ".parquet", ".arrow", ".csv", ".tsv", ".gz", ".zip", ".xz", ".bz2", ".zst")
 SHARES = (90, 5, 5)  # of a benchmark's bytes in order, for training, validation and test, in per cent
 
 
@@ -47,12 +49,16 @@ def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_byte
         is_bytes: Whether its tokens are bytes: then files are taken as they are, whatever their encoding.
 
     Raises:
-        InputError: If a file is missing, empty, or, for other tokens, not UTF-8.
+        InputError: If a file is missing, empty, a table or an archive, or, for other tokens, not UTF-8.
     """
     parts, characters = [], 0
     for file in files:
         if not Path(file).is_file() or not Path(file).stat().st_size:
             raise InputError(f"texts must be files with something in them, got {file}")
+        if Path(file).suffix.lower() in NO_TEXTS:
+            raise InputError(
+                f"texts are files that are read as they are, got {file}: write what is in it to a .txt file"
+            )
         content = Path(file).read_bytes()
         if is_bytes:
             parts.append(np.frombuffer(content, dtype=np.uint8))
