@@ -3,11 +3,13 @@
 """What the command line reads of the package without importing it, which would load PyTorch and Transformers."""
 
 import runpy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 
+@cache
 def read(name: str) -> dict[str, Any]:
     """The names that a file of the package defines: one that imports nothing of the package.
 

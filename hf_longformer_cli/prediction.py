@@ -104,6 +104,5 @@ def _predict(
         raise typer.Exit(1)
 
 
-for _name, _entry in read("finetune/tasks")["TASKS"].items():
-    if _entry.prediction is not None:
-        _add_command(_name, _entry.prediction)
+for _name, _prediction in read("finetune/tasks")["ASKED"].items():
+    _add_command(_name, _prediction)

@@ -3,8 +3,9 @@
 """Processes of their own without the seconds that imports take: children of one process that has imported everything
 and done nothing else.
 
-`python tests/warm.py SOCKET` is that process. It is asked by `run`, and by the commands that `commands` puts into a
-folder for shells to find; every request is a list of words, a folder, an environment and three open files.
+`python tests/warm.py SOCKET` is that process. It is asked by `run`, and, as `python tests/warm.py SOCKET COMMAND …`, by
+the commands that `commands` puts into a folder for shells to find; every request is a list of words, a folder, an
+environment and three open files.
 """
 
 import array
@@ -26,15 +27,6 @@ from pathlib import Path
 
 PRELOADED = ("datasets", "hf_longformer_cli", "hf_longformer.finetune.pipelines", "matplotlib.figure")
 COMMANDS = {"hf-longformer": "hf-longformer", "python": "python", "python3": "python"}
-CLIENT = """import array, json, os, socket, sys
-with socket.socket(socket.AF_UNIX) as asked:
-    asked.connect(sys.argv[1])
-    files = array.array("i", [0, 1, 2])
-    asked.sendmsg([b"?"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-    asked.sendall(json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
-    code = int(asked.makefile().read() or 70)
-sys.exit(code)
-"""
 
 
 @cache
@@ -55,10 +47,8 @@ def commands() -> str:
     """A folder with `hf-longformer` and `python` that run so."""
     folder = Path(address()).parent / "bin"
     folder.mkdir()
-    client = folder / "client.py"
-    client.write_text(CLIENT)
     for name, word in COMMANDS.items():
-        words = shlex.join([sys.executable, "-IS", str(client), address(), word])
+        words = shlex.join([sys.executable, "-IS", __file__, address(), word])
         (folder / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         (folder / name).chmod(0o755)
     return str(folder)
@@ -74,7 +64,9 @@ def run(words: Sequence[object], place: Path | None = None, **variables: str) ->
     """
     environment = {**os.environ, **variables}
     with tempfile.TemporaryFile("w+b") as output, tempfile.TemporaryFile("w+b") as error:
-        code = _ask([str(word) for word in words], place or Path.cwd(), environment, output.fileno(), error.fileno())
+        with open(os.devnull) as nothing:
+            files = [nothing.fileno(), output.fileno(), error.fileno()]
+            code = _ask(address(), [str(word) for word in words], place or Path.cwd(), environment, files)
         texts = []
         for file in (output, error):
             file.seek(0)
@@ -106,11 +98,10 @@ def run_two(words: Sequence[object], place: Path | None = None) -> subprocess.Co
     return subprocess.CompletedProcess(list(words), code, output, error)
 
 
-def _ask(words: list[str], place: Path, environment: Mapping[str, str], output: int, error: int) -> int:
-    with socket.socket(socket.AF_UNIX) as asked, open(os.devnull) as nothing:
-        asked.connect(address())
-        files = array.array("i", [nothing.fileno(), output, error])
-        asked.sendmsg([b"?"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+def _ask(path: str, words: list[str], place: Path, environment: Mapping[str, str], files: list[int]) -> int:
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.connect(path)
+        asked.sendmsg([b"?"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
         asked.sendall(json.dumps([words, str(place), dict(environment)]).encode() + b"\n")
         return int(asked.makefile().read() or 70)
 
@@ -177,4 +168,6 @@ def _become(words: list[str], place: str, environment: dict[str, str], files: li
 
 
 if __name__ == "__main__":
+    if sys.argv[2:]:
+        sys.exit(_ask(sys.argv[1], sys.argv[2:], Path.cwd(), os.environ, [0, 1, 2]))
     _listen(sys.argv[1])
