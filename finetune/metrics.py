@@ -5,6 +5,7 @@
 import re
 import string
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import datasets
@@ -14,6 +15,10 @@ from sklearn import metrics as sklearn_metrics
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = set(string.punctuation)
+# Prefixes of tags, and what each means in the words of BIOES. A scheme that another one holds stands before it.
+SCHEMES = {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
+MEANING = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
+FOREIGN = tuple(f"{letter}-" for letter in MEANING if letter not in SCHEMES["BIO"])
 TRIVIAQA_PUNCTUATION = PUNCTUATION | set("‘’´`")
 
 
@@ -169,21 +174,24 @@ def _means(prefix: str, scores: np.ndarray) -> dict[str, float]:
 
 
 class Entities(MemoryMetric):
-    """Precision, recall and F1 of whole entities in IOB2 tags (`B-`, `I-`, `O`), and accuracy of tags.
+    """Precision, recall and F1 of whole entities in BIO tags (`B-`, `I-`, `O`), BIOES, BILOU, BMES or BMEWO, and
+    accuracy of tags.
 
-    `compute(predictions=[[…]], references=[[…]])`: the tags of every text. An entity is right if its first token, its
-    last token and its kind are. An `I-` without its beginning begins one, as in the scorer of CoNLL-2000. Tags without
-    a prefix are entities of neighbouring tokens of one kind.
+    `compute(predictions=[[…]], references=[[…]], names=[…])`: the tags of every text, and all tags that there can be,
+    which say the scheme; those that come up, if left out. An entity is right if its first token, its last token and its
+    kind are. Ill-formed tags are read as seqeval's default mode and the scorer of CoNLL-2000 read them (`entities`).
+    Tags without a prefix are entities of neighbouring tokens of one kind.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         tags = datasets.Sequence(datasets.Value("string"))
         return _info(str(type(self).__doc__), tags, tags)
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+    def _compute(self, predictions: Any, references: Any, names: list[str] | None = None) -> dict[str, Any]:
         pairs = list(zip(predictions, references, strict=True))
+        scheme = scheme_of(names or {tag for texts in (predictions, references) for tags in texts for tag in tags})
         found, gold = (
-            {(number, *entity) for number, tags in enumerate(texts) for entity in entities(tags)}
+            {(number, *entity) for number, tags in enumerate(texts) for entity in entities(tags, scheme)}
             for texts in (predictions, references)
         )
         tags = [one == other for predicted, gold in pairs for one, other in zip(predicted, gold, strict=True)]
@@ -199,22 +207,48 @@ class Entities(MemoryMetric):
         }
 
 
-def entities(tags: list[str]) -> list[tuple[int, int, str]]:
-    """First position, position behind the last, and kind of all entities in a row of tags.
+def scheme_of(names: Iterable[str]) -> str:
+    """The prefixes of a set of tags, one of the values of `SCHEMES`.
+
+    `E-`, `S-` and their like are prefixes only where a kind has them beside `B-`, `I-` or `M-`: others, as in `E-mail`,
+    are part of the name of a kind. Where no scheme has all prefixes, BIO is read.
 
     Args:
-        tags: In IOB2, or kinds alone.
+        names: All tags.
     """
+    kinds: dict[str, set[str]] = {}
+    for name in names:
+        if name[:1] in MEANING and name[1:2] == "-":
+            kinds.setdefault(name[0], set()).add(name[2:])
+    begun = set().union(*(kinds.get(letter, set()) for letter in "BI"))
+    letters = {letter for letter, of_letter in kinds.items() if letter in "BI" or of_letter & begun}
+    return next((scheme for scheme in SCHEMES.values() if letters <= set(scheme)), SCHEMES["BIO"])
+
+
+def entities(tags: list[str], scheme: str | None = None) -> list[tuple[int, int, str]]:
+    """First position, position behind the last, and kind of all entities in a row of tags.
+
+    An entity begins with `B-` or `S-`, behind `E-`, `S-` or `O`, and where the kind changes, whatever its first tag is;
+    it goes on as long as nothing begins. So `I-` or `E-` without a beginning begins one, and one without its end ends
+    where another begins, as in seqeval's default mode.
+
+    Args:
+        tags: In one of `SCHEMES`, or kinds alone.
+        scheme: As `scheme_of` gives it; of these tags, if left out.
+    """
+    scheme = scheme_of(tags) if scheme is None else scheme
     spans: list[tuple[int, int, str]] = []
-    begin, kind = 0, None
+    begin, kind, before = 0, None, "O"
     for position, tag in enumerate([*tags, "O"]):
-        prefix, _, name = tag.partition("-") if tag[:2] in ("B-", "I-") else ("I", "", tag)
+        has_prefix = tag[1:2] == "-" and tag[0] in scheme
+        prefix, name = (MEANING[tag[0]], tag[2:]) if has_prefix else ("I", tag)
         here = None if tag == "O" else name
-        if kind is not None and (here != kind or prefix == "B"):
+        if kind is not None and (here != kind or prefix in "BS" or before in "ES"):
             spans.append((begin, position, kind))
             kind = None
         if here is not None and kind is None:
             begin, kind = position, here
+        before = prefix
     return spans
 
 

@@ -55,7 +55,7 @@ def predict(
         output: The file to write.
         format: `"jsonl"`, `"json"`, `"csv"`, `"tsv"`, `"parquet"` or `"txt"`, if not by the ending; standard input is
             JSON lines without it.
-        columns: Names in the file of what the task calls `text`, `text_pair`, `question` or `context`.
+        columns: Names in the file of what the task calls `text`, `text_pair`, `tokens`, `question` or `context`.
         evidence_folder: With TriviaQA's documents.
         dtype: What is computed in, as torch names it.
         overwrite: Whether to replace `output`, or to begin anew a run that was killed.
@@ -84,7 +84,7 @@ def predict(
     with open_rows(input, kind, evidence_folder) as rows:
         predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, **options)
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
-        _check_columns(rows, names, input)
+        _check_columns(rows, names, input, predictor.one_of)
         partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
         run = {
             "task": task,
@@ -159,9 +159,12 @@ def _as_line(result: dict[str, Any]) -> str:
     return json.dumps(result, ensure_ascii=not is_utf_8(result), default=str) + "\n"
 
 
-def _check_columns(rows: Rows, names: dict[str, str], input: str) -> None:
+def _check_columns(rows: Rows, names: dict[str, str], input: str, one_of: bool) -> None:
+    """Refuses a table without a column that is needed, or that was given a name; of several it may need one alone."""
+    has_one = one_of and any(column in (rows.columns or ()) for column in names.values())
     for name, column in names.items():
-        if rows.columns is not None and column not in rows.columns:
+        needed = not has_one or column != name
+        if rows.columns is not None and column not in rows.columns and needed:
             option = f"--{name.replace('_', '-')}-column"
             raise InputError(
                 f"{input} must have a column {column}, got {', '.join(rows.columns) or 'none'}: {option} gives it "
@@ -213,7 +216,7 @@ def _answer(predictor: Predictor, rows: list[Row], names: dict[str, str]) -> lis
 
 def _complaint(predictor: Predictor, row: dict[str, Any], names: dict[str, str]) -> str | None:
     complaint = predictor.complaint(row, names)
-    if complaint is None and not is_utf_8([row[name] for name in names]):
+    if complaint is None and not is_utf_8([row.get(name) for name in names]):
         complaint = NOT_UTF_8
     return complaint
 

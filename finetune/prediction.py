@@ -44,6 +44,7 @@ class Predictor:
     model_class: Any
     columns: tuple[str, ...]
     may_be_empty: tuple[str, ...] = ()
+    one_of: bool = False  # whether a row has one of the columns, not all of them
     defaults: dict[str, Any]
 
     def __init__(
@@ -127,7 +128,7 @@ class Predictor:
             InputError: If an entry is no text, or cannot be cut as it is wanted.
             RuntimeError: If the model gives no numbers.
         """
-        rows = [{name: text_of(row[name]) for name in self.columns} for row in rows]
+        rows = [self.read(row) for row in rows]
         windows = self.windows(rows)
         outputs: list[Any] = [None] * len(windows)
         with torch.inference_mode():
@@ -140,6 +141,10 @@ class Predictor:
             {**result, "truncated": True, "tokens_cut": cut[number]} if cut[number] else result
             for number, result in enumerate(results)
         ]
+
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What `windows` and `results` need of a row; new, so that they can add to it."""
+        return {name: text_of(row[name]) for name in self.columns}
 
     def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:
         """What is wrong with a row; None if nothing is.

@@ -94,11 +94,16 @@ from transformers import pipeline
 classify = pipeline("long-text-classification", model="PATH")
 classify("a document of any length")
 ```"""
-_LABEL = """```python
-import hf_longformer
+_LABEL = """```bash
+hf-longformer predict token-classification PATH documents.jsonl --output entities.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
 from transformers import pipeline
 
-label = pipeline("token-classification", model="PATH", aggregation_strategy="first")
+label = pipeline("long-token-classification", model="PATH")
+label("a document of any length")
 ```"""
 _CHOOSE = """```python
 import hf_longformer
@@ -143,7 +148,21 @@ TASKS = {
             hint="--overflow stride-mean or stride-max reads documents as a whole",
         ),
     ),
-    "token-classification": Entry("Train to label every word of documents.", "to label the words of documents", _LABEL),
+    "token-classification": Entry(
+        "Train to label every word of documents.",
+        "to label the words of documents",
+        _LABEL,
+        Prediction(
+            "Find entities, such as names, in documents of any length.",
+            {"text": "What holds the document,", "tokens": "or what holds it as a list of words."},
+            {
+                "aggregation_strategy": Option(
+                    str, "How tokens become words and entities: none, simple, first, average or max; first."
+                )
+            },
+            "long-token-classification",
+        ),
+    ),
     "multiple-choice": Entry(
         "Train to choose between candidates, with documents to read.", "to choose between candidates", _CHOOSE
     ),

@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from hf_longformer.finetune.metrics import (
+    SCHEMES,
     Classification,
     Entities,
     QuestionAnswering,
@@ -24,6 +25,7 @@ from hf_longformer.finetune.metrics import (
     entities,
     normalise_squad,
     normalise_triviaqa,
+    scheme_of,
 )
 
 # ---- the official scorers, from their algorithms ----
@@ -303,6 +305,54 @@ def test_regression_by_hand() -> None:
 )
 def test_entities(tags: str, expected: list[tuple[int, int, str]]) -> None:
     assert entities(tags.split()) == expected
+
+
+# What seqeval 1.2.2 finds in its default mode, as positions of first tokens, those behind the last, and kinds.
+BIOES = [
+    ("B-PER E-PER O S-LOC", [(0, 2, "PER"), (3, 4, "LOC")]),
+    ("B-PER I-PER E-PER S-PER S-PER", [(0, 3, "PER"), (3, 4, "PER"), (4, 5, "PER")]),  # side by side
+    ("B-PER I-PER O", [(0, 2, "PER")]),  # without its end
+    ("B-PER B-PER E-PER", [(0, 1, "PER"), (1, 3, "PER")]),
+    ("E-PER E-PER", [(0, 1, "PER"), (1, 2, "PER")]),  # ends without beginnings
+    ("S-PER I-PER E-PER", [(0, 1, "PER"), (1, 3, "PER")]),
+    ("E-PER I-PER", [(0, 1, "PER"), (1, 2, "PER")]),
+    ("I-PER S-PER", [(0, 1, "PER"), (1, 2, "PER")]),
+    ("B-PER E-LOC", [(0, 1, "PER"), (1, 2, "LOC")]),  # another kind
+]
+
+
+@pytest.mark.parametrize(("tags", "expected"), BIOES)
+@pytest.mark.parametrize("scheme", [scheme for name, scheme in SCHEMES.items() if name != "BIO"])
+def test_entities_with_marked_ends(tags: str, expected: list[tuple[int, int, str]], scheme: str) -> None:
+    letters = dict(zip("BIES", scheme, strict=True))
+    renamed = [tag if tag == "O" else letters[tag[0]] + tag[1:] for tag in tags.split()]
+    assert entities(renamed, scheme) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "scheme"),
+    [
+        ("O B-A I-A", "BI"),
+        ("O A B", "BI"),
+        ("B-A I-A E-mail S-Bahn", "BI"),  # names of kinds
+        ("B-A E-A S-LAW", "BIES"),  # of a kind that is never longer than a word
+        ("B-A I-A S-A", "BIES"),
+        ("B-A I-A L-A U-A", "BILU"),
+        ("B-A M-A E-A S-A", "BMES"),
+        ("B-A M-A E-A W-A", "BMEW"),
+        ("B-A E-A U-A", "BI"),  # of two schemes
+    ],
+)
+def test_scheme_of(names: str, scheme: str) -> None:
+    assert scheme_of(names.split()) == scheme
+
+
+def test_entities_metric_reads_the_scheme_from_all_names() -> None:
+    pairs = {"predictions": [["S-A", "S-A"]], "references": [["S-A", "S-A"]]}
+    assert Entities().compute(**pairs, names=["B-A", "E-A", "S-A", "O"])["f1_per_kind"] == {"A": 1.0}
+    found, right = ["B-A", "E-A", "S-B", "O"], ["B-A", "E-A", "O", "S-B"]
+    scores = Entities().compute(predictions=[found], references=[right], names=["B-A", "E-A", "S-B", "O"])
+    assert (scores["precision"], scores["recall"], scores["f1"]) == (0.5, 0.5, 0.5)  # as seqeval
 
 
 def test_entities_metric_by_hand() -> None:

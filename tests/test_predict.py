@@ -31,17 +31,24 @@ from hf_longformer.finetune.qa.answers import whole_words
 from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
 from hf_longformer.finetune.tasks import ASKED, module_of
 
-NAMES = {"classification": "long-text-classification", "qa": "long-question-answering"}
-ROWS = {"classification": ("text",), "qa": ("question", "context")}
+NAMES = {task: prediction.pipeline for task, prediction in ASKED.items()}
+ROWS = {"classification": ("text",), "qa": ("question", "context"), "token-classification": ("text",)}
+HEADS = {
+    "classification": "ForSequenceClassification",
+    "qa": "ForQuestionAnswering",
+    "token-classification": "ForTokenClassification",
+}
+TAGS = ["O", "B-X", "I-X"]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier and a reader for 130 tokens with random weights, which answer at random but always the same."""
+    """A model of every task for 130 tokens with random weights, which answers at random but always the same."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    for task, head in (("classification", "ForSequenceClassification"), ("qa", "ForQuestionAnswering")):
-        make_source(folder / f"{task}-source", "bert", head)
+    for task, head in HEADS.items():
+        tags = {"id2label": dict(enumerate(TAGS)), "label2id": {name: number for number, name in enumerate(TAGS)}}
+        make_source(folder / f"{task}-source", "bert", head, **(tags if task == "token-classification" else {}))
         convert(folder / f"{task}-source", folder / task, max_length=130, attention_window=16, check=False)
     return folder
 
@@ -66,6 +73,13 @@ def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+def said_of(result: dict[str, Any]) -> Any:
+    """The answer, without its probabilities."""
+    if "entities" in result:
+        return [(one["entity_group"], one["word"], one["start"], one["end"]) for one in result["entities"]]
+    return result.get("label", result.get("answer"))
+
+
 @pytest.mark.parametrize("task", ASKED)
 def test_results_do_not_depend_on_the_batch(task: str, models: Path, tmp_path: Path) -> None:
     """One text alone, all in one batch, windows of one document in different batches."""
@@ -80,11 +94,15 @@ def test_results_do_not_depend_on_the_batch(task: str, models: Path, tmp_path: P
         found.append(read(output))
         assert [one["line"] for one in found[-1]] == list(range(1, len(rows) + 1))
         assert [one["id"] for one in found[-1]] == [row["id"] for row in rows]
+    assert any(map(said_of, found[0]))
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
             assert one.keys() == same.keys()
             for name, value in one.items():
-                if isinstance(value, float | dict):
+                if name == "entities":
+                    for entity, again in zip(value, same[name], strict=True):
+                        assert again == {**entity, "score": pytest.approx(entity["score"], rel=1e-3)}
+                elif isinstance(value, float | dict):
                     assert same[name] == pytest.approx(value, rel=1e-3)
                 else:
                     assert same[name] == value
@@ -134,7 +152,7 @@ def test_pipelines_say_the_same(task: str, models: Path) -> None:
     assert pipelines.PIPELINE_REGISTRY.check_task(name)[1]["impl"].predictor_class is module_of(task).PREDICTOR
     for one, other in zip(found, predictor(rows), strict=True):
         assert one.keys() == other.keys()
-        assert one.get("label", one.get("answer")) == other.get("label", other.get("answer"))
+        assert said_of(one) == said_of(other)
     if task == "classification":
         plain = pipeline("text-classification", model=str(models / task), truncation=True, max_length=130)
         for row, result in zip(rows, predictor(rows), strict=True):
@@ -157,7 +175,7 @@ def test_bad_lines_are_named_and_the_rest_is_done(task: str, models: Path, tmp_p
     assert [one["line"] for one in found if "error" not in one] == [1, 7, 8]
     predict(task, str(models / task), str(write(tmp_path / "good.jsonl", good)), tmp_path / "good-out.jsonl")
     for one, other in zip([found[0], *found[-2:]], read(tmp_path / "good-out.jsonl"), strict=True):
-        assert one.get("label", one.get("answer")) == other.get("label", other.get("answer"))
+        assert said_of(one) == said_of(other)
 
 
 def test_row_that_breaks_the_model_alone_fails(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,8 +357,6 @@ def test_token_batches_keep_the_budget() -> None:
 
 
 # ---- checkpoints that cannot answer ----
-
-HEADS = {"classification": "ForSequenceClassification", "qa": "ForQuestionAnswering"}
 
 
 def damage_nothing_converted(folder: Path, task: str) -> None:

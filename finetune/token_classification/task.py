@@ -30,7 +30,8 @@ class TokenClassificationArguments(TableArguments):
 
     tokens_column: str = field(default="tokens", metadata={"help": "The column with the document, a list of words."})
     tags_column: str = field(
-        default="tags", metadata={"help": "The column with a tag for every word: B-, I- and O, or kinds alone."}
+        default="tags",
+        metadata={"help": "The column with a tag for every word: in BIO, BIOES, BILOU or BMES, or kinds alone."},
     )
     stride: int | None = field(
         default=None,
@@ -97,7 +98,11 @@ class TokenClassification(flow.Task):
     def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Scores of entities, and the words of every document."""
         joined = join_windows(self.windows[split], found.predictions, found.label_ids, self.names)
-        return measure(joined, self.tables[split])
+        return measure(joined, self.tables[split], self.names)
+
+    def defaults(self) -> dict[str, Any]:
+        """Windows as in training."""
+        return {"max_seq_length": self.length, "stride": check_stride(self.data.stride, self.length)}
 
     def more_results(self) -> dict[str, Any]:
         """The tags, how windows overlap, and texts that stand in several splits."""

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Sequence, Value
@@ -14,11 +14,10 @@ from transformers.utils import logging
 from hf_longformer.conversion import InputError
 
 from ..data import ROW, Table
-from ..metrics import Entities
+from ..metrics import FOREIGN, Entities, scheme_of
 
 TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
 OUTSIDE = "O"
-FOREIGN = ("E-", "S-", "L-", "U-", "M-")  # of BIOES, BILOU and BMEWO
 logger = logging.get_logger(__name__)
 IGNORED = -100  # the label of a token that is not predicted
 
@@ -53,14 +52,15 @@ def tag_names(table: Table, column: str) -> list[str]:
 
 
 def say_what_is_scored(names: Iterable[str]) -> None:
-    """Warns where entities are tagged in another way than IOB2, the one that their scores are made for."""
-    kinds = {name[2:] for name in names if name[:2] in ("B-", "I-")}
-    others = sorted(name for name in names if name[:2] in FOREIGN and name[2:] in kinds)
+    """Warns where tags look like those of a scheme and are of none that entities are read in."""
+    names = list(names)
+    scheme, kinds = scheme_of(names), {name[2:] for name in names if name[:2] in ("B-", "I-")}
+    others = sorted(one for one in names if one[:2] in FOREIGN and one[2:] in kinds and one[0] not in scheme)
     if others:
         some = ", ".join(others[:5]) + ", …" * (len(others) > 5)
         logger.warning(
-            f"scores of entities are for tags in IOB2 (B-, I-, O), got {some}, which count as kinds of entities of "
-            "their own: convert the tags to IOB2"
+            f"entities are read in BIO, BIOES, BILOU, BMES and BMEWO, got {some} beside B- and I-, which count as "
+            "kinds of entities of their own: write all tags in one of these"
         )
 
 
@@ -147,14 +147,13 @@ def make_windows(
         the number of its word, or -1 where another window has more of the text around that word; `length`, and `row`
         in the table's file. Every word stands in `words` of one window.
     """
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     number_of = {name: number for number, name in enumerate(names)}
 
     def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Texts as windows with a label for every word."""
         columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "words", "length", ROW)}
         encoded = encode_words(tokenizer, batch[TOKENS])
-        for (ids, starts), tags, row in zip(encoded, batch[TAGS], batch[ROW], strict=True):
+        for (ids, starts, *_), tags, row in zip(encoded, batch[TAGS], batch[ROW], strict=True):
             windows = cut_words(len(ids), starts, length - 2, stride)
             owners = owners_of(windows, starts)
             for index, (begin, end) in enumerate(windows):
@@ -162,7 +161,7 @@ def make_windows(
                 inside = range(*np.searchsorted(starts, (begin, end)))
                 for word in inside:
                     labels[starts[word] - begin] = number_of[tags[word]]
-                columns["input_ids"].append([first, *ids[begin:end], last])
+                columns["input_ids"].append(with_special_tokens(tokenizer, ids[begin:end]))
                 columns["labels"].append([IGNORED, *labels, IGNORED])
                 columns["words"].append([word if owners[word] == index else -1 for word in inside])
                 columns["length"].append(end - begin + 2)
@@ -173,23 +172,51 @@ def make_windows(
     return cut.sort("length", reverse=True)
 
 
-def encode_words(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]) -> list[tuple[list[int], list[int]]]:
-    """For every text, given as words, its token ids without special ones, and the position of every word's first token.
+class Encoded(NamedTuple):
+    """A text as tokens.
+
+    Args:
+        ids: Of all tokens, without special ones.
+        starts: The position of every word's first token.
+        words: Of every token, the number of its word.
+        characters: Of every token, its first character and the one behind its last, in its word.
+    """
+
+    ids: list[int]
+    starts: list[int]
+    words: list[int]
+    characters: list[tuple[int, int]]
+
+
+def with_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """A window as the model reads it: one token in front, one behind."""
+    return [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
+
+
+def encode_words(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]) -> list[Encoded]:
+    """Texts, given as words, as tokens.
 
     A word that the tokenizer makes nothing of, such as an empty one, becomes an unknown token.
     """
     options: dict[str, Any] = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
+    options["return_offsets_mapping"] = True
     encoded = tokenizer(texts, **options)
     found = []
     for number, words in enumerate(texts):
         ids, of_token = encoded["input_ids"][number], encoded.word_ids(number)
+        characters = encoded["offset_mapping"][number]
         if len(set(of_token)) < len(words):
             present = set(of_token)
             named = [word if index in present else str(tokenizer.unk_token) for index, word in enumerate(words)]
             again = tokenizer([named], **options)
             ids, of_token = again["input_ids"][0], again.word_ids(0)
+            characters = [
+                pair if word in present else (0, len(words[word]))
+                for word, pair in zip(of_token, again["offset_mapping"][0], strict=True)
+            ]
         changes = [one != other for one, other in pairwise([None, *of_token])]
-        found.append((ids, [position for position, new in enumerate(changes) if new]))
+        starts = [position for position, new in enumerate(changes) if new]
+        found.append(Encoded(ids, starts, of_token, characters))
     return found
 
 
@@ -246,15 +273,17 @@ def join_windows(windows: Dataset, found: np.ndarray, labels: np.ndarray, names:
     return {row: [here[word] for word in range(len(here))] for row, here in sorted(tags.items())}
 
 
-def measure(found: dict[int, list[str]], table: Table) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(found: dict[int, list[str]], table: Table, names: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What `Entities` measures, and what is written of every text: its row, the predicted tags, and the gold ones.
 
     Args:
         found: The predicted tags of every text, by the number of its row.
         table: The gold ones, as `read_words` gives them.
+        names: All tags, which say how entities are tagged.
     """
     rows = zip(table.rows[ROW], table.rows[TAGS], strict=True)
     lines = [{ROW: row, TAGS: found[row], "gold": gold} for row, gold in rows]
     metric = Entities(keep_in_memory=True)
-    scores = metric.compute(predictions=[line[TAGS] for line in lines], references=[line["gold"] for line in lines])
+    pairs = {"predictions": [line[TAGS] for line in lines], "references": [line["gold"] for line in lines]}
+    scores = metric.compute(**pairs, names=names)
     return scores, lines

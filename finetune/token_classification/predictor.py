@@ -1,0 +1,213 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Entities in documents of any length from a trained checkpoint."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from tokenizers import Regex, pre_tokenizers
+
+from hf_longformer import HfLongformerForTokenClassification
+from hf_longformer.conversion import InputError
+
+from ..data import text_of
+from ..metrics import entities, scheme_of
+from ..prediction import Predictor, model_inputs
+from ..windows import CUT, with_prefix_space
+from .words import OUTSIDE, TOKENS, Encoded, cut_words, encode_words, owners_of, with_special_tokens
+
+TEXT = "text"
+STRATEGIES = ("none", "simple", "first", "average", "max")
+# Words as corpora of tagged words have them: runs of letters, digits and marks; numbers with their points; "'s", "n't"
+# and their like; dashes and dots in a row; every other character alone. So are the characters of scripts without
+# spaces between words, each with its marks.
+_SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_LETTER = rf"(?:(?!{_SINGLE})[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d])"
+_BEHIND = r"(?![\p{L}\p{N}\p{M}])"
+_WORD = "|".join(
+    (
+        rf"['’](?:s|m|d|re|ve|ll){_BEHIND}",
+        rf"n['’]t{_BEHIND}",
+        rf"{_SINGLE}[\p{{M}}\u200c\u200d]*",
+        r"\p{N}+(?:[.,:]\p{N}+)+" + _BEHIND,
+        rf"{_LETTER}+?(?=n['’]t{_BEHIND})",
+        rf"{_LETTER}+",
+        r"-{2,}",
+        r"\.{2,}",
+        r"\S",
+    )
+)
+_SPLIT = pre_tokenizers.Split(Regex(_WORD), "removed", invert=True)
+
+
+def words_of(text: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """The words of a text, and the first character of each and the one behind its last.
+
+    Args:
+        text: Any; what stands in no word is white space.
+    """
+    places = [place for _, place in _SPLIT.pre_tokenize_str(text)]
+    return [text[begin:end] for begin, end in places], places
+
+
+def places_of(words: list[str]) -> list[tuple[int, int]]:
+    """First character, and the one behind the last, of every word of a text of words with one space between them."""
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
+
+
+class TokenClassificationPredictor(Predictor):
+    """The entities of documents: rows with `text`, or with `tokens`, a list of words.
+
+    Places count characters of the text, after paragraphs were joined; of words, characters of the words with one space
+    between them, and, as `start_word` and `end_word`, words.
+    """
+
+    task = "token-classification"
+    model_class = HfLongformerForTokenClassification
+    columns = (TEXT, TOKENS)
+    one_of = True
+    # The first token of a word is the one that training labels.
+    defaults = {"max_seq_length": None, "stride": None, "aggregation_strategy": "first"}
+
+    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        strategy = self.options["aggregation_strategy"]
+        if strategy not in STRATEGIES:
+            raise InputError(f"aggregation_strategy must be one of {', '.join(STRATEGIES)}, got {strategy}")
+        if not tokenizer.is_fast:
+            raise InputError(f"words need a tokenizer of the library tokenizers, got {type(tokenizer).__name__}")
+        self.tokenizer = with_prefix_space(deepcopy(tokenizer))
+        self.names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        self.scheme = scheme_of(self.names)
+
+    def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:
+        """What is wrong with a row; None if nothing is.
+
+        Args:
+            row: The row.
+            names: What its entries are called elsewhere.
+        """
+        text, tokens = (names.get(name, name) for name in self.columns)
+        present = [name for name in self.columns if not _is_nothing(row.get(name))]
+        if len(present) != 1:
+            return f"an entry {text} or {tokens} is needed, got {'both' if present else 'none'}"
+        if present == [TOKENS]:
+            words = row[TOKENS]
+            if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+                return None
+            return f"{tokens} must be a list of words, got {str(words)[:60]!r}"
+        try:
+            is_empty = not text_of(row[TEXT]).strip()
+        except InputError as error:
+            return f"{text}: {error}"
+        return f"{text} must not be empty" if is_empty else None
+
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The words of a row, their places, and the text that these are counted in."""
+        if not _is_nothing(row.get(TOKENS)):
+            words = row[TOKENS]
+            return {"words": words, "places": places_of(words), TEXT: " ".join(words), "are_given": True}
+        text = text_of(row[TEXT])
+        words, places = words_of(text)
+        return {"words": words, "places": places, TEXT: text, "are_given": False}
+
+    def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of tokens, each with the index `text` of its row; what they are cut from is added to the rows."""
+        found = []
+        encoded = encode_words(self.tokenizer, [row["words"] for row in rows])
+        for number, (row, one) in enumerate(zip(rows, encoded, strict=True)):
+            cut = cut_words(len(one.ids), one.starts, self.options["max_seq_length"] - 2, self.options["stride"])
+            row |= {"encoded": one, "cut": cut}
+            for begin, end in cut:
+                ids = with_special_tokens(self.tokenizer, one.ids[begin:end])
+                found.append({"input_ids": ids, "text": number, CUT: 0})
+        return found
+
+    def forward(self, windows: list[dict[str, Any]]) -> Iterable[Any]:
+        """Logits `(tokens, tags)` of every window of a batch, without those of special tokens and of padding."""
+        batch = model_inputs(self, windows)
+        logits = self.model(**batch).logits.float().cpu().numpy()
+        real = batch["attention_mask"].bool().cpu().numpy()
+        return [one[kept][1:-1] for one, kept in zip(logits, real, strict=True)]
+
+    def results(
+        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
+    ) -> list[dict[str, Any]]:
+        """The entities of every row."""
+        of_row: list[list[Any]] = [[] for _ in rows]
+        for window, output in zip(windows, outputs, strict=True):
+            of_row[window["text"]].append(output)
+        return [{"entities": self._entities(row, logits)} for row, logits in zip(rows, of_row, strict=True)]
+
+    def _entities(self, row: dict[str, Any], logits: list[np.ndarray]) -> list[dict[str, Any]]:
+        """What is said of one row, from the logits of its windows."""
+        strategy, places = self.options["aggregation_strategy"], row["places"]
+        scores = joined(logits, row["cut"])
+        if strategy in ("none", "simple"):
+            words = row["encoded"].words
+            units = [
+                (places[word][0] + begin, places[word][0] + end, word)
+                for word, (begin, end) in zip(words, row["encoded"].characters, strict=True)
+            ]
+        else:
+            scores = of_words(scores, row["encoded"], strategy)
+            units = [(*place, word) for word, place in enumerate(places)]
+        best = scores.argmax(axis=-1)
+        tags = [self.names[number] for number in best]
+        values = scores[np.arange(len(best)), best]
+        if strategy == "none":
+            spans = [(unit, unit + 1, tag) for unit, tag in enumerate(tags) if tag != OUTSIDE]
+        else:
+            spans = entities(tags, self.scheme)
+        found = []
+        for first, behind, kind in spans:
+            (start, _, word), (_, end, last) = units[first], units[behind - 1]
+            entity = {
+                "entity" if strategy == "none" else "entity_group": kind,
+                "score": float(values[first:behind].mean()),
+                "word": row[TEXT][start:end],
+                "start": start,
+                "end": end,
+            }
+            found.append(entity | ({"start_word": word, "end_word": last + 1} if row["are_given"] else {}))
+        return found
+
+
+def joined(logits: list[np.ndarray], windows: list[tuple[int, int]]) -> np.ndarray:
+    """The probabilities of tags `(tokens, tags)` of a text, every token from the window in which it stands farthest
+    from an edge.
+
+    Args:
+        logits: `(tokens, tags)` of every window.
+        windows: As `cut_words` gives them.
+    """
+    owners = owners_of(windows, list(range(windows[-1][1])))
+    rows = [logits[owner][token - windows[owner][0]] for token, owner in enumerate(owners)]
+    values = np.stack(rows).astype(np.float64) if rows else np.zeros((0, logits[0].shape[-1]))
+    powers = np.exp(values - values.max(axis=-1, keepdims=True, initial=-np.inf))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def of_words(scores: np.ndarray, encoded: Encoded, strategy: str) -> np.ndarray:
+    """The probabilities of tags `(words, tags)`: of a word's first token, of the mean of its tokens, or of the token
+    that is surest of its tag, as the pipeline of Transformers has it.
+
+    Args:
+        scores: `(tokens, tags)`.
+        encoded: The text.
+        strategy: `"first"`, `"average"` or `"max"`.
+    """
+    if strategy == "first" or not encoded.starts:
+        return scores[encoded.starts]
+    parts = np.split(scores, encoded.starts[1:])
+    if strategy == "average":
+        return np.stack([part.mean(axis=0) for part in parts])
+    return np.stack([part[part.max(axis=1).argmax()] for part in parts])
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value != value
