@@ -105,6 +105,17 @@ from transformers import pipeline
 label = pipeline("long-token-classification", model="PATH")
 label("a document of any length")
 ```"""
+_FOLLOW = """```bash
+hf-longformer predict coref PATH documents.jsonl --output clusters.jsonl
+```
+
+```python
+from hf_longformer.finetune import pipelines
+from transformers import pipeline
+
+follow = pipeline("long-coreference", model="PATH")
+follow("a document of any length")
+```"""
 _CHOOSE = """```python
 import hf_longformer
 
@@ -161,6 +172,17 @@ TASKS = {
                 )
             },
             "long-token-classification",
+        ),
+    ),
+    "coref": Entry(
+        "Train to find who or what the words of documents speak of.",
+        "to find who or what the words of documents speak of",
+        _FOLLOW,
+        Prediction(
+            "Find the words of documents of any length that speak of the same.",
+            {"text": "What holds the document."},
+            {},
+            "long-coreference",
         ),
     ),
     "multiple-choice": Entry(

@@ -24,6 +24,7 @@ from .configuration_hf_longformer import HfLongformerConfig
 from .explain import explain_attention
 from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
+from .modeling_coreference_hf_longformer import HfLongformerForCoreference
 from .modeling_heads_hf_longformer import (
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
@@ -56,6 +57,7 @@ __all__ = [
     "DataCollatorWithGlobalAttention",
     "HfLongformerConfig",
     "HfLongformerForCausalLM",
+    "HfLongformerForCoreference",
     "HfLongformerForMaskedLM",
     "HfLongformerForMultipleChoice",
     "HfLongformerForQuestionAnswering",

@@ -35,6 +35,8 @@ TOKENIZER_KEYWORDS = (
     *("split_special_tokens", "strip_accents", "tokenize_chinese_chars", "trim_offsets"),
 )
 
+COREFERENCE: dict[str, Any] = {"size": 512, "width": 30, "share": 0.4, "farthest": None, "singletons": True}
+
 
 @strict
 class HfLongformerConfig(PreTrainedConfig):
@@ -79,6 +81,11 @@ class HfLongformerConfig(PreTrainedConfig):
             `"shared"`: there are none, and global tokens take the local ones (table 10 of the paper). Otherwise a
             record, which changes nothing, of where they come from: `"copied"` from the local ones by the conversion,
             `"synced"` with them after training, or `"trained"`.
+        coreference (`dict`, *optional*):
+            Of `HfLongformerForCoreference`, what differs from `COREFERENCE`: `size`, the width of the scorers; `width`,
+            words of the longest mention; `share`, spans that are compared, per word of the text; `farthest`, how many
+            of the spans before one are compared with it, None for all; `singletons`, whether mentions that nothing else
+            speaks of are found.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
         hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
         pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
@@ -120,6 +127,7 @@ class HfLongformerConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     onnx_export: bool = False
+    coreference: dict[str, Any] | None = None
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -186,6 +194,11 @@ class HfLongformerConfig(PreTrainedConfig):
             return [dilation] * self.num_hidden_layers
         return [of_layer if isinstance(of_layer, int) else tuple(of_layer) for of_layer in dilation]
 
+    @property
+    def coreference_settings(self) -> dict[str, Any]:
+        """Those of coreference, all of them."""
+        return {**COREFERENCE, **(self.coreference or {})}
+
     def validate_architecture(self) -> None:
         """Raises `ValueError`, or `NotImplementedError`, with a sentence that says what is allowed."""
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
@@ -198,6 +211,7 @@ class HfLongformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         _check_windows(self)
         _check_dilations(self)
+        _check_coreference(self.coreference_settings)
         _check_positions(self)
         if self.embedding_size is not None and self.embedding_size < 1:
             raise ValueError(f"embedding_size must be at least 1, or left out, got {self.embedding_size}")
@@ -265,6 +279,17 @@ def _check_dilations(config: HfLongformerConfig) -> None:
             )
         if min(of_heads) < 1:
             raise ValueError(f"attention_dilation must be at least 1 (1 = no gaps), got {dilation}")
+
+
+def _check_coreference(settings: dict[str, Any]) -> None:
+    if unknown := sorted(set(settings) - set(COREFERENCE)):
+        raise ValueError(f"coreference knows {', '.join(COREFERENCE)}, got {', '.join(unknown)}")
+    for name in ("size", "width", "farthest"):
+        value = settings[name]
+        if (value is None and name != "farthest") or (value is not None and (type(value) is not int or value < 1)):
+            raise ValueError(f"coreference must have a whole number of at least 1 as {name}, got {value!r}")
+    if isinstance(settings["share"], bool) or not 0 < settings["share"] <= 10:
+        raise ValueError(f"coreference must have a share above 0 and at most 10, got {settings['share']!r}")
 
 
 def _unknown_fields(config: Any, given: dict[str, Any]) -> list[str]:

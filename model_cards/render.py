@@ -16,7 +16,8 @@ PIPELINES = {
     "ForCausalLM": "text-generation",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
-    "ForMultipleChoice": None,  # the Hub has no such task
+    "ForMultipleChoice": None,  # the Hub has no such task, nor the next
+    "ForCoreference": None,
 }
 POSITIONS = {
     "copy": "the source's {:,} rows, repeated",

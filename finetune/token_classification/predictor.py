@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from tokenizers import Regex, pre_tokenizers
 
 from hf_longformer import HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError
@@ -17,46 +16,11 @@ from ..data import text_of
 from ..metrics import entities, scheme_of
 from ..prediction import Predictor, model_inputs
 from ..windows import CUT, with_prefix_space
-from .words import OUTSIDE, TOKENS, Encoded, cut_words, encode_words, owners_of, with_special_tokens
+from ..words import Encoded, cut_words, encode_words, owners_of, places_of, with_special_tokens, words_of
+from .words import OUTSIDE, TOKENS
 
 TEXT = "text"
 STRATEGIES = ("none", "simple", "first", "average", "max")
-# Words as corpora of tagged words have them: runs of letters, digits and marks; numbers with their points; "'s", "n't"
-# and their like; dashes and dots in a row; every other character alone. So are the characters of scripts without
-# spaces between words, each with its marks.
-_SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-_LETTER = rf"(?:(?!{_SINGLE})[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d])"
-_BEHIND = r"(?![\p{L}\p{N}\p{M}])"
-_WORD = "|".join(
-    (
-        rf"['’](?:s|m|d|re|ve|ll){_BEHIND}",
-        rf"n['’]t{_BEHIND}",
-        rf"{_SINGLE}[\p{{M}}\u200c\u200d]*",
-        r"\p{N}+(?:[.,:]\p{N}+)+" + _BEHIND,
-        rf"{_LETTER}+?(?=n['’]t{_BEHIND})",
-        rf"{_LETTER}+",
-        r"-{2,}",
-        r"\.{2,}",
-        r"\S",
-    )
-)
-_SPLIT = pre_tokenizers.Split(Regex(_WORD), "removed", invert=True)
-
-
-def words_of(text: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """The words of a text, and the first character of each and the one behind its last.
-
-    Args:
-        text: Any; what stands in no word is white space.
-    """
-    places = [place for _, place in _SPLIT.pre_tokenize_str(text)]
-    return [text[begin:end] for begin, end in places], places
-
-
-def places_of(words: list[str]) -> list[tuple[int, int]]:
-    """First character, and the one behind the last, of every word of a text of words with one space between them."""
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
 
 
 class TokenClassificationPredictor(Predictor):

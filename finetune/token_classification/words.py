@@ -3,8 +3,7 @@
 """Tags of words in documents of any length: words as tokens, windows, one prediction for every word, scores."""
 
 from collections.abc import Iterable
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Sequence, Value
@@ -15,6 +14,7 @@ from hf_longformer.conversion import InputError
 
 from ..data import ROW, Table
 from ..metrics import FOREIGN, Entities, scheme_of
+from ..words import cut_words, encode_words, owners_of, with_special_tokens
 
 TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
 OUTSIDE = "O"
@@ -170,89 +170,6 @@ def make_windows(
 
     cut = table.rows.map(cut_batch, batched=True, remove_columns=table.rows.column_names, num_proc=workers)
     return cut.sort("length", reverse=True)
-
-
-class Encoded(NamedTuple):
-    """A text as tokens.
-
-    Args:
-        ids: Of all tokens, without special ones.
-        starts: The position of every word's first token.
-        words: Of every token, the number of its word.
-        characters: Of every token, its first character and the one behind its last, in its word.
-    """
-
-    ids: list[int]
-    starts: list[int]
-    words: list[int]
-    characters: list[tuple[int, int]]
-
-
-def with_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
-    """A window as the model reads it: one token in front, one behind."""
-    return [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
-
-
-def encode_words(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]) -> list[Encoded]:
-    """Texts, given as words, as tokens.
-
-    A word that the tokenizer makes nothing of, such as an empty one, becomes an unknown token.
-    """
-    options: dict[str, Any] = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
-    options["return_offsets_mapping"] = True
-    encoded = tokenizer(texts, **options)
-    found = []
-    for number, words in enumerate(texts):
-        ids, of_token = encoded["input_ids"][number], encoded.word_ids(number)
-        characters = encoded["offset_mapping"][number]
-        if len(set(of_token)) < len(words):
-            present = set(of_token)
-            named = [word if index in present else str(tokenizer.unk_token) for index, word in enumerate(words)]
-            again = tokenizer([named], **options)
-            ids, of_token = again["input_ids"][0], again.word_ids(0)
-            characters = [
-                pair if word in present else (0, len(words[word]))
-                for word, pair in zip(of_token, again["offset_mapping"][0], strict=True)
-            ]
-        changes = [one != other for one, other in pairwise([None, *of_token])]
-        starts = [position for position, new in enumerate(changes) if new]
-        found.append(Encoded(ids, starts, of_token, characters))
-    return found
-
-
-def cut_words(tokens: int, starts: list[int], room: int, stride: int) -> list[tuple[int, int]]:
-    """First token and token behind the last of overlapping windows that hold a text.
-
-    Args:
-        tokens: Of the text.
-        starts: Where words begin, in order.
-        room: Tokens of a window.
-        stride: Tokens that neighbouring windows share at least; less than `room`.
-    """
-    windows = [(0, min(room, tokens))]
-    while windows[-1][1] < tokens:
-        begin, end = windows[-1]
-        at = end - stride
-        word = starts[int(np.searchsorted(starts, at, side="right")) - 1]
-        begin = word if word > begin else at  # in the middle of a word only if that word fills a window
-        windows.append((begin, min(begin + room, tokens)))
-    return windows
-
-
-def owners_of(windows: list[tuple[int, int]], starts: list[int]) -> list[int]:
-    """For every word the index of the window in which its first token stands farthest from an edge.
-
-    Args:
-        windows: As `cut_words` gives them.
-        starts: Where words begin.
-    """
-    best, owners = [-1] * len(starts), [0] * len(starts)
-    for index, (begin, end) in enumerate(windows):
-        for word in range(*np.searchsorted(starts, (begin, end))):
-            distance = min(starts[word] - begin, end - 1 - starts[word])
-            if distance > best[word]:
-                best[word], owners[word] = distance, index
-    return owners
 
 
 def join_windows(windows: Dataset, found: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[int, list[str]]:

@@ -1,0 +1,132 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Coreference in documents of any length: arguments, and what `flow` does with them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from hf_longformer import HfLongformerForCoreference
+from hf_longformer.conversion import InputError
+
+from .. import flow
+from ..data import ROW, SPLITS, Table, TableArguments, add_splits, find_leaks, read_tables
+from ..windows import check_stride, with_prefix_space
+from .documents import CLUSTERS, NAME, TOKENS, of_table, read_documents
+from .scores import coreference_scores
+from .windows import FIRST, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows
+
+OUTPUTS = ("spans", "mention_logits", "antecedents", "antecedent_logits")
+
+
+@dataclass
+class CoreferenceArguments(TableArguments):
+    """What is read, and how mentions are looked for."""
+
+    stride: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens that neighbouring windows of a document beyond the limit share; 128, or a quarter of a "
+            "small window, if left out."
+        },
+    )
+    mention_width: int = field(default=30, metadata={"help": "Words of the longest mention."})
+    mention_share: float = field(default=0.4, metadata={"help": "Spans that are compared, per word of the document."})
+    farthest_antecedent: int | None = field(
+        default=None, metadata={"help": "How many of the spans before one it is compared with; all if left out."}
+    )
+    scorer_size: int = field(default=512, metadata={"help": "Width of the scorers."})
+    singletons: bool | None = field(
+        default=None,
+        metadata={"help": "Are mentions found that nothing else speaks of? By default if training has such."},
+    )
+
+
+class Coreference(flow.Task):
+    """Documents to clusters of mentions."""
+
+    name = "coref"
+    arguments = CoreferenceArguments
+    model_class = HfLongformerForCoreference
+    best = "conll_f1"
+    measures = tuple(
+        f"{name}{protocol}"
+        for protocol in ("", "_without_singletons")
+        for name in ("conll_f1", *(f"{one}_{part}" for one in ("muc", "b_cubed", "ceafe", "mention") for part in ("precision", "recall", "f1")))
+    )
+    smooths = False
+    unit = "nats per mention"
+    new = ("mention_scorer", "antecedent_scorer")
+    counted = "documents"
+
+    def read(self) -> dict[str, Table]:
+        """The documents, with words and clusters in one form."""
+        data, trains = self.data, self.training.do_train
+        files = {split: getattr(data, f"{split}_file") for split in SPLITS}
+        if data.dataset_name is not None:
+            tables = read_tables(data, self.model_arguments.local_files_only, trains)
+            tables = {split: of_table(table) for split, table in tables.items()}
+        elif not any(files[split] for split in (SPLITS[:1] if trains else SPLITS[1:])):
+            raise InputError(f"something to {'train' if trains else 'measure'} on is needed, got none of these files")
+        else:
+            wanted = [split for split in SPLITS if files[split] is not None and (trains or split != "train")]
+            tables = {split: read_documents(str(files[split])) for split in wanted}
+        return add_splits(tables, data, evaluate=self.training.eval_strategy != "no")
+
+    def config(self) -> dict[str, Any]:
+        """How mentions are looked for."""
+        data = self.data
+        singletons = data.singletons
+        if singletons is None:
+            singletons = any(len(cluster) == 1 for clusters in self.tables["train"].rows[CLUSTERS] for cluster in clusters)
+        settings = {"size": data.scorer_size, "width": data.mention_width, "share": data.mention_share}
+        return {"coreference": {**settings, "farthest": data.farthest_antecedent, "singletons": singletons}}
+
+    def prepare(self) -> None:
+        """Words are tokenised as within a text."""
+        self.tokenizer = with_prefix_space(self.tokenizer)
+
+    def windows_of(self, split: str, table: Table) -> Dataset:
+        """Every document in windows."""
+        stride = check_stride(self.data.stride, self.length)
+        windows = cut_documents(table.rows[TOKENS][:], self.tokenizer, length=self.length, stride=stride)
+        clusters = table.rows[CLUSTERS][:]
+        rows = [{**one, **gold_of(one, clusters[one[TEXT]]), "length": len(one["input_ids"])} for one in windows]
+        width = self.model.config.coreference_settings["width"]
+        too_long = sum(last - first >= width for one in clusters for cluster in one for first, last in cluster)
+        if too_long:
+            self.cut[split] = {f"mentions_of_more_than_{width}_words": too_long}
+        return Dataset.from_list(rows).sort("length", reverse=True)
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Scores of whole documents."""
+        return {
+            "data_collator": CoreferenceCollator(self.tokenizer),
+            "compute_metrics": lambda found: self.scores_and_lines("validation", found)[0],
+        }
+
+    def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The scores, and the clusters of every document."""
+        windows, rows = self.windows[split], self.tables[split].rows
+        outputs = [dict(zip(OUTPUTS, one, strict=True)) for one in zip(*found.predictions, strict=True)]
+        places = list(zip(windows[TEXT][:], windows[FIRST][:], strict=True))
+        clusters = join_windows(places, outputs, self.model.config.coreference_settings["singletons"])
+        lines = [
+            {ROW: row[ROW], NAME: row[NAME], CLUSTERS: clusters.get(index, []), "gold": row[CLUSTERS]}
+            for index, row in enumerate(rows)
+        ]
+        return coreference_scores([line[CLUSTERS] for line in lines], [line["gold"] for line in lines]), lines
+
+    def more_results(self) -> dict[str, Any]:
+        """How windows overlap, how mentions are looked for, and texts that stand in several splits."""
+        return {
+            "stride": check_stride(self.data.stride, self.length),
+            "coreference": self.model.config.coreference_settings,
+            "global_attention": self.model.config.global_attention,
+            "leaks": find_leaks(self.tables, [TOKENS]),
+        }
+
+    def defaults(self) -> dict[str, Any]:
+        """For `hf-longformer predict coref`."""
+        return {"max_seq_length": self.length, "stride": check_stride(self.data.stride, self.length)}
