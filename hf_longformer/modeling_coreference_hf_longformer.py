@@ -7,6 +7,7 @@ of its first and last word, and the score of two spans of theirs. Here it is com
 grows with words × words × hidden size, and with pair biases for distance and equal words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -79,7 +80,7 @@ class HfLongformerMentionScorer(nn.Module):
         blocks = -(-words // rows)
         start, of_start = (_padded(one, blocks * rows - words) for one in (start, self.start_out(start)))
         end, of_end = (_padded(one, blocks * rows - words + width - 1) for one in (end, self.end_out(end)))
-        queries = self.together(start).view(blocks, rows, -1)
+        queries = (self.together(start) / start.shape[1] ** 0.5).view(blocks, rows, -1)
         keys = end.unfold(0, rows + width - 1, rows)  # (blocks, size, rows + width - 1)
         place = torch.arange(rows, device=start.device)[:, None] + torch.arange(width, device=start.device)
         joint = (queries @ keys).gather(2, place.expand(blocks, -1, -1)).flatten(0, 1)
@@ -106,7 +107,9 @@ class HfLongformerAntecedentScorer(nn.Module):
     ) -> torch.Tensor:
         """Scores `(rows, columns)`, of edges `(rows, 2 · size)` and `(columns, 2 · size)`."""
         buckets = (distances.clamp(min=1).float().log2().long()).clamp(max=DISTANCES - 1)
-        return self.together(rows) @ columns.T + self.pair(relations * DISTANCES + buckets)[..., 0]
+        return (
+            self.together(rows) / rows.shape[1] ** 0.5 @ columns.T + self.pair(relations * DISTANCES + buckets)[..., 0]
+        )
 
 
 class HfLongformerForCoreference(HfLongformerPreTrainedModel):
@@ -155,29 +158,39 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         found, losses = [], []
-        for row, states in enumerate(outputs.last_hidden_state):
+        for row, states in enumerate(outputs.last_hidden_state):  # type: ignore[arg-type]
             tokens = word_tokens[row][word_tokens[row, :, 0] >= 0]
             gold = None
             if mentions is not None and labels is not None:
                 gold = torch.cat([mentions[row], labels[row, :, None]], dim=1)[labels[row] != -100]
-            one, loss = self._of_text(states[tokens[:, 0]], states[tokens[:, 1]], word_keys[row, : len(tokens)], gold)
+            one, of_text = self._of_text(
+                states[tokens[:, 0]], states[tokens[:, 1]], word_keys[row, : len(tokens)], gold
+            )
             found.append(one)
-            losses.append(loss)
-        loss = None
+            losses.append(of_text)
+        loss: torch.Tensor | None = None
         if labels is not None:
             loss = _per_mention(torch.stack(losses).sum(), (labels != -100).sum(), kwargs)
-        return HfLongformerCoreferenceOutput(loss, *_batched(found), **what_was_recorded(outputs))
+        spans, scores, antecedents, pair_scores = _batched(found)
+        return HfLongformerCoreferenceOutput(
+            loss=loss,
+            spans=spans,
+            mention_logits=scores,
+            antecedents=antecedents,
+            antecedent_logits=pair_scores,
+            **what_was_recorded(outputs),
+        )
 
     def _of_text(
         self, first: torch.Tensor, last: torch.Tensor, keys: torch.Tensor, gold: torch.Tensor | None
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """What the output holds of one text, and its loss: sums of what `_mention_loss` and `_pair_loss` say."""
-        logits = self.mention_scorer(first.float(), last.float(), self.width)
-        number = min(max(1, int(self.share * len(first))), int(logits.isfinite().sum()))
+        logits = _in_full(self.mention_scorer(first, last, self.width))
+        number = min(max(1, int(self.share * len(first))), int((logits != -torch.inf).sum()))
         chosen = logits.detach().flatten().topk(number).indices.sort().values
         spans = torch.stack([chosen // self.width, chosen // self.width + chosen % self.width], dim=-1)
         scores = logits.flatten()[chosen]
-        edges = self.antecedent_scorer.edges(first.float(), last.float(), spans)
+        edges = self.antecedent_scorer.edges(first, last, spans)
         words = torch.cat([keys.new_zeros(1), keys.cumsum(0)])
         texts, heads = words[spans[:, 1] + 1] - words[spans[:, 0]], keys[spans[:, 1]]
         clusters, loss = None, logits.new_zeros(())
@@ -189,7 +202,9 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
             low = max(0, begin - self.farthest) if self.farthest else 0
             given = (edges, scores, spans, texts, heads, clusters, begin, end, low)
             again = torch.is_grad_enabled() and number > 2 * ROWS
-            best, place, of_block = checkpoint(self._block, *given, use_reentrant=False) if again else self._block(*given)
+            best, place, of_block = (
+                checkpoint(self._block, *given, use_reentrant=False) if again else self._block(*given)
+            )
             antecedents.append(place)
             pair_logits.append(best)
             loss = loss + of_block
@@ -214,7 +229,7 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
         relations = torch.where(heads[rows, None] == heads[columns], 1, 2)
         relations = relations.masked_fill(texts[rows, None] == texts[columns], 0)
         distances = spans[rows, None, 0] - spans[columns, 0]
-        pairs = self.antecedent_scorer(edges[rows], edges[columns], distances, relations)
+        pairs = _in_full(self.antecedent_scorer(edges[rows], edges[columns], distances, relations))
         pairs = pairs + scores[rows, None] + scores[columns]
         place = torch.arange(low, end, device=edges.device)
         gap = place[begin - low :, None] - place
@@ -230,11 +245,16 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
         return best, torch.where(best > 0, place[index], -1), loss
 
 
-def _per_mention(total: torch.Tensor, mentions: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+def _per_mention(total: torch.Tensor, mentions: torch.Tensor, kwargs: Mapping[str, Any]) -> torch.Tensor:
     """The share of a mean over gold mentions; of texts without any, the sum."""
     items = kwargs.get("num_items_in_batch")
     known = {} if items is None else {"num_items_in_batch": torch.as_tensor(items).clamp(min=1)}
     return over_all_items(total, mentions.clamp(min=1), known)
+
+
+def _in_full(scores: torch.Tensor) -> torch.Tensor:
+    """In float32 at least: sums over thousands of scores are to come."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _padded(values: torch.Tensor, rows: int) -> torch.Tensor:
@@ -252,11 +272,11 @@ def _clusters_of(spans: torch.Tensor, gold: torch.Tensor, words: int, width: int
 
 def _mention_loss(logits: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of all spans, `(words, width)`, being mentions or not: a sum."""
-    words, width = logits.shape
+    width = logits.shape[1]
     target = torch.zeros_like(logits)
     inside = gold[gold[:, 1] - gold[:, 0] < width]
     target[inside[:, 0], inside[:, 1] - inside[:, 0]] = 1.0
-    possible = logits.isfinite()
+    possible = logits != -torch.inf
     return nn.functional.binary_cross_entropy_with_logits(logits[possible], target[possible], reduction="sum")
 
 

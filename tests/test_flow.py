@@ -54,6 +54,7 @@ FILES = {
     "qa": "--train_file",
     "token-classification": "--train_file",
     "multiple-choice": "--train_file",
+    "coref": "--train_file",
     "mlm": "--train_files",
     "clm": "--train_files",
 }
@@ -61,6 +62,7 @@ ROWS = {
     "classification": {"text": "the fox", "label": "a"},
     "qa": {"id": "1", "question": "who", "context": "the fox", "answers": ["fox"]},
     "token-classification": {"tokens": ["the", "fox"], "tags": ["O", "B-X"]},
+    "coref": {"tokens": ["the", "fox"], "clusters": [[[0, 1]]]},
     "multiple-choice": {"question": "who", "candidates": ["fox", "dog"], "supports": ["the fox"], "answer": "fox"},
 }
 

@@ -20,7 +20,11 @@ from test_run_qa import WORDS
 from transformers import AutoTokenizer, RobertaForQuestionAnswering, pipeline
 
 import hf_longformer_cli as cli
-from hf_longformer import HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification
+from hf_longformer import (
+    HfLongformerForCoreference,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+)
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import pipelines
 from hf_longformer.finetune.classification.predictor import ClassificationPredictor
@@ -32,13 +36,14 @@ from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
 from hf_longformer.finetune.tasks import ASKED, module_of
 
 NAMES = {task: prediction.pipeline for task, prediction in ASKED.items()}
-ROWS = {"classification": ("text",), "qa": ("question", "context"), "token-classification": ("text",)}
+ROWS = {task: ("text",) for task in ASKED} | {"qa": ("question", "context")}
 HEADS = {
     "classification": "ForSequenceClassification",
     "qa": "ForQuestionAnswering",
     "token-classification": "ForTokenClassification",
 }
 TAGS = ["O", "B-X", "I-X"]
+SCORERS = {"size": 8, "width": 3, "share": 0.5}  # of coreference
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tags = {"id2label": dict(enumerate(TAGS)), "label2id": {name: number for number, name in enumerate(TAGS)}}
         make_source(folder / f"{task}-source", "bert", head, **(tags if task == "token-classification" else {}))
         convert(folder / f"{task}-source", folder / task, max_length=130, attention_window=16, check=False)
+    make_source(folder / "coref-source", "bert", "Model")
+    convert(folder / "coref-source", folder / "encoder", max_length=130, attention_window=16, check=False)
+    model = HfLongformerForCoreference.from_pretrained(folder / "encoder", coreference=SCORERS)
+    for module in model.antecedent_scorer.modules():  # pairs of many sizes, or no two mentions would be linked
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight)
+    model.save_pretrained(folder / "coref")
+    AutoTokenizer.from_pretrained(folder / "encoder").save_pretrained(folder / "coref")
     return folder
 
 
@@ -360,7 +373,7 @@ def test_token_batches_keep_the_budget() -> None:
 
 
 def damage_nothing_converted(folder: Path, task: str) -> None:
-    make_source(folder, "roberta", HEADS[task])
+    make_source(folder, "roberta", HEADS.get(task, "Model"))
 
 
 def damage_prefix(folder: Path, task: str) -> None:
@@ -380,7 +393,8 @@ def damage_no_head(folder: Path, task: str) -> None:
 
 
 def damage_head_of_another_size(folder: Path, task: str) -> None:
-    edit_json(folder / "config.json", id2label={str(n): str(n) for n in range(5)}, num_labels=5)
+    labels = {"id2label": {str(n): str(n) for n in range(5)}, "num_labels": 5}
+    edit_json(folder / "config.json", **({"coreference": {"size": 9}} if task == "coref" else labels))
 
 
 def rewrite(folder: Path, rename: Any) -> None:

@@ -23,7 +23,8 @@ FEATURES = Features(
     }
 )
 BEGIN, END = "#begin document", "#end document"
-WORD_COLUMN = 3  # of CoNLL-2012: document, part, number of the word, word
+RULE = f"begin documents with {BEGIN} and end them with {END}"
+WORD_COLUMN, LEAST = 3, 12  # of CoNLL-2012: document, part, number of the word, word; and how many there are
 Clusters = list[list[list[int]]]
 
 
@@ -45,7 +46,9 @@ def read_documents(file: str) -> Table:
     files = sorted(one for one in path.rglob("*conll*") if one.is_file()) if path.is_dir() else [path]
     rows = [row for one in files for row in _of_conll(one)]
     if not rows:
-        raise InputError(f"{file} must hold documents in CoNLL-2012's form, in files with conll in their names, got none")
+        raise InputError(
+            f"{file} must hold documents in CoNLL-2012's form, in files with conll in their names, got none"
+        )
     return _table(rows, path.name)
 
 
@@ -64,7 +67,9 @@ def of_table(table: Table) -> Table:
         if sentences and isinstance(words, list):
             words = [word for one in words for word in (one if isinstance(one, list) else [one])]
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-            raise InputError(f"{where} must have a list of words in tokens, or lists of them in sentences, got {words!r:.60}")
+            raise InputError(
+                f"{where} must have a list of words in tokens, or lists of them in sentences, got {words!r:.60}"
+            )
         name = row.get("doc_key") or row.get(NAME) or row.get("id")
         clusters = check_clusters(row[CLUSTERS] or [], len(words), where)
         rows.append({NAME: str(name or row[ROW]), TOKENS: words, CLUSTERS: clusters, ROW: row[ROW]})
@@ -86,7 +91,9 @@ def check_clusters(clusters: Any, words: int, where: str) -> Clusters:
                 raise InputError(f"{where} must have the first and the last word of every mention, got {mention!r:.60}")
             first, last = mention
             if not 0 <= first <= last < words:
-                raise InputError(f"{where} must have mentions within its {words} words, the last word included, got {mention}")
+                raise InputError(
+                    f"{where} must have mentions within its {words} words, the last word included, got {mention}"
+                )
             if (first, last) in seen:
                 raise InputError(f"{where} must have every mention once, got {mention} twice")
             seen.add((first, last))
@@ -101,24 +108,21 @@ def _table(rows: list[dict[str, Any]], name: str) -> Table:
 def _of_conll(path: Path) -> Iterator[dict[str, Any]]:
     """The documents of a file; each part of one is a document, as it is scored."""
     check_encoding(path)
-    name, lines = None, []
+    name: str | None = None
+    lines: list[tuple[int, str]] = []
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
-            if line.startswith(BEGIN):
-                name, lines = line[len(BEGIN) :].strip(), []
-            elif line.startswith(END):
-                if name is None:
-                    raise InputError(f"line {number} of {path} ends a document that was not begun")
+            if line.startswith(END) and name is not None:
                 yield _document(name, lines, path)
-                name = None
+                name, lines = None, []
+            elif line.startswith((BEGIN, END)):
+                if name is not None or lines or line.startswith(END):
+                    raise InputError(f"{path} must {RULE}, got line {number} in another place")
+                name = line[len(BEGIN) :].strip()
             elif line.strip() and not line.startswith("#"):
                 lines.append((number, line))
-    if name is not None or (lines and name is None and not _was_ended(path)):
-        raise InputError(f"{path} must end its last document with {END!r}, got none: is the file whole?")
-
-
-def _was_ended(path: Path) -> bool:
-    return any(line.startswith(END) for line in path.open(encoding="utf-8-sig"))
+    if name is not None or lines:
+        raise InputError(f"{path} must {RULE}, got an end without: is the file whole?")
 
 
 def _document(name: str, lines: list[tuple[int, str]], path: Path) -> dict[str, Any]:
@@ -128,14 +132,18 @@ def _document(name: str, lines: list[tuple[int, str]], path: Path) -> dict[str, 
     for number, line in lines:
         # LitBank separates by tabs, and has nothing in the last field of words outside of mentions.
         fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-        if len(fields) <= WORD_COLUMN + 1:
-            raise InputError(f"line {number} of {path} must have the fields of CoNLL-2012, got {len(fields)}")
+        if len(fields) < LEAST:
+            raise InputError(
+                f"line {number} of {path} must have the fields of CoNLL-2012, {LEAST} or more, got {len(fields)}"
+            )
         for part in filter(None, fields[-1].strip().split("|")):
             if part in ("-", "_"):
                 continue
             cluster = part.strip("()")
             if not cluster or part not in (f"({cluster}", f"{cluster})", f"({cluster})"):
-                raise InputError(f"line {number} of {path} must have clusters such as (3, 3) or (3) in its last field, got {part}")
+                raise InputError(
+                    f"line {number} of {path} must have clusters such as (3, 3) or (3) in its last field, got {part}"
+                )
             if part.startswith("("):
                 open_at[cluster].append(len(words))
             if part.endswith(")"):

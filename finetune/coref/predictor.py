@@ -10,10 +10,8 @@ import numpy as np
 from hf_longformer import HfLongformerForCoreference
 
 from ..prediction import Predictor
-from ..words import split_words
-from .windows import FIRST, TEXT, CoreferenceCollator, cut_documents, join_windows
-
-OUTPUTS = ("spans", "mention_logits", "antecedents", "antecedent_logits")
+from ..words import words_of
+from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, join_windows
 
 
 class CoreferencePredictor(Predictor):
@@ -30,10 +28,7 @@ class CoreferencePredictor(Predictor):
 
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Every document in windows of whole words."""
-        self._words = [split_words(row["text"]) for row in rows]
-        texts = [
-            [row["text"][start:end] for start, end in words] for row, words in zip(rows, self._words, strict=True)
-        ]
+        texts = [words_of(row["text"])[0] for row in rows]
         options = {"length": self.options["max_seq_length"], "stride": self.options["stride"]}
         return cut_documents(texts, self.tokenizer, **options)
 
@@ -42,7 +37,8 @@ class CoreferencePredictor(Predictor):
         batch = CoreferenceCollator(self.tokenizer)(windows)
         outputs = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()})
         columns = [outputs[name].float().cpu().numpy() for name in OUTPUTS]
-        return [np.concatenate([one if one.ndim > 1 else one[:, None] for one in row], axis=1) for row in zip(*columns)]
+        matrices = [one if one.ndim > 2 else one[..., None] for one in columns]
+        return list(np.concatenate(matrices, axis=2))
 
     def results(
         self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
@@ -55,8 +51,8 @@ class CoreferencePredictor(Predictor):
         ]
         found = join_windows(places, parts, self.model.config.coreference_settings["singletons"])
         results = []
-        for number, (row, words) in enumerate(zip(rows, self._words, strict=True)):
-            clusters = []
+        for number, row in enumerate(rows):
+            (_, words), clusters = words_of(row["text"]), []
             for cluster in found.get(number, []):
                 spans = [(words[first][0], words[last][1]) for first, last in cluster]
                 clusters.append([{"text": row["text"][start:end], "start": start, "end": end} for start, end in spans])

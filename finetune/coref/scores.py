@@ -35,11 +35,11 @@ def _clusters(clusters: Iterable[Iterable[Any]]) -> list[Cluster]:
     counts = Counter(mention for cluster in found for mention in cluster)
     if counts and (most := counts.most_common(1)[0])[1] > 1:
         raise ValueError(f"every mention must be in one cluster, once, got {most[0]} {most[1]} times")
-    return [frozenset(cluster) for cluster in found]  # type: ignore[arg-type]
+    return [frozenset(cluster) for cluster in found]
 
 
 def _scores(pairs: list[Any]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for name, counts in COUNTS.items():
         totals = np.sum([counts(*pair) for pair in pairs], axis=0) if pairs else np.zeros(4)
         common, of_predicted, common_gold, of_gold = (float(total) for total in totals)
@@ -66,7 +66,9 @@ def _b_cubed(predicted: list[Cluster], gold: list[Cluster]) -> list[float]:
     def overlaps(clusters: list[Cluster], others: list[Cluster]) -> tuple[float, int]:
         of = {mention: index for index, cluster in enumerate(others) for mention in cluster}
         common = [Counter(of[mention] for mention in one if mention in of) for one in clusters]
-        total = sum(sum(n * n for n in counts.values()) / len(one) for counts, one in zip(common, clusters, strict=True))
+        total = sum(
+            sum(n * n for n in counts.values()) / len(one) for counts, one in zip(common, clusters, strict=True)
+        )
         return total, sum(map(len, clusters))
 
     return [*overlaps(predicted, gold), *overlaps(gold, predicted)]

@@ -14,10 +14,10 @@ from .. import flow
 from ..data import ROW, SPLITS, Table, TableArguments, add_splits, find_leaks, read_tables
 from ..windows import check_stride, with_prefix_space
 from .documents import CLUSTERS, NAME, TOKENS, of_table, read_documents
-from .scores import coreference_scores
-from .windows import FIRST, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows
+from .scores import COUNTS, coreference_scores
+from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows
 
-OUTPUTS = ("spans", "mention_logits", "antecedents", "antecedent_logits")
+MEASURES = ("conll_f1", *(f"{name}_{part}" for name in COUNTS for part in ("precision", "recall", "f1")))
 
 
 @dataclass
@@ -50,11 +50,7 @@ class Coreference(flow.Task):
     arguments = CoreferenceArguments
     model_class = HfLongformerForCoreference
     best = "conll_f1"
-    measures = tuple(
-        f"{name}{protocol}"
-        for protocol in ("", "_without_singletons")
-        for name in ("conll_f1", *(f"{one}_{part}" for one in ("muc", "b_cubed", "ceafe", "mention") for part in ("precision", "recall", "f1")))
-    )
+    measures = tuple(f"{name}{protocol}" for protocol in ("", "_without_singletons") for name in MEASURES)
     smooths = False
     unit = "nats per mention"
     new = ("mention_scorer", "antecedent_scorer")
@@ -79,7 +75,9 @@ class Coreference(flow.Task):
         data = self.data
         singletons = data.singletons
         if singletons is None:
-            singletons = any(len(cluster) == 1 for clusters in self.tables["train"].rows[CLUSTERS] for cluster in clusters)
+            singletons = any(
+                len(cluster) == 1 for clusters in self.tables["train"].rows[CLUSTERS] for cluster in clusters
+            )
         settings = {"size": data.scorer_size, "width": data.mention_width, "share": data.mention_share}
         return {"coreference": {**settings, "farthest": data.farthest_antecedent, "singletons": singletons}}
 
@@ -109,7 +107,7 @@ class Coreference(flow.Task):
     def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The scores, and the clusters of every document."""
         windows, rows = self.windows[split], self.tables[split].rows
-        outputs = [dict(zip(OUTPUTS, one, strict=True)) for one in zip(*found.predictions, strict=True)]
+        outputs = [dict(zip(OUTPUTS, one, strict=True)) for one in zip(*found.predictions[: len(OUTPUTS)], strict=True)]
         places = list(zip(windows[TEXT][:], windows[FIRST][:], strict=True))
         clusters = join_windows(places, outputs, self.model.config.coreference_settings["singletons"])
         lines = [

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from ..words import cut_words, encode_words
+from ..words import cut_words, encode_words, with_special_tokens
 
 FIRST, WORDS, TEXT = "first_word", "words", "text"
+OUTPUTS = ("spans", "mention_logits", "antecedents")  # of the model, that clusters are made of
 IGNORED = -100  # the label of what is padding
 
 
@@ -28,13 +29,13 @@ def cut_documents(
         stride: Tokens that neighbouring windows share at least; less than `length - 2`.
 
     Returns:
-        For every window `input_ids`; `word_tokens`, the first and the last token of every word that it holds as a whole;
+        For every window `input_ids`; `word_tokens`, first and last token of every word that it holds as a whole;
         `word_keys`, a number for every word, the same for the same word in whatever case; `first_word`, the number of
         the first of them; `text`, the number of the document; and `cut`, words that no window holds as a whole, 0.
     """
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     rows = []
-    for number, (words, (ids, starts)) in enumerate(zip(texts, encode_words(tokenizer, texts), strict=True)):
+    for number, (words, encoded) in enumerate(zip(texts, encode_words(tokenizer, texts), strict=True)):
+        ids, starts = encoded.ids, encoded.starts
         bounds = np.asarray([*starts, len(ids)])
         keys = [zlib.crc32(word.casefold().encode("utf-8", "surrogatepass")) for word in words]
         for begin, end in cut_words(len(ids), starts, length - 2, stride):
@@ -43,7 +44,7 @@ def cut_documents(
             places = [[int(bounds[word]) - begin + 1, int(bounds[word + 1]) - begin] for word in range(low, high)]
             rows.append(
                 {
-                    "input_ids": [first, *ids[begin:end], last],
+                    "input_ids": with_special_tokens(tokenizer, ids[begin:end]),
                     "word_tokens": places,
                     "word_keys": keys[low:high],
                     FIRST: low,
