@@ -206,7 +206,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     draw = random.Random(0)
-    for name, number in (("train", 16), ("validation", 4), ("test", 4)):
+    for name, number in (("train", 48), ("validation", 4), ("test", 4)):
         rows = [make_document(draw, draw.choice([12, 30, 80])) for _ in range(number)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
@@ -215,16 +215,16 @@ def folder(tmp_path: Path) -> Path:
 def arguments(folder: Path, model: Path, output: str = "run", **options: Any) -> list[str]:
     given = {"model_name_or_path": model, "output_dir": folder / output, "max_seq_length": 48, "stride": 12}
     given |= {f"{split}_file": folder / f"{split}.jsonl" for split in ("train", "validation", "test")}
-    given |= {"mention_width": 4, "scorer_size": 16, "max_steps": 12, "learning_rate": 0.01, "logging_steps": 1}
+    given |= {"mention_width": 4, "scorer_size": 64, "max_steps": 12, "learning_rate": 0.01, "logging_steps": 1}
     given |= {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
     given |= {"report_to": "none", "bf16": False, "disable_tqdm": True, **options}
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
 def test_training_finds_clusters_and_prediction_finds_them_again(folder: Path, model: Path) -> None:
-    options = {"max_steps": 250, "save_steps": 125, "eval_steps": 125, "learning_rate": 0.005}
+    options = {"max_steps": 250, "save_steps": 125, "eval_steps": 125, "learning_rate": 0.002}
     results = run_coref.main(arguments(folder, model, **options))
-    assert results["documents"] == {"train": 16, "validation": 4, "test": 4}
+    assert results["documents"] == {"train": 48, "validation": 4, "test": 4}
     assert results["windows"]["test"] > 4
     assert results["coreference"]["singletons"] is any(
         len(cluster) == 1 for row in map(json.loads, (folder / "train.jsonl").open()) for cluster in row["clusters"]
