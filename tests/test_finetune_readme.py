@@ -19,6 +19,7 @@ import torch
 import yaml
 from blocks import blocks, run, run_python
 from sources import CORPUS, make_source
+from test_run_coref import CONLL
 from test_run_qa import make_squad
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM
@@ -56,6 +57,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = csv.DictWriter(file, ["text", "label"])
         table.writeheader()
         table.writerows(rows)
+    for split in ("train", "validation"):
+        (folder / "litbank" / split).mkdir(parents=True)
+        (folder / "litbank" / split / "book_brat.conll").write_text(CONLL)
+    (folder / "novels.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPUS[:3]))
     (folder / "characters.yaml").write_text(next(code for language, code in blocks(TEXT) if language == "yaml"))
     recipe = "model_name_or_path: roberta-4096\ntrain_files: [corpus.txt]\noutput_dir: run-of-one\n"
     (folder / "recipe.yaml").write_text(recipe + SMALL)
@@ -67,11 +72,11 @@ def test_every_block_runs(place: Path) -> None:
     for language, code in blocks(TEXT, "bash|python"):
         run(code, place) if language == "bash" else run_python(code, place)
     assert json.loads((place / "run-of-two" / "results.json").read_text())["processes"] == 2
-    for output, number in (("answers", 2), ("labels", 40)):
+    for output, number in (("answers", 2), ("labels", 40), ("clusters", len(CORPUS[:3]))):
         lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]
         assert len(lines) == number
         assert not any("error" in line for line in lines)
-    for folder in ("reader", "classifier", "run", "run-of-one"):
+    for folder in ("reader", "classifier", "coref", "run", "run-of-one"):
         card = (place / folder / "README.md").read_text()
         assert "roberta-4096" in card
         assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"

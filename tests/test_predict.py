@@ -36,7 +36,7 @@ from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
 from hf_longformer.finetune.tasks import ASKED, module_of
 
 NAMES = {task: prediction.pipeline for task, prediction in ASKED.items()}
-ROWS = {task: ("text",) for task in ASKED} | {"qa": ("question", "context")}
+ROWS = dict.fromkeys(ASKED, ("text",)) | {"qa": ("question", "context")}
 HEADS = {
     "classification": "ForSequenceClassification",
     "qa": "ForQuestionAnswering",
@@ -90,7 +90,7 @@ def said_of(result: dict[str, Any]) -> Any:
     """The answer, without its probabilities."""
     if "entities" in result:
         return [(one["entity_group"], one["word"], one["start"], one["end"]) for one in result["entities"]]
-    return result.get("label", result.get("answer"))
+    return result.get("label", result.get("answer", result.get("clusters")))
 
 
 @pytest.mark.parametrize("task", ASKED)

@@ -21,15 +21,13 @@ from hf_longformer.finetune import run_token_classification
 from hf_longformer.finetune.data import Table
 from hf_longformer.finetune.metrics import Entities
 from hf_longformer.finetune.token_classification.words import (
-    cut_words,
-    encode_words,
     join_windows,
     make_windows,
-    owners_of,
     read_words,
     tag_names,
 )
 from hf_longformer.finetune.windows import with_prefix_space
+from hf_longformer.finetune.words import cut_words, encode_words, owners_of
 
 FILLERS = ["the", "quick", "over", "jumps", "long", "windows", "and", "need"]
 NAMES = ["O", "B-ANIMAL", "B-TEXT", "I-ANIMAL"]
