@@ -289,9 +289,9 @@ def tensors(case: Case) -> str:
 FIELDS = (
     *("activation", "add_cross_attention", "architectures", "attention_dilation", "attention_dropout"),
     *("attention_mode", "attention_probs_dropout_prob", "attention_window", "bos_token_id", "classifier_activation"),
-    *("classifier_dropout", "dim", "dropout", "dtype", "embedding_size", "eos_token_id", "global_attention"),
-    *("global_projections", "hidden_act", "hidden_dim", "hidden_dropout_prob", "hidden_size", "id2label"),
-    *("initializer_range", "intermediate_size", "is_decoder", "label2id", "layer_norm_eps"),
+    *("classifier_dropout", "coreference", "dim", "dropout", "dtype", "embedding_size", "eos_token_id"),
+    *("global_attention", "global_projections", "hidden_act", "hidden_dim", "hidden_dropout_prob", "hidden_size"),
+    *("id2label", "initializer_range", "intermediate_size", "is_decoder", "label2id", "layer_norm_eps"),
     *("max_position_embeddings", "model_type", "n_heads", "n_layers", "num_attention_heads", "num_hidden_layers"),
     *("onnx_export", "pad_token_id", "position_embedding_type", "qa_dropout", "sep_token_id", "seq_classif_dropout"),
     *("sinusoidal_pos_embds", "summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
