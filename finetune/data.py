@@ -119,9 +119,18 @@ class Table:
 
 
 def read_tables(
-    arguments: TableArguments, local_files_only: bool = False, needs_train: bool = True
+    arguments: TableArguments,
+    local_files_only: bool = False,
+    needs_train: bool = True,
+    read: Callable[[str], Table] | None = None,
 ) -> dict[str, Table]:
     """The tables of a task by split; `train` is always there, if it is needed.
+
+    Args:
+        arguments: Where they are.
+        local_files_only: Whether to stay off the network.
+        needs_train: Whether there is training.
+        read: What makes a table of a file; `read_table` if left out.
 
     Raises:
         InputError: If a file is missing, empty or not what its name says, or nothing to train on is given.
@@ -139,7 +148,7 @@ def read_tables(
     if files["train"] is None and needs_train:
         raise InputError("something to train on is needed: give --train_file or --dataset_name, got neither")
     wanted = [split for split in SPLITS if files[split] is not None and (needs_train or split != "train")]
-    return {split: read_table(str(files[split])) for split in wanted}
+    return {split: (read or read_table)(str(files[split])) for split in wanted}
 
 
 def read_table(file: str) -> Table:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions for documents of any length: windows, batches by tokens, and one result per document."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -75,7 +75,7 @@ class Predictor:
         limit = model.config.max_length_tokens
         self.options["max_seq_length"] = check_length(self.options["max_seq_length"], limit, "the longest input")
         self.options["stride"] = check_stride(self.options["stride"], self.options["max_seq_length"])
-        self.collate = DataCollatorWithPadding(tokenizer)
+        self.collate: Callable[[list[dict[str, Any]]], Any] = DataCollatorWithPadding(tokenizer)
 
     @classmethod
     def load(

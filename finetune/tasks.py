@@ -72,50 +72,42 @@ from transformers import pipeline
 
 generate = pipeline("text-generation", model="PATH")
 ```"""
-_ANSWER = """```bash
-hf-longformer predict qa PATH questions.jsonl --output answers.jsonl
+
+
+def _asked(command: str, pipeline: str, call: str) -> str:
+    """How a task is used whose checkpoints can be asked: by a command, and by a pipeline."""
+    verb = call.partition("(")[0]
+    return f"""```bash
+hf-longformer predict {command}
 ```
 
 ```python
 from hf_longformer.finetune import pipelines
 from transformers import pipeline
 
-answer = pipeline("long-question-answering", model="PATH")
-answer({"question": "…", "context": "a document of any length"})
+{verb} = pipeline("{pipeline}", model="PATH")
+{call}
 ```"""
-_CLASSIFY = """```bash
-hf-longformer predict classification PATH documents.jsonl --output labels.jsonl
-```
 
-```python
-from hf_longformer.finetune import pipelines
-from transformers import pipeline
 
-classify = pipeline("long-text-classification", model="PATH")
-classify("a document of any length")
-```"""
-_LABEL = """```bash
-hf-longformer predict token-classification PATH documents.jsonl --output entities.jsonl
-```
-
-```python
-from hf_longformer.finetune import pipelines
-from transformers import pipeline
-
-label = pipeline("long-token-classification", model="PATH")
-label("a document of any length")
-```"""
-_FOLLOW = """```bash
-hf-longformer predict coref PATH documents.jsonl --output clusters.jsonl
-```
-
-```python
-from hf_longformer.finetune import pipelines
-from transformers import pipeline
-
-follow = pipeline("long-coreference", model="PATH")
-follow("a document of any length")
-```"""
+_ANSWER = _asked(
+    "qa PATH questions.jsonl --output answers.jsonl",
+    "long-question-answering",
+    'answer({"question": "…", "context": "a document of any length"})',
+)
+_CLASSIFY = _asked(
+    "classification PATH documents.jsonl --output labels.jsonl",
+    "long-text-classification",
+    'classify("a document of any length")',
+)
+_LABEL = _asked(
+    "token-classification PATH documents.jsonl --output entities.jsonl",
+    "long-token-classification",
+    'label("a document of any length")',
+)
+_FOLLOW = _asked(
+    "coref PATH documents.jsonl --output clusters.jsonl", "long-coreference", 'follow("a document of any length")'
+)
 _CHOOSE = """```python
 import hf_longformer
 

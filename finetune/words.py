@@ -9,6 +9,10 @@ import numpy as np
 from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
+from hf_longformer.conversion import InputError
+
+from .windows import with_prefix_space
+
 # Words as corpora of tagged words have them: runs of letters, digits and marks; numbers with their points; "'s", "n't"
 # and their like; dashes and dots in a row; every other character alone. So are the characters of scripts without
 # spaces between words, each with its marks.
@@ -63,6 +67,17 @@ class Encoded(NamedTuple):
     characters: list[tuple[int, int]]
 
 
+def for_words(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, changed to read words as within a text, if it cares at all.
+
+    Raises:
+        InputError: If it cannot say which tokens are of which word.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"words need a tokenizer of the library tokenizers, got {type(tokenizer).__name__}")
+    return with_prefix_space(tokenizer)
+
+
 def with_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """A window as the model reads it: one token in front, one behind."""
     return [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
@@ -93,6 +108,21 @@ def encode_words(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]) -> 
         starts = [position for position, new in enumerate(changes) if new]
         found.append(Encoded(ids, starts, of_token, characters))
     return found
+
+
+def cut_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], *, length: int, stride: int
+) -> list[tuple[Encoded, list[tuple[int, int]]]]:
+    """Texts, given as words, as tokens, and their windows, as `cut_words` gives them.
+
+    Args:
+        tokenizer: As `for_words` gives it.
+        texts: Words of every text.
+        length: Tokens at once, special ones included.
+        stride: Tokens that neighbouring windows share at least; less than `length - 2`.
+    """
+    encoded = encode_words(tokenizer, texts)
+    return [(one, cut_words(len(one.ids), one.starts, length - 2, stride)) for one in encoded]
 
 
 def cut_words(tokens: int, starts: list[int], room: int, stride: int) -> list[tuple[int, int]]:

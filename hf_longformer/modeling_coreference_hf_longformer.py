@@ -184,7 +184,7 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
     def _of_text(
         self, first: torch.Tensor, last: torch.Tensor, keys: torch.Tensor, gold: torch.Tensor | None
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """What the output holds of one text, and its loss: sums of what `_mention_loss` and `_pair_loss` say."""
+        """What the output holds of one text, and its loss: the sums of `_mention_loss` and of all blocks."""
         logits = _in_full(self.mention_scorer(first, last, self.width))
         number = min(max(1, int(self.share * len(first))), int((logits != -torch.inf).sum()))
         chosen = logits.detach().flatten().topk(number).indices.sort().values
@@ -195,7 +195,8 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
         texts, heads = words[spans[:, 1] + 1] - words[spans[:, 0]], keys[spans[:, 1]]
         clusters, loss = None, logits.new_zeros(())
         if gold is not None:
-            clusters, loss = _clusters_of(spans, gold, len(first), self.width), _mention_loss(logits, gold)
+            table = _cluster_table(gold, logits)
+            clusters, loss = table.flatten()[chosen], _mention_loss(logits, table)
         antecedents, pair_logits = [], []
         for begin in range(0, number, ROWS):
             end = min(begin + ROWS, number)
@@ -233,8 +234,10 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
         pairs = pairs + scores[rows, None] + scores[columns]
         place = torch.arange(low, end, device=edges.device)
         gap = place[begin - low :, None] - place
-        is_far = gap > self.farthest if self.farthest else torch.zeros_like(gap, dtype=torch.bool)
-        pairs = pairs.masked_fill((gap < 1) | is_far, -torch.inf)
+        is_hidden = gap < 1
+        if self.farthest:
+            is_hidden = is_hidden | (gap > self.farthest)
+        pairs = pairs.masked_fill(is_hidden, -torch.inf)
         best, index = pairs.detach().max(dim=1)
         loss = edges.new_zeros(())
         if clusters is not None:
@@ -262,22 +265,19 @@ def _padded(values: torch.Tensor, rows: int) -> torch.Tensor:
     return nn.functional.pad(values, (0, 0, 0, rows))
 
 
-def _clusters_of(spans: torch.Tensor, gold: torch.Tensor, words: int, width: int) -> torch.Tensor:
-    """The cluster of every span `(spans,)`, -1 for those that are no gold mention."""
-    table = spans.new_full((words * width,), -1)
-    inside = gold[gold[:, 1] - gold[:, 0] < width]
-    table[inside[:, 0] * width + inside[:, 1] - inside[:, 0]] = inside[:, 2]
-    return table[spans[:, 0] * width + spans[:, 1] - spans[:, 0]]
+def _cluster_table(gold: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The cluster of every span, `(words, width)` as `logits`; -1 for those that are no gold mention."""
+    table = torch.full_like(logits, -1, dtype=torch.long)
+    inside = gold[gold[:, 1] - gold[:, 0] < logits.shape[1]]
+    table[inside[:, 0], inside[:, 1] - inside[:, 0]] = inside[:, 2]
+    return table
 
 
-def _mention_loss(logits: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of all spans, `(words, width)`, being mentions or not: a sum."""
-    width = logits.shape[1]
-    target = torch.zeros_like(logits)
-    inside = gold[gold[:, 1] - gold[:, 0] < width]
-    target[inside[:, 0], inside[:, 1] - inside[:, 0]] = 1.0
+def _mention_loss(logits: torch.Tensor, clusters: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of all spans, `(words, width)`, being mentions, which have a cluster, or not: a sum."""
     possible = logits != -torch.inf
-    return nn.functional.binary_cross_entropy_with_logits(logits[possible], target[possible], reduction="sum")
+    target = (clusters[possible] >= 0).to(logits.dtype)
+    return nn.functional.binary_cross_entropy_with_logits(logits[possible], target, reduction="sum")
 
 
 def _batched(found: list[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:

@@ -26,8 +26,7 @@ from hf_longformer.finetune.token_classification.predictor import (
     TokenClassificationPredictor,
     joined,
 )
-from hf_longformer.finetune.token_classification.words import cut_words, owners_of
-from hf_longformer.finetune.words import places_of, words_of
+from hf_longformer.finetune.words import cut_words, owners_of, places_of, words_of
 
 TAGS = ["O", "B-X", "I-X", "E-X", "S-X"]
 WORDS = ["the", "dog", "axe", "unknowing", "e\u0301te\u0301", "हिन्दी", "長い", "ไทย", "😀", "don't", "\u200b", "A.B."]

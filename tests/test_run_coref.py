@@ -15,10 +15,10 @@ from training_runs import Kill, losses
 
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import run_coref
-from hf_longformer.finetune.coref.documents import read_documents
+from hf_longformer.finetune.coref import documents as readers
 from hf_longformer.finetune.coref.predictor import CoreferencePredictor
 from hf_longformer.finetune.coref.scores import coreference_scores
-from hf_longformer.finetune.coref.windows import cut_documents, gold_of, join_windows
+from hf_longformer.finetune.coref.windows import cut_documents, gold_of, join_windows, packed
 
 LITBANK = Path(__file__).parents[2] / "shared" / "data" / "litbank" / "litbank.zip"
 CONLL = """#begin document (bn/one); part 000
@@ -41,6 +41,10 @@ LITBANK_FORM = (
     "book\t0\t0\tslept\t_\t_\t_\t_\t_\t_\t_\t_\t\n"
     "#end document\n"
 )
+
+
+def read_documents(file: str) -> Any:
+    return readers.checked(readers.read_documents(file))
 
 
 def documents(file: Path) -> list[tuple[Any, ...]]:
@@ -156,12 +160,24 @@ def test_windows_hold_every_word_and_mention(tmp_path: Path) -> None:
     )
 
 
-def output(spans: list[list[int]], antecedents: list[int], logits: list[float] | None = None) -> dict[str, Any]:
-    return {
-        "spans": np.asarray(spans),
-        "antecedents": np.asarray(antecedents),
-        "mention_logits": np.asarray(logits or [-1.0] * len(spans)),
-    }
+def output(spans: list[list[int]], antecedents: list[int], logits: list[float] | None = None) -> np.ndarray:
+    columns = [np.asarray([one]) for one in (spans, logits or [-1.0] * len(spans), antecedents)]
+    return packed(columns)[0]
+
+
+def test_a_word_that_no_window_holds_is_counted(folder: Path, model: Path) -> None:
+    tokenizer = bert_tokenizer(folder / "tokenizer")
+    long = "x" * 90
+    size = len(tokenizer(long, add_special_tokens=False)["input_ids"])
+    if size < 20:  # what is unknown as a whole is one token
+        long = "dog" + "quick" * 60
+        size = len(tokenizer(long, add_special_tokens=False)["input_ids"])
+    windows = cut_documents([["dog", long, "fox"]], tokenizer, length=12, stride=3)
+    assert size > 20
+    assert {one["cut"] for one in windows} == {size}
+    assert {one["first_word"] + index for one in windows for index, _ in enumerate(one["word_keys"])} == {0, 2}
+    with pytest.raises(InputError, match="words must fit into windows of 12 tokens, got none"):
+        cut_documents([[long]], tokenizer, length=12, stride=3)
 
 
 def test_a_mention_of_two_windows_joins_their_clusters() -> None:

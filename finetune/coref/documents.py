@@ -25,11 +25,10 @@ FEATURES = Features(
 BEGIN, END = "#begin document", "#end document"
 RULE = f"begin documents with {BEGIN} and end them with {END}"
 WORD_COLUMN, LEAST = 3, 12  # of CoNLL-2012: document, part, number of the word, word; and how many there are
-Clusters = list[list[list[int]]]
 
 
 def read_documents(file: str) -> Table:
-    """Documents with their clusters.
+    """Documents with their clusters, as they stand in a file: `checked` makes sure of them.
 
     Args:
         file: A file of CoNLL-2012 or LitBank (any ending but those of tables) or a folder of such files, which may lie
@@ -40,7 +39,7 @@ def read_documents(file: str) -> Table:
     """
     path = Path(file)
     if path.suffix.lower() in READERS:
-        return of_table(read_table(file))
+        return read_table(file)
     if not path.exists():
         raise InputError(f"documents must be a file or a folder, got {file}, which does not exist")
     files = sorted(one for one in path.rglob("*conll*") if one.is_file()) if path.is_dir() else [path]
@@ -49,11 +48,12 @@ def read_documents(file: str) -> Table:
         raise InputError(
             f"{file} must hold documents in CoNLL-2012's form, in files with conll in their names, got none"
         )
-    return _table(rows, path.name)
+    numbered = [{**row, ROW: number} for number, row in enumerate(rows, 1)]
+    return Table(Dataset.from_list(numbered, features=FEATURES), path.name)
 
 
-def of_table(table: Table) -> Table:
-    """A table of documents, checked.
+def checked(table: Table) -> Table:
+    """Documents of any source in one form.
 
     Raises:
         InputError: If a row has no words, or clusters that are none.
@@ -62,7 +62,8 @@ def of_table(table: Table) -> Table:
     table.check_columns(["sentences" if sentences else TOKENS, CLUSTERS])
     rows = []
     for row in table.rows:
-        where = table.where([row[ROW]])
+        name = row.get("doc_key") or row.get(NAME) or row.get("id")
+        where = table.where([row[ROW]]) + (f" ({name})" if name else "")
         words = row["sentences" if sentences else TOKENS]
         if sentences and isinstance(words, list):
             words = [word for one in words for word in (one if isinstance(one, list) else [one])]
@@ -70,14 +71,13 @@ def of_table(table: Table) -> Table:
             raise InputError(
                 f"{where} must have a list of words in tokens, or lists of them in sentences, got {words!r:.60}"
             )
-        name = row.get("doc_key") or row.get(NAME) or row.get("id")
-        clusters = check_clusters(row[CLUSTERS] or [], len(words), where)
-        rows.append({NAME: str(name or row[ROW]), TOKENS: words, CLUSTERS: clusters, ROW: row[ROW]})
+        check_clusters(row[CLUSTERS] or [], len(words), where)
+        rows.append({NAME: str(name or row[ROW]), TOKENS: words, CLUSTERS: row[CLUSTERS] or [], ROW: row[ROW]})
     return Table(Dataset.from_list(rows, features=FEATURES), table.name)
 
 
-def check_clusters(clusters: Any, words: int, where: str) -> Clusters:
-    """Clusters of mentions, each its first and its last word.
+def check_clusters(clusters: Any, words: int, where: str) -> None:
+    """Refuses what is not clusters of mentions, each its first and its last word.
 
     Raises:
         InputError: If they are something else, lie outside the document, or share a mention.
@@ -97,12 +97,6 @@ def check_clusters(clusters: Any, words: int, where: str) -> Clusters:
             if (first, last) in seen:
                 raise InputError(f"{where} must have every mention once, got {mention} twice")
             seen.add((first, last))
-    return clusters
-
-
-def _table(rows: list[dict[str, Any]], name: str) -> Table:
-    numbered = [{**row, ROW: number} for number, row in enumerate(rows, 1)]
-    return Table(Dataset.from_list(numbered, features=FEATURES), name)
 
 
 def _of_conll(path: Path) -> Iterator[dict[str, Any]]:
@@ -153,8 +147,4 @@ def _document(name: str, lines: list[tuple[int, str]], path: Path) -> dict[str, 
         words.append(fields[WORD_COLUMN])
     if left := [cluster for cluster, places in open_at.items() if places]:
         raise InputError(f"{name} in {path} must close all mentions, got open ones of {', '.join(left[:5])}")
-    found = [sorted(mentions) for mentions in clusters.values()]
-    where = f"{name} in {path.name}"
-    if not words:
-        raise InputError(f"{where} must have words, got none")
-    return {NAME: name, TOKENS: words, CLUSTERS: check_clusters(found, len(words), where)}
+    return {NAME: name, TOKENS: words, CLUSTERS: [sorted(mentions) for mentions in clusters.values()]}

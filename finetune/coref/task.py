@@ -8,14 +8,14 @@ from typing import Any
 from datasets import Dataset
 
 from hf_longformer import HfLongformerForCoreference
-from hf_longformer.conversion import InputError
 
 from .. import flow
-from ..data import ROW, SPLITS, Table, TableArguments, add_splits, find_leaks, read_tables
-from ..windows import check_stride, with_prefix_space
-from .documents import CLUSTERS, NAME, TOKENS, of_table, read_documents
+from ..data import ROW, Table, TableArguments, add_splits, find_leaks, read_tables
+from ..windows import CUT, check_stride
+from ..words import for_words
+from .documents import CLUSTERS, NAME, TOKENS, checked, read_documents
 from .scores import COUNTS, coreference_scores
-from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows
+from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows, packed
 
 MEASURES = ("conll_f1", *(f"{name}_{part}" for name in COUNTS for part in ("precision", "recall", "f1")))
 
@@ -59,15 +59,8 @@ class Coreference(flow.Task):
     def read(self) -> dict[str, Table]:
         """The documents, with words and clusters in one form."""
         data, trains = self.data, self.training.do_train
-        files = {split: getattr(data, f"{split}_file") for split in SPLITS}
-        if data.dataset_name is not None:
-            tables = read_tables(data, self.model_arguments.local_files_only, trains)
-            tables = {split: of_table(table) for split, table in tables.items()}
-        elif not any(files[split] for split in (SPLITS[:1] if trains else SPLITS[1:])):
-            raise InputError(f"something to {'train' if trains else 'measure'} on is needed, got none of these files")
-        else:
-            wanted = [split for split in SPLITS if files[split] is not None and (trains or split != "train")]
-            tables = {split: read_documents(str(files[split])) for split in wanted}
+        tables = read_tables(data, self.model_arguments.local_files_only, trains, read_documents)
+        tables = {split: checked(table) for split, table in tables.items()}
         return add_splits(tables, data, evaluate=self.training.eval_strategy != "no")
 
     def config(self) -> dict[str, Any]:
@@ -83,7 +76,7 @@ class Coreference(flow.Task):
 
     def prepare(self) -> None:
         """Words are tokenised as within a text."""
-        self.tokenizer = with_prefix_space(self.tokenizer)
+        self.tokenizer = for_words(self.tokenizer)
 
     def windows_of(self, split: str, table: Table) -> Dataset:
         """Every document in windows."""
@@ -93,8 +86,10 @@ class Coreference(flow.Task):
         rows = [{**one, **gold_of(one, clusters[one[TEXT]]), "length": len(one["input_ids"])} for one in windows]
         width = self.model.config.coreference_settings["width"]
         too_long = sum(last - first >= width for one in clusters for cluster in one for first, last in cluster)
-        if too_long:
-            self.cut[split] = {f"mentions_of_more_than_{width}_words": too_long}
+        tokens = sum({one[TEXT]: one[CUT] for one in windows}.values())
+        counts = {f"mentions_of_more_than_{width}_words": too_long, "tokens_of_words_beyond_a_window": tokens}
+        if any(counts.values()):
+            self.cut[split] = {name: number for name, number in counts.items() if number}
         return Dataset.from_list(rows).sort("length", reverse=True)
 
     def trainer_options(self) -> dict[str, Any]:
@@ -107,9 +102,9 @@ class Coreference(flow.Task):
     def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The scores, and the clusters of every document."""
         windows, rows = self.windows[split], self.tables[split].rows
-        outputs = [dict(zip(OUTPUTS, one, strict=True)) for one in zip(*found.predictions[: len(OUTPUTS)], strict=True)]
+        outputs = packed(found.predictions[: len(OUTPUTS)])
         places = list(zip(windows[TEXT][:], windows[FIRST][:], strict=True))
-        clusters = join_windows(places, outputs, self.model.config.coreference_settings["singletons"])
+        clusters = join_windows(places, list(outputs), self.model.config.coreference_settings["singletons"])
         lines = [
             {ROW: row[ROW], NAME: row[NAME], CLUSTERS: clusters.get(index, []), "gold": row[CLUSTERS]}
             for index, row in enumerate(rows)

@@ -4,15 +4,19 @@
 
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
-from ..words import cut_words, encode_words, with_special_tokens
+from hf_longformer.conversion import InputError
 
-FIRST, WORDS, TEXT = "first_word", "words", "text"
+from ..windows import CUT
+from ..words import cut_texts, with_special_tokens
+
+FIRST, TEXT = "first_word", "text"
 OUTPUTS = ("spans", "mention_logits", "antecedents")  # of the model, that clusters are made of
 IGNORED = -100  # the label of what is padding
 
@@ -31,25 +35,37 @@ def cut_documents(
     Returns:
         For every window `input_ids`; `word_tokens`, first and last token of every word that it holds as a whole;
         `word_keys`, a number for every word, the same for the same word in whatever case; `first_word`, the number of
-        the first of them; `text`, the number of the document; and `cut`, words that no window holds as a whole, 0.
+        the first of them; `text`, the number of the document; and `cut`, how many tokens this has in words that no
+        window holds as a whole. Windows that hold none are left out.
+
+    Raises:
+        InputError: If no window of a document holds a word.
     """
     rows = []
-    for number, (words, encoded) in enumerate(zip(texts, encode_words(tokenizer, texts), strict=True)):
-        ids, starts = encoded.ids, encoded.starts
-        bounds = np.asarray([*starts, len(ids)])
+    encoded = cut_texts(tokenizer, texts, length=length, stride=stride)
+    for number, (words, (one, windows)) in enumerate(zip(texts, encoded, strict=True)):
+        bounds = np.asarray([*one.starts, len(one.ids)])
         keys = [zlib.crc32(word.casefold().encode("utf-8", "surrogatepass")) for word in words]
-        for begin, end in cut_words(len(ids), starts, length - 2, stride):
-            low = int(np.searchsorted(bounds[:-1], begin))
-            high = int(np.searchsorted(bounds[1:], end, side="right"))
+        begins, ends = np.asarray(windows).T
+        inside = np.stack(
+            [np.searchsorted(bounds[:-1], begins), np.searchsorted(bounds[1:], ends, side="right")], axis=1
+        )
+        held = {word for low, high in inside for word in range(low, high)}
+        if not held:
+            raise InputError(f"words must fit into windows of {length} tokens, got none that does in {words[0]!r:.60}")
+        cut = len(one.ids) - sum(int(bounds[word + 1] - bounds[word]) for word in held)
+        for (begin, end), (low, high) in zip(windows, inside.tolist(), strict=True):
+            if low >= high:
+                continue
             places = [[int(bounds[word]) - begin + 1, int(bounds[word + 1]) - begin] for word in range(low, high)]
             rows.append(
                 {
-                    "input_ids": with_special_tokens(tokenizer, ids[begin:end]),
+                    "input_ids": with_special_tokens(tokenizer, one.ids[begin:end]),
                     "word_tokens": places,
                     "word_keys": keys[low:high],
                     FIRST: low,
                     TEXT: number,
-                    "cut": 0,
+                    CUT: cut,
                 }
             )
     return rows
@@ -96,8 +112,13 @@ class CoreferenceCollator:
         return batch
 
 
+def packed(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The `OUTPUTS` of windows as one array `(windows, K, 4)`: a span's first and last word, logit and antecedent."""
+    return np.concatenate([one if one.ndim > 2 else one[..., None] for one in outputs], axis=2)
+
+
 def join_windows(
-    windows: list[tuple[int, int]], outputs: list[dict[str, np.ndarray]], singletons: bool
+    windows: list[tuple[int, int]], outputs: list[np.ndarray], singletons: bool
 ) -> dict[int, list[list[list[int]]]]:
     """The clusters of documents, by the order of their first mentions.
 
@@ -105,7 +126,7 @@ def join_windows(
 
     Args:
         windows: Of every window the document and its first word.
-        outputs: Of every window what `HfLongformerCoreferenceOutput` has of one text.
+        outputs: Of every window `(K, 4)`, as `packed` gives them.
         singletons: Whether mentions count of which nothing else speaks.
     """
     parents: dict[int, dict[tuple[int, int], tuple[int, int]]] = defaultdict(dict)
@@ -118,12 +139,12 @@ def join_windows(
 
     for (text, first), output in zip(windows, outputs, strict=True):
         parent = parents[text]
-        spans = [(int(one) + first, int(other) + first) for one, other in output["spans"] if one >= 0]
-        for index, span in enumerate(spans):
-            antecedent = int(output["antecedents"][index])
+        real = output[output[:, 0] >= 0]
+        spans = [(begin + first, end + first) for begin, end in real[:, :2].astype(int).tolist()]
+        for span, logit, antecedent in zip(spans, real[:, 2], real[:, 3].astype(int), strict=True):
             if antecedent >= 0:
                 parent[root(parent, span)] = root(parent, spans[antecedent])
-            elif singletons and output["mention_logits"][index] > 0:
+            elif singletons and logit > 0:
                 root(parent, span)
     found = {}
     for text, parent in parents.items():

@@ -15,8 +15,8 @@ from hf_longformer.conversion import InputError
 from ..data import text_of
 from ..metrics import entities, scheme_of
 from ..prediction import Predictor, model_inputs
-from ..windows import CUT, with_prefix_space
-from ..words import Encoded, cut_words, encode_words, owners_of, places_of, with_special_tokens, words_of
+from ..windows import CUT
+from ..words import Encoded, cut_texts, for_words, owners_of, places_of, with_special_tokens, words_of
 from .words import OUTSIDE, TOKENS
 
 TEXT = "text"
@@ -42,9 +42,7 @@ class TokenClassificationPredictor(Predictor):
         strategy = self.options["aggregation_strategy"]
         if strategy not in STRATEGIES:
             raise InputError(f"aggregation_strategy must be one of {', '.join(STRATEGIES)}, got {strategy}")
-        if not tokenizer.is_fast:
-            raise InputError(f"words need a tokenizer of the library tokenizers, got {type(tokenizer).__name__}")
-        self.tokenizer = with_prefix_space(deepcopy(tokenizer))
+        self.tokenizer = for_words(deepcopy(tokenizer))
         self.names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.scheme = scheme_of(self.names)
 
@@ -82,9 +80,9 @@ class TokenClassificationPredictor(Predictor):
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows of tokens, each with the index `text` of its row; what they are cut from is added to the rows."""
         found = []
-        encoded = encode_words(self.tokenizer, [row["words"] for row in rows])
-        for number, (row, one) in enumerate(zip(rows, encoded, strict=True)):
-            cut = cut_words(len(one.ids), one.starts, self.options["max_seq_length"] - 2, self.options["stride"])
+        options = {"length": self.options["max_seq_length"], "stride": self.options["stride"]}
+        texts = cut_texts(self.tokenizer, [row["words"] for row in rows], **options)
+        for number, (row, (one, cut)) in enumerate(zip(rows, texts, strict=True)):
             row |= {"encoded": one, "cut": cut}
             for begin, end in cut:
                 ids = with_special_tokens(self.tokenizer, one.ids[begin:end])

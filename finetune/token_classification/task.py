@@ -12,7 +12,8 @@ from hf_longformer import HfLongformerForTokenClassification
 from .. import flow
 from ..data import Table, TableArguments, add_splits, find_leaks, read_tables
 from ..results import scalars
-from ..windows import check_stride, with_prefix_space
+from ..windows import check_stride
+from ..words import for_words
 from .words import (
     TOKENS,
     join_windows,
@@ -79,7 +80,7 @@ class TokenClassification(flow.Task):
 
     def prepare(self) -> None:
         """Words are tokenised as within a text."""
-        self.tokenizer = with_prefix_space(self.tokenizer)
+        self.tokenizer = for_words(self.tokenizer)
 
     def windows_of(self, split: str, table: Table) -> Any:
         """Every document in windows."""

@@ -14,7 +14,7 @@ from hf_longformer.conversion import InputError
 
 from ..data import ROW, Table
 from ..metrics import FOREIGN, Entities, scheme_of
-from ..words import cut_words, encode_words, owners_of, with_special_tokens
+from ..words import cut_texts, owners_of, with_special_tokens
 
 TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
 OUTSIDE = "O"
@@ -152,9 +152,8 @@ def make_windows(
     def cut_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Texts as windows with a label for every word."""
         columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "words", "length", ROW)}
-        encoded = encode_words(tokenizer, batch[TOKENS])
-        for (ids, starts, *_), tags, row in zip(encoded, batch[TAGS], batch[ROW], strict=True):
-            windows = cut_words(len(ids), starts, length - 2, stride)
+        cut = cut_texts(tokenizer, batch[TOKENS], length=length, stride=stride)
+        for ((ids, starts, *_), windows), tags, row in zip(cut, batch[TAGS], batch[ROW], strict=True):
             owners = owners_of(windows, starts)
             for index, (begin, end) in enumerate(windows):
                 labels = [IGNORED] * (end - begin)
