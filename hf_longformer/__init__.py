@@ -33,6 +33,7 @@ from .modeling_heads_hf_longformer import (
     HfLongformerForTokenClassification,
 )
 from .modeling_hf_longformer import HfLongformerModel, HfLongformerPreTrainedModel
+from .stock import replace_stock
 from .transformers_internals import warn_if_untested
 from .version import __version__
 from .window_pattern import WindowPattern
@@ -73,4 +74,5 @@ __all__ = [
     "explain_attention",
     "global_attention_mask",
     "longformer_attention",
+    "replace_stock",
 ]

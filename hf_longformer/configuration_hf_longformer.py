@@ -7,9 +7,10 @@ import difflib
 import math
 from collections.abc import Collection
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers import LongformerConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
@@ -25,6 +26,13 @@ KNOWN_FOREIGN_FIELDS = frozenset(
         *("quantization_config", "task_specific_params", "tie_encoder_decoder", "tokenizer_class", "torch_dtype"),
         *("torchscript", "use_bfloat16", "use_cache", "use_return_dict", "return_unused_kwargs"),
     ]
+)
+
+# Fields that stock Longformer has not: what stands there in its files changes nothing for it.
+BEYOND_STOCK = (
+    *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
+    *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
+    "position_counting",
 )
 
 TOKENIZER_KEYWORDS = (
@@ -71,6 +79,9 @@ class HfLongformerConfig(PreTrainedConfig):
             Row of the position table that the first real token takes; padding takes the row below. It stays what it was
             when the model was made, whatever becomes of `pad_token_id`, which training and generation may set to the
             id of the end of a text.
+        position_counting (`str`, defaults to `"attention_mask"`):
+            Which tokens take a position of their own. `"attention_mask"`: those that it marks as real;
+            `"input_ids"`: all but `pad_token_id`, whatever the mask says, as stock counts.
         embedding_size (`int`, *optional*):
             Width of the embeddings, `hidden_size` if left out. Narrower ones are projected, as in ELECTRA.
         classifier_dropout (`float`, *optional*):
@@ -97,6 +108,7 @@ class HfLongformerConfig(PreTrainedConfig):
     """
 
     model_type = "hf_longformer"
+    reads_stock_as_stock: ClassVar[bool] = False  # what `replace_stock` sets
 
     attention_window: list[int] | int = 512
     attention_dilation: list[list[int]] | list[int] | int = 1
@@ -123,6 +135,7 @@ class HfLongformerConfig(PreTrainedConfig):
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
     first_position: int = -1
+    position_counting: Literal["attention_mask", "input_ids"] = "attention_mask"
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
@@ -145,6 +158,10 @@ class HfLongformerConfig(PreTrainedConfig):
         Raises:
             ValueError: If one is like a field of this package, and so most likely misspelt.
         """
+        as_stock = cls.reads_stock_as_stock and config_dict.get("model_type") == LongformerConfig.model_type
+        if as_stock:
+            _refuse_decoder(kwargs)
+            config_dict = _as_stock_computes(config_dict)
         config_dict = _as_stock_reads(config_dict)
         kept = {name: config_dict.pop(name) for name in _unknown_fields(cls, config_dict)}
         _refuse_misspelt_fields(cls, kept)
@@ -160,7 +177,26 @@ class HfLongformerConfig(PreTrainedConfig):
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, value in kept.items():
             setattr(config, name, kwargs.get(name, value))
+        if as_stock:  # as stock's models leave theirs
+            config.attention_window = config.attention_windows
         return loaded
+
+    @classmethod
+    def of_stock(cls, config: Any) -> "HfLongformerConfig":
+        """A configuration with which a model computes what stock Longformer computes with its own.
+
+        Args:
+            config: A `LongformerConfig`, which stays as it is. One of this package is returned as it is. Who computes
+                the attention, which stock's models write into theirs, is not taken over.
+
+        Raises:
+            NotImplementedError: If `is_decoder` is set, which stock passes over.
+        """
+        if not isinstance(config, LongformerConfig):
+            return config
+        made = cls.from_dict(_as_stock_computes(config.to_dict()))
+        made.attention_window = made.attention_windows
+        return made
 
     @property
     def output_attentions(self) -> bool | None:
@@ -314,6 +350,25 @@ def _refuse_misspelt_fields(config: Any, unknown: Collection[str]) -> None:
         close = difflib.get_close_matches(name, fields, n=1, cutoff=0.85)
         if close and name not in of_tokenizers():
             raise ValueError(f"unknown configuration field: got {name}; did you mean {close[0]!r}?")
+
+
+def _as_stock_computes(config_dict: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a stock configuration without those that stock passes over, and its way to count positions."""
+    _refuse_decoder(config_dict)
+    default = {field.name: field.default for field in dataclasses.fields(HfLongformerConfig)}
+    passed_over = [name for name in BEYOND_STOCK if config_dict.get(name, default[name]) not in (None, default[name])]
+    if passed_over:
+        logger.warning(f"not read, since stock Longformer does not read it: {', '.join(passed_over)}")
+    kept = {name: value for name, value in config_dict.items() if name not in (*BEYOND_STOCK, "model_type")}
+    return kept | {"position_counting": "input_ids"}
+
+
+def _refuse_decoder(fields: dict[str, Any]) -> None:
+    if fields.get("is_decoder"):
+        raise NotImplementedError(
+            "stock Longformer passes over is_decoder and looks both ways, and a model of this package would not: set "
+            "is_decoder=False, or take HfLongformerForCausalLM, got is_decoder=True"
+        )
 
 
 def _as_stock_reads(config_dict: dict[str, Any]) -> dict[str, Any]:

@@ -28,12 +28,16 @@ def counted_tokens(
     """Which tokens take a position of their own, `(batch, S)` bool.
 
     `attention_mask` decides, whatever the ids are. Without one, ids do, as in RoBERTa: all but `pad_token_id`. Where
-    that also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule.
+    that also ends texts, and for embeddings, all tokens count. `generate` makes its mask by the same rule. With
+    `config.position_counting="input_ids"` ids alone decide, as in stock.
     """
-    if attention_mask is not None:
+    by_ids = config.position_counting == "input_ids"
+    if attention_mask is not None and not by_ids:
         return attention_mask != 0
     if input_ids is None:
         return torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+    if by_ids and config.pad_token_id is not None:
+        return input_ids != config.pad_token_id
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     if config.pad_token_id is None or config.pad_token_id in ends:
         return torch.ones_like(input_ids, dtype=torch.bool)
@@ -156,6 +160,19 @@ def mask_of_kind(
         return first_real_token(real if attention_mask is None else attention_mask.bool()).long()
     choice: dict[str, Any] = {kind: True, "sep_token_id": config.sep_token_id}
     return build_global_attention_mask(input_ids, attention_mask, **choice)
+
+
+def warn_of_left_padding(numbers: dict[str, int]) -> None:
+    """Says once that a text's first token is taken where stock takes the padding in front of it.
+
+    Args:
+        numbers: What was read, with `padded_first`: how many texts begin with padding.
+    """
+    if numbers.get("padded_first"):
+        logger.warning_once(
+            "texts are padded on the left: their first token is pooled, classified and global here, where stock "
+            "Longformer takes the padding in the first column, which means nothing"
+        )
 
 
 def restarts_of(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:

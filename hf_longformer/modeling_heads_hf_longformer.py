@@ -80,6 +80,7 @@ class HfLongformerLanguageModel(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.lm_head = HfLongformerLMHead(config)
         self.post_init()
@@ -156,6 +157,7 @@ class HfLongformerForSequenceClassification(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.num_labels = config.num_labels
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.classifier = HfLongformerClassificationHead(config)
@@ -198,6 +200,7 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
@@ -224,6 +227,8 @@ class HfLongformerForQuestionAnswering(HfLongformerPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
+            if attention_mask is not None and self.config.position_counting == "input_ids":
+                logger.warning_once("the loss leaves padding out, which stock Longformer's has among the candidates")
             spans = [(start_logits, start_positions), (end_logits, end_positions)]
             (starts, first), (ends, last) = (_among_real_tokens(*each, attention_mask) for each in spans)
             loss = self.loss_function(starts, ends, first, last, **loss_keywords(kwargs))
@@ -248,6 +253,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.num_labels = config.num_labels
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.dropout = nn.Dropout(_classifier_dropout(config))
@@ -284,6 +290,7 @@ class HfLongformerForMultipleChoice(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
+        config = self.config
         self.longformer = HfLongformerModel(config)
         self.dropout = nn.Dropout(_classifier_dropout(config))
         self.classifier = nn.Linear(config.hidden_size, 1)

@@ -12,7 +12,9 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
+from transformers import LongformerConfig
 from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -33,6 +35,7 @@ from .inputs_hf_longformer import (
     mask_of_kind,
     restarts_of,
     token_shape,
+    warn_of_left_padding,
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer, HfLongformerLMHead
 from .masks import count_in_masks, roles_of_masks, roles_of_traced_masks
@@ -129,9 +132,21 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
     # What `config.global_attention = "auto"` stands for: arguments of `global_attention_mask`.
     auto_global_attention: str = "none"
 
-    def __init__(self, config: HfLongformerConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: HfLongformerConfig | LongformerConfig, *args: Any, **kwargs: Any) -> None:
+        config = HfLongformerConfig.of_stock(config)
         config.validate_architecture()  # keywords of from_pretrained reach the config unchecked
         super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """As in Transformers; `config` may be a stock `LongformerConfig`, too."""
+        if isinstance(config, LongformerConfig):
+            config = HfLongformerConfig.of_stock(config)
+        return super().from_pretrained(*args, config=config, **kwargs)
+
+    @classmethod
+    def _from_config(cls, config: PreTrainedConfig, **kwargs: Any) -> Any:
+        return super()._from_config(HfLongformerConfig.of_stock(config), **kwargs)
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
@@ -203,6 +218,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
 
     def __init__(self, config: HfLongformerConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
+        config = self.config
         self.embeddings = HfLongformerEmbeddings(config)
         self.encoder = HfLongformerEncoder(config)
         self.pooler = HfLongformerPooler(config) if add_pooling_layer else None
@@ -269,11 +285,15 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if position_ids is None:
             position_ids = count_positions(counted, None if past is None else past.counted_tokens, self.config)
         counts = count_in_masks(attention_mask, global_attention_mask, shape)
+        takes_first = self.pooler is not None or auto_global_attention == "cls"
+        if takes_first and attention_mask is not None and self.config.position_counting == "input_ids":
+            counts["padded_first"] = (attention_mask[:, 0] == 0).sum()
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
             numbers, roles = {}, roles_of_traced_masks(attention_mask, global_attention_mask, num_global)
         else:
             numbers = check_inputs(self.config, shape, counts, input_ids, token_type_ids, position_ids, restarts)
             roles = roles_of_masks(attention_mask, global_attention_mask, numbers)
+            warn_of_left_padding(numbers)
         _check_global(self.config, roles, past)
         hidden_states = self._encode(
             (input_ids, token_type_ids, position_ids, inputs_embeds), roles, numbers, past, kwargs

@@ -45,6 +45,7 @@ DOCUMENTED_FOR_CUSTOM_MODELS = "the documented way of custom models"
 OVERRIDDEN = {
     "_can_record_outputs": "what `capture_outputs` reads",
     "_can_set_attn_implementation": "theirs searches the source of a model for a name",
+    "_from_config": "what `AutoModel.from_config` calls",
     "_init_weights": DOCUMENTED_FOR_CUSTOM_MODELS,
     "_input_embed_layer": "otherwise `get_input_embeddings` and its counterpart, both written out",
     "_no_split_modules": DOCUMENTED_FOR_CUSTOM_MODELS,
@@ -123,6 +124,21 @@ class GenerationChecks(GenerationMixin):
         )
 
 
+def auto_mappings(model_type: str) -> list[tuple[Any, str]]:
+    """The mapping of every `AutoModel…` class that knows a model type, from classes of configurations to classes of
+    models, and the name of the model that Transformers itself has there. No list of these is documented.
+    """
+    classes = [getattr(transformers, name) for name in dir(transformers) if name.startswith("AutoModel")]
+    mappings = [auto_class._model_mapping for auto_class in classes if auto_class._model_mapping is not None]
+    known = [(mapping, mapping._model_mapping.get(model_type)) for mapping in mappings]
+    return [(mapping, name) for mapping, name in known if name is not None]
+
+
+def registered(mapping: Any) -> dict[Any, Any]:
+    """What was registered with the mapping of an Auto class, which comes first there: `register` cannot be undone."""
+    return mapping._extra_content
+
+
 @cache
 def trainer_samplers() -> tuple[Any, Any]:
     """`BatchRebalanceSampler`, which `Trainer` leaves as it is in runs of several processes (there is no other such
@@ -194,12 +210,14 @@ __all__ = [
     "GenerationChecks",
     "GradientCheckpointingLayer",
     "OutputRecorder",
+    "auto_mappings",
     "cached_file",
     "can_return_tuple",
     "capture_outputs",
     "initialization",
     "is_tracing",
     "one_cache",
+    "registered",
     "release",
     "trainer_samplers",
     "trainer_with_hooks",

@@ -4,9 +4,12 @@
 
 import os
 from logging import getLogger
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+from transformers.models.longformer import modeling_longformer
 from transformers.utils import logging
 
 if not torch.cuda.is_available():
@@ -49,3 +52,11 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def softmax_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch):
+    """Stock takes its softmax in float32, whatever the dtype of the model: in float64 that would be all we see."""
+    functional = SimpleNamespace(**vars(nn.functional))
+    functional.softmax = lambda scores, dim, dtype=None: nn.functional.softmax(scores, dim=dim)
+    monkeypatch.setattr(modeling_longformer, "nn", SimpleNamespace(**(vars(nn) | {"functional": functional})))

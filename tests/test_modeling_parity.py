@@ -3,7 +3,6 @@
 """With the same weights our models and stock Longformer are the same function: outputs and gradients of every head."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import transformers
 from helpers import SIZES, randomise, tiny_config
 from torch import nn
 from transformers import LongformerConfig
-from transformers.models.longformer import modeling_longformer
 
 import hf_longformer
 
@@ -38,14 +36,6 @@ INPUTS: dict[str, dict[str, Any]] = {
     "short": {"length": 3, "marked": ([0], [0])},
 }
 CASES = [(head, kind) for head in HEADS for kind in INPUTS if kind != "left" or head in BY_TOKEN]
-
-
-@pytest.fixture
-def softmax_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch):
-    """Stock takes its softmax in float32, whatever the dtype of the model: in float64 that would be all we see."""
-    functional = SimpleNamespace(**vars(nn.functional))
-    functional.softmax = lambda scores, dim, dtype=None: nn.functional.softmax(scores, dim=dim)
-    monkeypatch.setattr(modeling_longformer, "nn", SimpleNamespace(**(vars(nn) | {"functional": functional})))
 
 
 def make_pair(head: str, implementation: str, dtype: torch.dtype, **fields: Any) -> tuple[nn.Module, nn.Module]:

@@ -1,0 +1,108 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Models of this package in the place of stock Longformer's, for software that knows stock alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import transformers
+from transformers import CONFIG_MAPPING, TOKENIZER_MAPPING, LongformerConfig
+
+from .configuration_hf_longformer import HfLongformerConfig
+from .modeling_heads_hf_longformer import (
+    HfLongformerForMaskedLM,
+    HfLongformerForMultipleChoice,
+    HfLongformerForQuestionAnswering,
+    HfLongformerForSequenceClassification,
+    HfLongformerForTokenClassification,
+)
+from .modeling_hf_longformer import HfLongformerModel, HfLongformerPreTrainedModel
+from .transformers_internals import auto_mappings, registered
+
+MODELS = (
+    *(HfLongformerPreTrainedModel, HfLongformerModel, HfLongformerForMaskedLM, HfLongformerForMultipleChoice),
+    *(HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification, HfLongformerForTokenClassification),
+)
+BY_STOCK_NAME: dict[str, type] = {model.__name__.removeprefix("Hf"): model for model in MODELS}
+
+_MISSING = object()
+_before: list[tuple[dict[Any, Any], Any, Any]] = []  # dictionary, key, and what stood there; empty: nothing is replaced
+
+
+class StockReplacement:
+    """What `replace_stock` returns: leaves the replacement with `undo`, or at the end of a `with` block."""
+
+    def __init__(self, was_replaced: bool) -> None:
+        self.was_replaced = was_replaced
+
+    def undo(self) -> None:
+        """Makes stock stock again, however often `replace_stock` was called; a second time does nothing."""
+        _undo()
+
+    def __enter__(self) -> "StockReplacement":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self.was_replaced:
+            _undo()
+
+
+def replace_stock() -> StockReplacement:
+    """Puts the models of this package in the place of stock Longformer's, in the whole process.
+
+    `AutoConfig` reads a checkpoint of model type `longformer` as `HfLongformerConfig`; every Auto class that knows
+    stock Longformer makes the model of this package from it, or from a `LongformerConfig`; and
+    `transformers.LongformerModel`, `LongformerPreTrainedModel` and the heads are this package's. A call while stock is
+    replaced changes nothing; a `with` block leaves at its end what stood at its beginning.
+
+    Models made so compute what stock computes on real tokens, whatever their length, padded to the window or not.
+    Positions are counted as stock counts them: by `input_ids`, not by `attention_mask`. What differs:
+
+    * Hidden states of padding mean nothing, as in stock, and are others. `global_attentions` are as long as the text,
+      not padded to the window, and 0 in columns beyond the global tokens of a text.
+    * Texts padded on the left: the first real token is pooled, classified and global; said once when it happens. The
+      loss of question answering leaves padding out; said once.
+    * `attention_mask` takes 0 and 1 alone: masks with 2 for global tokens, and global tokens on padding, are refused.
+      Questions without exactly three separators, which stock refuses, are answered.
+    * `is_decoder` is refused, which stock passes over; other fields that stock does not read are left out, and named.
+    * `model.config` is an `HfLongformerConfig` of `model_type` `"hf_longformer"`, and what `save_pretrained` writes is
+      of that form; `hf-longformer export FOLDER OUTPUT` makes stock of it again.
+    * Names that were imported before (`from transformers import LongformerModel`), names of
+      `transformers.models.longformer`, `LongformerSelfAttention` and models that exist stay stock's. `LongformerConfig`
+      stays it, too: models take it as it is.
+    * `led`, the encoder-decoder, has no counterpart here and stays stock's.
+
+    Returns:
+        A context manager, which also has `undo()`.
+    """
+    was_replaced = bool(_before)
+    if not was_replaced:
+        for entries, key, value in _replacements():
+            _before.append((entries, key, entries.get(key, _MISSING)))
+            entries[key] = value
+        HfLongformerConfig.reads_stock_as_stock = True
+    return StockReplacement(was_replaced)
+
+
+def _replacements() -> Iterator[tuple[dict[Any, Any], Any, Any]]:
+    """Dictionaries, keys and what is to stand there."""
+    for mapping, name in auto_mappings(LongformerConfig.model_type):
+        yield registered(mapping), LongformerConfig, BY_STOCK_NAME[name]
+        yield registered(mapping), HfLongformerConfig, BY_STOCK_NAME[name]
+    yield registered(TOKENIZER_MAPPING), HfLongformerConfig, TOKENIZER_MAPPING[LongformerConfig]
+    yield registered(CONFIG_MAPPING), LongformerConfig.model_type, HfLongformerConfig
+    for name, model in BY_STOCK_NAME.items():
+        yield vars(transformers), name, model
+
+
+def _undo() -> None:
+    HfLongformerConfig.reads_stock_as_stock = False
+    while _before:
+        entries, key, value = _before.pop()
+        if value is _MISSING:
+            del entries[key]
+        else:
+            entries[key] = value
+
+
+__all__ = ["StockReplacement", "replace_stock"]
