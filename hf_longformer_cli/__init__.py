@@ -13,6 +13,7 @@ import typer
 
 from .conversions import convert, export, sync_global, verify
 from .installed import read
+from .page import page
 from .prediction import predict
 from .show import bench, demo, draw
 from .terminal import show_checks
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (convert, verify, export, sync_global, draw, demo, bench):
+for _command in (convert, verify, export, sync_global, page, draw, demo, bench):
     app.command()(_command)
 for _name, _group in {"finetune": finetune, "evaluate": evaluate, "predict": predict}.items():
     app.add_typer(_group, name=_name)

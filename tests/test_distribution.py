@@ -15,7 +15,7 @@ from published import ROOT, build
 from hf_longformer.model_cards import embedded, embedded_model
 
 GENERATED = ("PKG-INFO", "setup.cfg", "hf_longformer.egg-info/")
-READ = {"finetune": ("recipes/*.yaml",), "benchmarks": ("*.txt",), "model_cards": ("*.md",)}
+READ = {"finetune": ("recipes/*.yaml", "page/page.*"), "benchmarks": ("*.txt",), "model_cards": ("*.md",)}
 
 
 @pytest.fixture(scope="module")

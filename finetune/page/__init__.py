@@ -1,0 +1,7 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML page on which documents are read with what was predicted of them."""
+
+from .write import write_page
+
+__all__ = ["write_page"]

@@ -1,0 +1,227 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf-longformer page`: documents and what was predicted of them, joined by line, in one file for a browser."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from hf_longformer.conversion.errors import InputError, one_line
+
+from ..data import text_of
+from ..json_rows import objects_of
+from ..rows import STANDARD_INPUT, Row, is_utf_8, kind_of, open_rows
+from .marks import Mark, marks_of, parts_of, per_cent, shown, surroundings
+
+COLUMNS = ("text", "text_pair", "question", "context")
+SCORES = 8  # labels of a document that are shown with their probabilities
+
+
+def write_page(
+    documents: str,
+    results: str,
+    output: Path,
+    *,
+    format: str | None = None,
+    columns: dict[str, str] | None = None,
+    evidence_folder: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes an HTML file that needs nothing else, whole or not at all. Whatever texts hold stays text.
+
+    Args:
+        documents: What `hf-longformer predict` read.
+        results: The JSON lines that it wrote.
+        output: The file to write.
+        format: Of the documents, if not by the ending, as for `predict`.
+        columns: Names in the documents of `text`, `text_pair`, `question` and `context`.
+        evidence_folder: With TriviaQA's documents.
+        overwrite: Whether to replace `output`.
+
+    Returns:
+        `documents`, how many were read; `failed`, how many of them have an error instead of a result, and `without`,
+        how many have neither; `marks`, and `bytes` of the file.
+
+    Raises:
+        InputError: If a file cannot be used, or what was predicted is not of these documents; with the line.
+        RuntimeError: If the page cannot be written.
+    """
+    kind = kind_of(documents, format, [*COLUMNS])
+    _check_output(output, documents, results, overwrite)
+    names = {name: (columns or {}).get(name, name) for name in COLUMNS}
+    found = _read_results(Path(results))
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file, open_rows(documents, kind, evidence_folder) as rows:
+            report = _write(file, enumerate(rows.rows, 1), found, names)
+        if found:
+            raise InputError(
+                f"{results} has a result of line {min(found)}, and {documents} has {report['documents']:,} lines: the "
+                "results are of another file"
+            )
+        report["bytes"] = partial.stat().st_size
+        partial.replace(output)
+    except OSError as error:
+        raise RuntimeError(f"{output} was not written: {one_line(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
+def _check_output(output: Path, documents: str, results: str, overwrite: bool) -> None:
+    if output.is_dir():
+        raise InputError(f"the output must be a file, got the folder {output}")
+    if output.exists() and not overwrite:
+        raise InputError(f"the output must not exist, got {output}: --overwrite replaces it")
+    if not output.parent.is_dir():
+        raise InputError(f"the folder of the output must exist, got {output.parent}")
+    read = [Path(results), *([] if documents == STANDARD_INPUT else [Path(documents)])]
+    if output.resolve() in [file.resolve() for file in read]:
+        raise InputError(f"the output must not be a file that is read, got {output}")
+
+
+def _read_results(file: Path) -> dict[int, dict[str, Any]]:
+    """The results by the line of their document."""
+    if not file.is_file():
+        raise InputError(f"the results must be a file of JSON lines, got {file}")
+    found: dict[int, dict[str, Any]] = {}
+    for number, result in enumerate(objects_of(file), 1):
+        line = result.get("line")
+        if type(line) is not int or line < 1:
+            raise InputError(f"result {number} of {file} must have the line of its document, got {line!r}")
+        if line in found:
+            raise InputError(f"{file} must have one result for every line, got two for line {line}")
+        found[line] = result
+    return found
+
+
+def _write(
+    file: TextIO, rows: Iterator[tuple[int, Row]], found: dict[int, dict[str, Any]], names: dict[str, str]
+) -> dict[str, Any]:
+    """Writes the page; every result that is used is taken from those that were found."""
+    report = {"documents": 0, "failed": 0, "without": 0, "marks": 0}
+    before, behind = _frame()
+    file.write(before)
+    index = []
+    for line, row in rows:
+        result = found.pop(line, None)
+        try:
+            document = _document(row, result, names)
+        except InputError as error:
+            raise InputError(f"line {line}: {error}") from error
+        report["documents"] += 1
+        report["failed"] += "error" in document
+        report["without"] += result is None
+        report["marks"] += len(document["marks"])
+        index.append(_title(line, document))
+        file.write(_data(f"document-{line}", document))
+    if not index:
+        raise InputError("the documents must have a line, got none")
+    file.write(_data("index", index))
+    file.write(behind)
+    return report
+
+
+def _document(row: Row, result: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any]:
+    """What the page shows of a row."""
+    error = result.get("error") if result else None
+    if isinstance(row, str):
+        return {"parts": [], "chains": [], "marks": [], "error": str(error or row)}
+    given = row if result is None else {**row, **({"id": result["id"]} if "id" in result else {})}
+    document: dict[str, Any] = {} if given.get("id") in (None, "") else {"id": shown(str(given["id"]))}
+    if error is not None:
+        document["error"] = str(error)
+    column = names["context"] if names["context"] in row and names["text"] not in row else names["text"]
+    if result is not None and "answer" in result:
+        column = names["context"]
+    if column not in row:
+        if error is None:
+            raise InputError(f"the document must have an entry {column}, got {', '.join(map(str, row)) or 'none'}")
+        return document | {"parts": [], "chains": [], "marks": []}
+    try:
+        text = text_of(row[column])
+        for name in ("question", "text_pair"):
+            if row.get(names[name]) is not None:
+                document[name] = text_of(row[names[name]])
+    except InputError:
+        if error is None:
+            raise
+        text = ""
+    chains, marks = marks_of(text, result or {})
+    pieces = [[_piece(*piece) for piece in part] for part in parts_of(text, marks)]
+    return document | {
+        "facts": _facts(result),
+        "parts": pieces,
+        "chains": [chain._asdict() for chain in chains],
+        "marks": [_listed(text, mark) for mark in marks],
+    }
+
+
+def _piece(text: str, marks: list[int]) -> Any:
+    return [text, *marks] if marks else text
+
+
+def _listed(text: str, mark: Mark) -> list[Any]:
+    return [mark.chain, mark.note, shown(text[mark.start : mark.end]), *surroundings(text, mark), mark.start, mark.end]
+
+
+def _facts(result: dict[str, Any] | None) -> list[list[str]]:
+    """What is said of a document as a whole: names and values."""
+    if result is None:
+        return [["result", "none"]]
+    facts: list[list[str]] = []
+    scores = result.get("scores")
+    scores = scores if isinstance(scores, dict) else {}
+    if "label" in result:
+        facts.append(["label", f"{result['label']} {per_cent(scores.get(result['label']))}".strip()])
+    if isinstance(result.get("labels"), list):
+        facts.append(["labels", ", ".join(map(str, result["labels"])) or "none"])
+    if "value" in result:
+        facts.append(["value", str(result["value"])])
+    numbers = {name: value for name, value in scores.items() if isinstance(value, float | int)}
+    best = sorted(numbers, key=lambda name: -numbers[name])
+    if len(best) > 1:
+        said = [f"{name} {per_cent(numbers[name])}" for name in best[:SCORES]]
+        more = [f"and {len(best) - SCORES:,} more"] if len(best) > SCORES else []
+        facts.append(["probabilities", ", ".join(said + more)])
+    if "answer" in result:
+        facts.append(
+            ["answer", f"{shown(str(result['answer'])) or 'none'} {per_cent(result.get('probability'))}".strip()]
+        )
+    if result.get("truncated"):
+        cut = result.get("tokens_cut")
+        facts.append(["cut", f"{cut:,} tokens were not read" if isinstance(cut, int) else "some tokens were not read"])
+    return facts
+
+
+def _title(line: int, document: dict[str, Any]) -> str:
+    """What stands in the list of documents."""
+    pieces = document["parts"][0] if document["parts"] else []
+    start = "".join(one if isinstance(one, str) else one[0] for one in pieces[:40])[:200]
+    words = document.get("id") or document.get("question") or start
+    failed = " (error)" if "error" in document else ""
+    return f"{line}: {shown(words)[:60]}{failed}"
+
+
+def _data(name: str, content: Any) -> str:
+    """A block of JSON that no script runs and no text ends."""
+    text = json.dumps(content, ensure_ascii=not is_utf_8(content), separators=(",", ":"))
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def _frame() -> tuple[str, str]:
+    """The page in front of the documents and behind them."""
+    folder = Path(__file__).parent
+    page, style, script = ((folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    page = page.replace("STYLE_HASH", _hash(style)).replace("SCRIPT_HASH", _hash(script))
+    before, _, behind = page.replace("/* style */", style).partition("<!-- documents -->\n")
+    return before, behind.replace("/* script */", script)
+
+
+def _hash(code: str) -> str:
+    """What a Content-Security-Policy knows code by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
