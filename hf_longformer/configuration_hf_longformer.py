@@ -32,7 +32,7 @@ KNOWN_FOREIGN_FIELDS = frozenset(
 BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
-    "position_counting",
+    *("position_counting", "coreference"),
 )
 
 TOKENIZER_KEYWORDS = (
