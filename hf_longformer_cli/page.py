@@ -19,6 +19,9 @@ def page(
     text_pair_column: Annotated[
         str, typer.Option(help="What holds the second text, where there is one.")
     ] = "text_pair",
+    tokens_column: Annotated[
+        str, typer.Option(help="What holds the words of the document, where these were given.")
+    ] = "tokens",
     question_column: Annotated[str, typer.Option(help="What holds the question, for qa.")] = "question",
     context_column: Annotated[str, typer.Option(help="What holds the document, for qa.")] = "context",
     evidence_folder: Annotated[
@@ -35,7 +38,7 @@ def page(
     from hf_longformer.finetune.page import write_page
 
     quiet()
-    columns = {"text": text_column, "text_pair": text_pair_column}
+    columns = {"text": text_column, "text_pair": text_pair_column, "tokens": tokens_column}
     columns |= {"question": question_column, "context": context_column}
     report = write_page(
         documents,
@@ -48,5 +51,6 @@ def page(
     )
     failed = f", {report['failed']:,} of them with an error" if report["failed"] else ""
     without = f", {report['without']:,} of them without a result" if report["without"] else ""
-    counted = f"{report['documents']:,} documents{failed}{without}, {report['marks']:,} marks"
+    empty = f", {report['empty']:,} entities without characters not marked" if report["empty"] else ""
+    counted = f"{report['documents']:,} documents{failed}{without}, {report['marks']:,} marks{empty}"
     typer.echo(f"{counted}, in {output} ({report['bytes'] / 1e6:,.1f} MB)")

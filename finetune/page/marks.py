@@ -96,8 +96,24 @@ def _entities(text: str, result: dict[str, Any]) -> list[tuple[str, str, list[tu
         kind = one.get("entity_group", one.get("entity"))
         if not isinstance(kind, str):
             raise InputError(f"an entity must have an entity_group or an entity, got {sorted(one)}")
-        kinds[kind].append((*_place(one, text), per_cent(one.get("score"))))
+        if not _is_empty(one):
+            kinds[kind].append((*_place(one, text, "word"), per_cent(one.get("score"))))
     return [("entity", kind, sorted(kinds[kind])) for kind in sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))]
+
+
+def number_of_empty(result: dict[str, Any]) -> int:
+    """How many entities have no characters: tokens that stand for none, and empty words."""
+    entities = result.get("entities")
+    return sum(isinstance(one, dict) and _is_empty(one) for one in entities) if isinstance(entities, list) else 0
+
+
+def _is_empty(entity: dict[str, Any]) -> bool:
+    return entity.get("word") == "" and entity.get("start") == entity.get("end")
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether an entry of a row is left empty: None, or what tables have in its place, which is not even itself."""
+    return value is None or value != value
 
 
 def _objects(value: Any, what: str) -> list[dict[str, Any]]:
@@ -106,20 +122,20 @@ def _objects(value: Any, what: str) -> list[dict[str, Any]]:
     return value
 
 
-def _place(found: dict[str, Any], text: str, said: str | None = None) -> tuple[int, int]:
+def _place(found: dict[str, Any], text: str, said: str) -> tuple[int, int]:
     """Where something stands, and whether it does.
 
     Args:
         found: With `start` and `end`.
         text: The document.
-        said: The entry, if there is one, that must be what stands there.
+        said: Which entry, where it has one, must be what stands there.
     """
     start, end = found.get("start"), found.get("end")
     if type(start) is not int or type(end) is not int:
         raise InputError(f"start and end must be whole numbers, got {start!r} and {end!r}")
     if not 0 <= start < end <= len(text):
         raise InputError(f"start and end must lie in the text of {len(text):,} characters, got {start} and {end}")
-    if said is not None and isinstance(found.get(said), str) and found[said] != text[start:end]:
+    if isinstance(found.get(said), str) and found[said] != text[start:end]:
         raise InputError(
             f"the characters {start} to {end} must be {shown(found[said])!r} in the document, got "
             f"{shown(text[start:end])!r}: the results are of another file"
@@ -139,8 +155,13 @@ def shown(text: str) -> str:
 
 
 def surroundings(text: str, mark: Mark) -> tuple[str, str]:
-    """What stands before and behind a mark, in one line."""
-    before, after = text[max(0, mark.start - AROUND) : mark.start], text[mark.end : mark.end + AROUND]
+    """What stands before and behind a mark, in one line, without the parts of words that would stand at its ends."""
+    begin, end = max(0, mark.start - AROUND), min(len(text), mark.end + AROUND)
+    before, after = text[begin : mark.start], text[mark.end : end]
+    if begin and " " in before:
+        before = before.partition(" ")[2]
+    if end < len(text) and " " in after:
+        after = after.rpartition(" ")[0]
     return " ".join(f"{before}|".split())[:-1], " ".join(f"|{after}".split())[1:]
 
 

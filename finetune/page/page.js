@@ -24,6 +24,10 @@ function colour(number) {
   return `k${number % COLOURS}`;
 }
 
+function count(number, what) {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
 function say(id, words) {
   $(id).textContent = words;
   $(id).hidden = !words;
@@ -95,10 +99,9 @@ function button(index, name, many, ...before) {
 }
 
 function listChains() {
-  const what = new Set(shown.chains.map((one) => one.kind));
-  const entities = what.size === 1 && what.has("entity");
-  say("heading", shown.chains.length ? `${shown.chains.length} ${entities ? "kinds" : "chains"}` : "Nothing is marked");
-  say("status", shown.marks.length ? `${shown.marks.length} marks` : "");
+  const entities = shown.chains.length && shown.chains.every((one) => one.kind === "entity");
+  say("heading", shown.chains.length ? count(shown.chains.length, entities ? "kind" : "chain") : "Nothing is marked");
+  say("status", shown.marks.length ? count(shown.marks.length, "mark") : "");
   $("status").hidden = false;
   $("back").hidden = $("steps").hidden = true;
   const items = shown.chains.map(({ name, size }, index) =>
@@ -119,7 +122,7 @@ function listMarks() {
     return item;
   });
   $("list").replaceChildren(...items);
-  $("list").setAttribute("aria-label", `${kind} ${name}, ${size} marks`);
+  $("list").setAttribute("aria-label", `${kind} ${name}, ${count(size, "mark")}`);
 }
 
 function light(on) {

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,10 +15,16 @@ from hf_longformer.conversion.errors import InputError, one_line
 from ..data import text_of
 from ..json_rows import objects_of
 from ..rows import STANDARD_INPUT, Row, is_utf_8, kind_of, open_rows
-from .marks import Mark, marks_of, parts_of, per_cent, shown, surroundings
+from .marks import Mark, is_nothing, marks_of, number_of_empty, parts_of, per_cent, shown, surroundings
 
-COLUMNS = ("text", "text_pair", "question", "context")
+COLUMNS = ("text", "text_pair", "tokens", "question", "context")
+BESIDE = ("question", "text_pair")  # what is shown in front of a document and behind it
 SCORES = 8  # labels of a document that are shown with their probabilities
+# Entries of results that are marked in the text, or said in words of their own.
+KNOWN = {
+    *("line", "id", "error", "label", "labels", "scores", "value", "truncated", "tokens_cut", "clusters", "entities"),
+    *("answer", "probability", "start", "end", "n_best"),
+}
 
 
 def write_page(
@@ -37,13 +44,14 @@ def write_page(
         results: The JSON lines that it wrote.
         output: The file to write.
         format: Of the documents, if not by the ending, as for `predict`.
-        columns: Names in the documents of `text`, `text_pair`, `question` and `context`.
+        columns: Names in the documents of what `COLUMNS` has.
         evidence_folder: With TriviaQA's documents.
         overwrite: Whether to replace `output`.
 
     Returns:
         `documents`, how many were read; `failed`, how many of them have an error instead of a result, and `without`,
-        how many have neither; `marks`, and `bytes` of the file.
+        how many have neither; `marks`; `empty`, how many entities have no characters and so no mark; and `bytes` of the
+        file.
 
     Raises:
         InputError: If a file cannot be used, or what was predicted is not of these documents; with the line.
@@ -102,7 +110,7 @@ def _write(
     file: TextIO, rows: Iterator[tuple[int, Row]], found: dict[int, dict[str, Any]], names: dict[str, str]
 ) -> dict[str, Any]:
     """Writes the page; every result that is used is taken from those that were found."""
-    report = {"documents": 0, "failed": 0, "without": 0, "marks": 0}
+    report = {"documents": 0, "failed": 0, "without": 0, "marks": 0, "empty": 0}
     before, behind = _frame()
     file.write(before)
     index = []
@@ -116,6 +124,7 @@ def _write(
         report["failed"] += "error" in document
         report["without"] += result is None
         report["marks"] += len(document["marks"])
+        report["empty"] += number_of_empty(result or {})
         index.append(_title(line, document))
         file.write(_data(f"document-{line}", document))
     if not index:
@@ -127,37 +136,59 @@ def _write(
 
 def _document(row: Row, result: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any]:
     """What the page shows of a row."""
-    error = result.get("error") if result else None
+    result = {} if result is None else result
+    failed = {"error": str(result["error"])} if result.get("error") is not None else {}
+    empty: dict[str, Any] = {"facts": [], "parts": [], "chains": [], "marks": []}
     if isinstance(row, str):
-        return {"parts": [], "chains": [], "marks": [], "error": str(error or row)}
-    given = row if result is None else {**row, **({"id": result["id"]} if "id" in result else {})}
-    document: dict[str, Any] = {} if given.get("id") in (None, "") else {"id": shown(str(given["id"]))}
-    if error is not None:
-        document["error"] = str(error)
-    column = names["context"] if names["context"] in row and names["text"] not in row else names["text"]
-    if result is not None and "answer" in result:
-        column = names["context"]
-    if column not in row:
-        if error is None:
-            raise InputError(f"the document must have an entry {column}, got {', '.join(map(str, row)) or 'none'}")
-        return document | {"parts": [], "chains": [], "marks": []}
+        if result and not failed:
+            raise InputError(f"the result must be of this document, which cannot be read: {row}")
+        return empty | {"error": row} | failed
+    _check_identity(row, result)
+    named = {} if row.get("id") in (None, "") else {"id": shown(str(row["id"]))}
     try:
-        text = text_of(row[column])
-        for name in ("question", "text_pair"):
-            if row.get(names[name]) is not None:
-                document[name] = text_of(row[names[name]])
+        text = _text(row, result, names)
     except InputError:
-        if error is None:
+        if not failed:
             raise
-        text = ""
-    chains, marks = marks_of(text, result or {})
-    pieces = [[_piece(*piece) for piece in part] for part in parts_of(text, marks)]
-    return document | {
-        "facts": _facts(result),
-        "parts": pieces,
+        return empty | named | failed
+    chains, marks = marks_of(text, result)
+    found = {
+        "facts": _facts(result) if result else [["result", "none"]],
+        "parts": [[_piece(*piece) for piece in part] for part in parts_of(text, marks)],
         "chains": [chain._asdict() for chain in chains],
         "marks": [_listed(text, mark) for mark in marks],
     }
+    return named | failed | _beside(row, names) | found
+
+
+def _beside(row: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    """Question and second text. What is no text there was not read, or there is an error instead of a result."""
+    found = {}
+    for name in BESIDE:
+        with suppress(InputError):
+            if not is_nothing(row.get(names[name])):
+                found[name] = text_of(row[names[name]])
+    return found
+
+
+def _check_identity(row: dict[str, Any], result: dict[str, Any]) -> None:
+    """Refuses a result of another document, where both have an `id`."""
+    if "id" in row and "id" in result:
+        given, said = (json.dumps(one["id"], default=str) for one in (row, result))
+        if given != said:
+            raise InputError(f"the result must be of the document with the id {given}, got one of {said}")
+
+
+def _text(row: dict[str, Any], result: dict[str, Any], names: dict[str, str]) -> str:
+    """The document of a row, as `predict` read it."""
+    wanted = [names[name] for name in (("context",) if "answer" in result else ("text", "tokens", "context"))]
+    column = next((name for name in wanted if not is_nothing(row.get(name))), None)
+    if column is None:
+        raise InputError(f"a document is needed as {' or '.join(wanted)}, got {', '.join(map(str, row)) or 'none'}")
+    content = row[column]
+    if column == names["tokens"] and isinstance(content, list) and all(isinstance(one, str) for one in content):
+        return " ".join(content)
+    return text_of(content)
 
 
 def _piece(text: str, marks: list[int]) -> Any:
@@ -168,33 +199,39 @@ def _listed(text: str, mark: Mark) -> list[Any]:
     return [mark.chain, mark.note, shown(text[mark.start : mark.end]), *surroundings(text, mark), mark.start, mark.end]
 
 
-def _facts(result: dict[str, Any] | None) -> list[list[str]]:
-    """What is said of a document as a whole: names and values."""
-    if result is None:
-        return [["result", "none"]]
+def _facts(result: dict[str, Any]) -> list[list[str]]:
+    """What is said of a document as a whole, names and values: also what no mark and no other word is for."""
     facts: list[list[str]] = []
-    scores = result.get("scores")
-    scores = scores if isinstance(scores, dict) else {}
+    scores = result["scores"] if isinstance(result.get("scores"), dict) else {}
     if "label" in result:
         facts.append(["label", f"{result['label']} {per_cent(scores.get(result['label']))}".strip()])
     if isinstance(result.get("labels"), list):
         facts.append(["labels", ", ".join(map(str, result["labels"])) or "none"])
     if "value" in result:
         facts.append(["value", str(result["value"])])
-    numbers = {name: value for name, value in scores.items() if isinstance(value, float | int)}
-    best = sorted(numbers, key=lambda name: -numbers[name])
-    if len(best) > 1:
-        said = [f"{name} {per_cent(numbers[name])}" for name in best[:SCORES]]
-        more = [f"and {len(best) - SCORES:,} more"] if len(best) > SCORES else []
-        facts.append(["probabilities", ", ".join(said + more)])
+    if len(scores) > 1:
+        facts.append(["probabilities", _probabilities(scores)])
     if "answer" in result:
-        facts.append(
-            ["answer", f"{shown(str(result['answer'])) or 'none'} {per_cent(result.get('probability'))}".strip()]
-        )
+        answer = shown(str(result["answer"])) or "none"
+        facts.append(["answer", f"{answer} {per_cent(result.get('probability'))}".strip()])
     if result.get("truncated"):
         cut = result.get("tokens_cut")
         facts.append(["cut", f"{cut:,} tokens were not read" if isinstance(cut, int) else "some tokens were not read"])
-    return facts
+    if number := number_of_empty(result):
+        facts.append(["not marked", f"{number:,} entities that have no characters"])
+    others = {name: value for name, value in result.items() if name not in KNOWN}
+    return facts + [
+        [name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+        for name, value in others.items()
+    ]
+
+
+def _probabilities(scores: dict[str, Any]) -> str:
+    """The likeliest labels."""
+    numbers = {name: value for name, value in scores.items() if isinstance(value, float | int)}
+    best = sorted(numbers, key=lambda name: -numbers[name])
+    more = [f"and {len(scores) - SCORES:,} more"] if len(scores) > SCORES else []
+    return ", ".join([f"{name} {per_cent(numbers[name])}" for name in best[:SCORES]] + more)
 
 
 def _title(line: int, document: dict[str, Any]) -> str:
