@@ -76,6 +76,7 @@ def test_every_block_runs(place: Path) -> None:
         lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]
         assert len(lines) == number
         assert not any("error" in line for line in lines)
+    assert (place / "answers.html").read_text().count('type="application/json"') == 3
     for folder in ("reader", "classifier", "coref", "run", "run-of-one"):
         card = (place / folder / "README.md").read_text()
         assert "roberta-4096" in card

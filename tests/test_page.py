@@ -275,6 +275,8 @@ def test_what_predict_writes(task: str, models: Path, tmp_path: Path) -> None:
         row["context" if task == "qa" else "text"] = (
             "😀 𠀀 " + row["context" if task == "qa" else "text"] + " naïve 長い"
         )
+    if task == "token-classification":  # words, some of them without characters
+        rows[4] = {"id": "words", "tokens": ["", "the", "😀", "", "dog"] * 9}
     file = write(tmp_path / "in.jsonl", rows)
     options: dict[str, Any] = {"n_best": 3} if task == "qa" else {}
     predict(task, str(models / task), str(file), tmp_path / "out.jsonl", stride=10, **options)
@@ -396,6 +398,8 @@ def test_a_chain_is_walked_along(page: Page, tmp_path: Path) -> None:
     assert (page(NOW), page(IN_VIEW)) == ("he", True)
     page.click("document.querySelectorAll('#list button')[1]")
     assert page(NOW) == "Bob"
+    page.press("n")  # what a key chooses is what Enter would
+    assert page("document.activeElement === document.querySelector('#list [aria-current]')")
     page.click("document.getElementById('back')")
     assert page(HEADING) == "2 chains"
     assert page.complaints() == []

@@ -104,6 +104,7 @@ function listChains() {
   say("status", shown.marks.length ? count(shown.marks.length, "mark") : "");
   $("status").hidden = false;
   $("back").hidden = $("steps").hidden = true;
+  document.body.classList.toggle("bare", !shown.marks.length);
   const items = shown.chains.map(({ name, size }, index) =>
     button(index, element("span", name, "name"), `× ${size}`, element("span", "", "swatch", colour(index))));
   $("list").replaceChildren(...items);
@@ -161,6 +162,7 @@ function go(position) {
   const listed = $("list").children[step].firstChild;
   listed.setAttribute("aria-current", "true");
   listed.scrollIntoView({ block: "nearest" });
+  if ($("list").contains(document.activeElement)) listed.focus({ preventScroll: true });
   pieces[0].scrollIntoView({ block: "center" });
   const mark = shown.marks[marks[step]];
   $("status").textContent = `${step + 1} of ${marks.length}: ${mark[WORDS]} ${mark[NOTE]}`;
