@@ -192,7 +192,8 @@ def check_inputs(
     input_ids: torch.Tensor | None,
     token_type_ids: torch.Tensor | None,
     position_ids: torch.Tensor,
-    restarts: torch.Tensor | None = None,
+    restarts: torch.Tensor | None,
+    vocabulary: int,
 ) -> dict[str, int]:
     """Refuses what would otherwise be an IndexError, or an assertion inside a kernel; one transfer from the device.
 
@@ -202,6 +203,8 @@ def check_inputs(
         counts: What `count_in_masks` says of the masks.
         input_ids, token_type_ids, position_ids: `(batch, S)`.
         restarts: What `restarts_of` says of positions that were given.
+        vocabulary: How many ids have an embedding: more than `config.vocab_size` where a model around this one, with a
+            configuration of its own, gave it more.
 
     Returns:
         The counts as numbers, and what else was read.
@@ -213,7 +216,7 @@ def check_inputs(
     if restarts is not None:
         counts["restarts"] = restarts
     ranges = {
-        "input_ids": (input_ids, config.vocab_size, "config.vocab_size"),
+        "input_ids": (input_ids, vocabulary, "word_embeddings.num_embeddings"),
         "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
         "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
     }

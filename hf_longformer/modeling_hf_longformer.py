@@ -291,7 +291,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if is_tracing(position_ids):  # what tensors hold is unknown: nothing can be refused
             numbers, roles = {}, roles_of_traced_masks(attention_mask, global_attention_mask, num_global)
         else:
-            numbers = check_inputs(self.config, shape, counts, input_ids, token_type_ids, position_ids, restarts)
+            vocabulary = getattr(self.embeddings.word_embeddings, "num_embeddings", self.config.vocab_size)
+            ids = (input_ids, token_type_ids, position_ids)
+            numbers = check_inputs(self.config, shape, counts, *ids, restarts, vocabulary)
             roles = roles_of_masks(attention_mask, global_attention_mask, numbers)
             warn_of_left_padding(numbers)
         _check_global(self.config, roles, past)

@@ -3,6 +3,7 @@
 """Models of this package in the place of stock Longformer's, for software that knows stock alone."""
 
 from collections.abc import Iterator
+from threading import RLock
 from typing import Any
 
 import transformers
@@ -27,24 +28,41 @@ BY_STOCK_NAME: dict[str, type] = {model.__name__.removeprefix("Hf"): model for m
 
 _MISSING = object()
 _before: list[tuple[dict[Any, Any], Any, Any]] = []  # dictionary, key, and what stood there; empty: nothing is replaced
+_holders: set["StockReplacement"] = set()  # a first call, and the blocks that are open, whichever thread is in them
+_lock = RLock()
 
 
 class StockReplacement:
     """What `replace_stock` returns: leaves the replacement with `undo`, or at the end of a `with` block."""
 
-    def __init__(self, was_replaced: bool) -> None:
-        self.was_replaced = was_replaced
-
     def undo(self) -> None:
         """Makes stock stock again, however often `replace_stock` was called; a second time does nothing."""
-        _undo()
+        with _lock:
+            _holders.clear()
+            _undo()
 
     def __enter__(self) -> "StockReplacement":
+        with _lock:
+            _replace()
+            _holders.add(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self.was_replaced:
-            _undo()
+        with _lock:
+            _holders.discard(self)
+            if not _holders:
+                _undo()
+
+
+class _ConfigOfStock(HfLongformerConfig):
+    """Stands for stock's class where Auto classes look it up: made of stock's fields, it is a configuration of ours."""
+
+    def __new__(cls, *args: Any, **fields: Any) -> Any:
+        return HfLongformerConfig.of_stock(LongformerConfig(*args, **fields))
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return HfLongformerConfig.from_dict(config_dict, **kwargs)
 
 
 def replace_stock() -> StockReplacement:
@@ -53,7 +71,8 @@ def replace_stock() -> StockReplacement:
     `AutoConfig` reads a checkpoint of model type `longformer` as `HfLongformerConfig`; every Auto class that knows
     stock Longformer makes the model of this package from it, or from a `LongformerConfig`; and
     `transformers.LongformerModel`, `LongformerPreTrainedModel` and the heads are this package's. A call while stock is
-    replaced changes nothing; a `with` block leaves at its end what stood at its beginning.
+    replaced changes nothing; a `with` block leaves at its end what stood at its beginning, or, if another thread is in
+    one by then, the last of them does.
 
     Models made so compute what stock computes on real tokens, whatever their length, padded to the window or not.
     Positions are counted as stock counts them: by `input_ids`, not by `attention_mask`. What differs:
@@ -65,8 +84,9 @@ def replace_stock() -> StockReplacement:
     * `attention_mask` takes 0 and 1 alone: masks with 2 for global tokens, and global tokens on padding, are refused.
       Questions without exactly three separators, which stock refuses, are answered.
     * `is_decoder` is refused, which stock passes over; other fields that stock does not read are left out, and named.
-    * `model.config` is an `HfLongformerConfig` of `model_type` `"hf_longformer"`, and what `save_pretrained` writes is
-      of that form; `hf-longformer export FOLDER OUTPUT` makes stock of it again.
+    * `model.config` is an `HfLongformerConfig` of `model_type` `"hf_longformer"`, not the `LongformerConfig` that was
+      given, whose later changes it does not see; what `save_pretrained` writes is of that form, and `hf-longformer
+      export FOLDER OUTPUT` makes stock of it again.
     * Names that were imported before (`from transformers import LongformerModel`), names of
       `transformers.models.longformer`, `LongformerSelfAttention` and models that exist stay stock's. `LongformerConfig`
       stays it, too: models take it as it is.
@@ -75,13 +95,21 @@ def replace_stock() -> StockReplacement:
     Returns:
         A context manager, which also has `undo()`.
     """
-    was_replaced = bool(_before)
-    if not was_replaced:
-        for entries, key, value in _replacements():
-            _before.append((entries, key, entries.get(key, _MISSING)))
-            entries[key] = value
-        HfLongformerConfig.reads_stock_as_stock = True
-    return StockReplacement(was_replaced)
+    replacement = StockReplacement()
+    with _lock:
+        if not _before:
+            _replace()
+            _holders.add(replacement)
+    return replacement
+
+
+def _replace() -> None:
+    if _before:
+        return
+    for entries, key, value in list(_replacements()):  # all of them, or none if one cannot be had
+        _before.append((entries, key, entries.get(key, _MISSING)))
+        entries[key] = value
+    HfLongformerConfig.reads_stock_as_stock = True
 
 
 def _replacements() -> Iterator[tuple[dict[Any, Any], Any, Any]]:
@@ -90,7 +118,7 @@ def _replacements() -> Iterator[tuple[dict[Any, Any], Any, Any]]:
         yield registered(mapping), LongformerConfig, BY_STOCK_NAME[name]
         yield registered(mapping), HfLongformerConfig, BY_STOCK_NAME[name]
     yield registered(TOKENIZER_MAPPING), HfLongformerConfig, TOKENIZER_MAPPING[LongformerConfig]
-    yield registered(CONFIG_MAPPING), LongformerConfig.model_type, HfLongformerConfig
+    yield registered(CONFIG_MAPPING), LongformerConfig.model_type, _ConfigOfStock
     for name, model in BY_STOCK_NAME.items():
         yield vars(transformers), name, model
 

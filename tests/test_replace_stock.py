@@ -6,6 +6,7 @@ again afterwards.
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,61 @@ def test_everything_is_undone():
     assert what_is_registered() == before
 
 
+def test_blocks_of_several_threads():
+    """The block that is left last makes stock stock again, whichever was entered first."""
+    before = what_is_registered()
+    first, second, last = replace_stock(), replace_stock(), replace_stock()
+    with first:
+        entered = second.__enter__()
+    assert entered is second
+    assert type(AutoModel.from_config(stock_config())) is HfLongformerModel
+    second.__exit__(None, None, None)
+    assert what_is_registered() == before
+    with last:  # made before others were left, entered behind
+        assert type(AutoModel.from_config(stock_config())) is HfLongformerModel
+    assert what_is_registered() == before
+
+    found, left = [], threading.Event()
+
+    def work() -> None:
+        with replace_stock():
+            inside.set()
+            left.wait(30)
+            found.append(type(AutoModel.from_config(stock_config())))
+
+    inside, thread = threading.Event(), threading.Thread(target=work)
+    with replace_stock():
+        thread.start()
+        inside.wait(30)
+    left.set()
+    thread.join()
+    assert found == [HfLongformerModel]
+    assert what_is_registered() == before
+
+
+def test_all_is_replaced_or_nothing(monkeypatch: pytest.MonkeyPatch):
+    before = what_is_registered()
+    monkeypatch.delitem(registered(TOKENIZER_MAPPING), LongformerConfig, raising=False)
+    monkeypatch.setattr("hf_longformer.stock.TOKENIZER_MAPPING", {})
+    monkeypatch.setattr("hf_longformer.stock.registered", lambda mapping: getattr(mapping, "_extra_content", mapping))
+    with pytest.raises(KeyError):
+        replace_stock()
+    assert what_is_registered() == before
+
+
+def test_configurations_made_by_their_model_type():
+    with replace_stock():
+        made = [AutoConfig.for_model("longformer", **SIZES), CONFIG_MAPPING["longformer"](**SIZES)]
+        with pytest.raises(NotImplementedError, match="got is_decoder=True"):
+            AutoConfig.for_model("longformer", is_decoder=True)
+        models = [AutoModel.from_config(config) for config in made]
+    for config, model in zip(made, models, strict=True):
+        assert type(config) is HfLongformerConfig
+        assert (config.position_counting, config.model_type) == ("input_ids", "hf_longformer")
+        assert config.hidden_size == SIZES["hidden_size"]
+        assert type(model) is HfLongformerModel
+
+
 def test_what_somebody_else_registered_stands_again():
     class Other(LongformerModel):
         config_class = LongformerConfig
@@ -339,6 +395,19 @@ def test_a_model_that_holds_one_made_from_its_configuration(
     expected = head(encoder(**inputs).last_hidden_state)[..., 0]
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(model.eval()(**inputs)[real], expected[real], rtol=1e-10, atol=1e-10)
+
+
+def test_a_model_around_one_gets_more_tokens(monkeypatch: pytest.MonkeyPatch):
+    """Which only its own configuration is told."""
+    monkeypatch.setattr(MentionModel, "base_model_prefix", "bert")
+    monkeypatch.setattr(MentionModel, "config_class", MentionModel.config_class)
+    with replace_stock():
+        model = MentionModel(stock_config(coref_head={"max_span_length": 30}))
+    ids = torch.tensor([[0, SIZES["vocab_size"] + 1, 2]])
+    with pytest.raises(ValueError, match=r"word_embeddings.num_embeddings=99"):
+        model(ids, torch.ones_like(ids))
+    model.resize_token_embeddings(SIZES["vocab_size"] + 2)
+    assert model(ids, torch.ones_like(ids)).isfinite().all()
 
 
 def test_a_module_that_loads_its_encoder_by_name(tmp_path: Path):
