@@ -151,6 +151,15 @@ class HfLongformerConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in Transformers, which would warn of a stock checkpoint that is read in stock's place."""
+        if cls.reads_stock_as_stock:
+            config_dict, rest = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
+            if config_dict.get("model_type") == LongformerConfig.model_type:
+                return cls.from_dict(config_dict, **rest)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in Transformers, but nothing is passed over in silence: entries of a config.json and keywords that are not
         of this package, which other tools and scripts may have put there, are kept with a warning.

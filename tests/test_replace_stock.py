@@ -447,11 +447,12 @@ tagger = Tagger.from_pretrained(folder)
 """
 
 
-def test_a_script_that_imports_classes_by_name(tmp_path: Path):
+def test_a_script_that_imports_classes_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     stock = save_stock("LongformerForSequenceClassification", tmp_path)
     names: dict[str, Any] = {"folder": tmp_path}
-    with replace_stock():
+    with replace_stock(), caplog.at_level(logging.WARNING):
         exec(SCRIPT, names)  # noqa: S102
+    assert not [text for text in caplog.messages if "You are using a model of type" in text]
     assert type(names["classifier"]) is hf_longformer.HfLongformerForSequenceClassification
     assert type(names["encoder"]) is type(names["tagger"].longformer) is HfLongformerModel
     assert type(names["config"]) is LongformerConfig
