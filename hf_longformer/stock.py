@@ -83,6 +83,8 @@ def replace_stock() -> StockReplacement:
       loss of question answering leaves padding out; said once.
     * `attention_mask` takes 0 and 1 alone: masks with 2 for global tokens, and global tokens on padding, are refused.
       Questions without exactly three separators, which stock refuses, are answered.
+    * `attn_implementation` in a `LongformerConfig` is not taken over, since stock's models write theirs into it; as a
+      keyword of `from_config` and `from_pretrained` it is.
     * `is_decoder` is refused, which stock passes over; other fields that stock does not read are left out, and named.
     * `model.config` is an `HfLongformerConfig` of `model_type` `"hf_longformer"`, not the `LongformerConfig` that was
       given, whose later changes it does not see; what `save_pretrained` writes is of that form, and `hf-longformer

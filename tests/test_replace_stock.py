@@ -341,15 +341,20 @@ def test_auto_tokenizer_gives_the_same(with_config: bool, tmp_path: Path):
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
 
 
-def test_what_is_saved_is_ours_and_exported_to_stock_again(tmp_path: Path):
-    stock = save_stock("LongformerModel", tmp_path / "stock")
+@pytest.mark.parametrize("name", HEADS)
+def test_what_is_saved_is_ours_and_exported_to_stock_again(name: str, tmp_path: Path):
+    stock = save_stock(name.removeprefix("Hf"), tmp_path / "stock")
     with replace_stock():
-        AutoModel.from_pretrained(tmp_path / "stock").save_pretrained(tmp_path / "ours")
+        HEADS[name].from_pretrained(tmp_path / "stock").save_pretrained(tmp_path / "ours")
     config = AutoConfig.from_pretrained(tmp_path / "ours")
     assert (config.model_type, config.position_counting) == ("hf_longformer", "input_ids")
+    ours = HEADS[name].from_pretrained(tmp_path / "ours").eval()
+    assert type(ours) is getattr(hf_longformer, name)
+    inputs, wanted = inputs_for(name), {"output_hidden_states": True}
+    assert_same(ours(**inputs, **wanted), stock(**inputs, **wanted), inputs["attention_mask"].bool())
     export(tmp_path / "ours", tmp_path / "again")
-    again = AutoModel.from_pretrained(tmp_path / "again")
-    assert type(again) is LongformerModel
+    again = HEADS[name].from_pretrained(tmp_path / "again")
+    assert type(again) is type(stock)
     assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in stock.state_dict().items())
 
 
