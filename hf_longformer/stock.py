@@ -35,6 +35,9 @@ _lock = RLock()
 class StockReplacement:
     """What `replace_stock` returns: leaves the replacement with `undo`, or at the end of a `with` block."""
 
+    def __init__(self) -> None:
+        self._entered = 0
+
     def undo(self) -> None:
         """Makes stock stock again, however often `replace_stock` was called; a second time does nothing."""
         with _lock:
@@ -45,11 +48,14 @@ class StockReplacement:
         with _lock:
             _replace()
             _holders.add(self)
+            self._entered += 1
         return self
 
     def __exit__(self, *error: object) -> None:
         with _lock:
-            _holders.discard(self)
+            self._entered -= 1
+            if not self._entered:
+                _holders.discard(self)
             if not _holders:
                 _undo()
 

@@ -244,6 +244,9 @@ def test_everything_is_undone():
         raise KeyError
     assert what_is_registered() == before
     with replace_stock() as replacement:
+        with replacement:
+            pass
+        assert what_is_registered() == during
         replacement.undo()
         assert what_is_registered() == before
     assert what_is_registered() == before
