@@ -213,6 +213,7 @@ def test_texts_are_never_code(tmp_path: Path) -> None:
     assert not re.search(r"https?:|//\w", (tmp_path / "page.html").read_text(encoding="utf-8"))
 
 
+ALL = ", ".join(f"{label} 50.0\u202f%" for label in range(8)) + ", and 2 more"
 GOOD = {"text": "Ann ran."}
 ENTITY = {"entity_group": "PER", "start": 0, "end": 3, "word": "Ann"}
 
@@ -263,6 +264,62 @@ def test_results_that_are_none(results: list[Any], sentence: str, tmp_path: Path
     with pytest.raises(InputError, match=sentence):
         make_page(tmp_path, [GOOD], results)
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("result", "facts"),
+    [
+        ({"labels": ["a"], "scores": {"a": 0.75}}, [["labels", "a"], ["probabilities", "a 75.0\u202f%"]]),
+        ({"labels": [], "scores": {}}, [["labels", "none"]]),
+        ({"label": "a", "scores": {"a": 0.75}}, [["label", "a 75.0\u202f%"]]),
+        ({"value": -1.5}, [["value", "-1.5"]]),
+        (
+            {"label": "3", "scores": dict.fromkeys("0123456789", 0.5)},
+            [["label", "3 50.0\u202f%"], ["probabilities", ALL]],
+        ),
+    ],
+)
+def test_facts(result: dict[str, Any], facts: list[list[str]], tmp_path: Path) -> None:
+    make_page(tmp_path, [GOOD], [{"line": 1, **result}])
+    assert blocks_of(tmp_path / "page.html").documents["document-1"]["facts"] == facts
+
+
+JUNK = [None, True, 0, -1, 2**70, 1.5, float("nan"), "", "x", "\ud800", [], [1], [[]], {}, {"start": 0, "end": 1}]
+WHOLE = [
+    {"id": "a", "clusters": [[{"start": 0, "end": 3, "text": "Ann"}], []]},
+    {"answer": "Ann", "probability": 0.5, "start": 0, "end": 3, "n_best": [{"text": "Ann", "start": 0, "end": 3}]},
+    {"entities": [{**ENTITY, "score": 0.5}]},
+    {"label": "a", "labels": ["a"], "scores": {"a": 0.5, "b": 0.5}, "value": 1.5, "truncated": True, "tokens_cut": 3},
+    {"error": "bad"},
+]
+
+
+def damaged(value: Any, draw: random.Random) -> Any:
+    """A value in which something is another one, or missing."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
+        return draw.choice(JUNK)
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    copy, key = value.copy(), draw.choice(keys)
+    if draw.random() < 0.2:
+        del copy[key]
+    else:
+        copy[key] = damaged(value[key], draw)
+    return copy
+
+
+def test_damaged_results_are_shown_or_refused(tmp_path: Path) -> None:
+    draw, refused = random.Random(0), 0
+    row = {"id": "a", "text": "Ann ran.", "context": "Ann ran.", "question": "Who?"}
+    for _ in range(600):
+        try:
+            result = {"line": 1, **damaged(draw.choice(WHOLE), draw)}
+        except TypeError:  # no object at all
+            continue
+        try:
+            make_page(tmp_path, [damaged(row, draw) if draw.random() < 0.2 else row], [result], overwrite=True)
+        except InputError:
+            refused += 1
+    assert 100 < refused < 500
 
 
 @pytest.mark.parametrize("task", ASKED)

@@ -204,12 +204,14 @@ def _facts(result: dict[str, Any]) -> list[list[str]]:
     facts: list[list[str]] = []
     scores = result["scores"] if isinstance(result.get("scores"), dict) else {}
     if "label" in result:
-        facts.append(["label", f"{result['label']} {per_cent(scores.get(result['label']))}".strip()])
-    if isinstance(result.get("labels"), list):
-        facts.append(["labels", ", ".join(map(str, result["labels"])) or "none"])
+        label = str(result["label"])
+        facts.append(["label", f"{label} {per_cent(scores.get(label))}".strip()])
+    if "labels" in result:
+        labels = result["labels"] if isinstance(result["labels"], list) else [result["labels"]]
+        facts.append(["labels", ", ".join(map(str, labels)) or "none"])
     if "value" in result:
         facts.append(["value", str(result["value"])])
-    if len(scores) > 1:
+    if len(scores) > ("label" in result):  # a single one is said with its label
         facts.append(["probabilities", _probabilities(scores)])
     if "answer" in result:
         answer = shown(str(result["answer"])) or "none"
