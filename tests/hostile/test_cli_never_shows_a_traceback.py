@@ -16,7 +16,8 @@ import hf_longformer_cli as cli
 
 TASKS = ("qa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
 COMMANDS = [
-    *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "predict", "finetune", "fly")),
+    *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict")),
+    *(["finetune"], ["fly"]),
     *(["predict", task] for task in ("qa", "classification", "mlm")),
     *(["finetune", task] for task in TASKS),
 ]
