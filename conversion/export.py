@@ -103,6 +103,8 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
     head = str((config.architectures or [""])[0])
     if config.classifier_activation != "tanh" and head.endswith(("ForSequenceClassification", "ForMultipleChoice")):
         reasons.append(f"its heads have a tanh, got classifier_activation={config.classifier_activation!r}")
+    if config.tag_layers > 1 and head.endswith("ForTokenClassification"):
+        reasons.append(f"its tokens have one tag each, got tag_layers={config.tag_layers}")
     if any(max(config.attention_windows) % window for window in config.attention_windows):
         reasons.append(f"its largest window must be a multiple of the others, got {config.attention_window}")
     return reasons

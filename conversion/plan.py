@@ -28,7 +28,7 @@ KEPT_FIELDS = (
 )
 LONG_FIELDS = (
     *("attention_window", "attention_dilation", "global_attention", "is_decoder", "sep_token_id"),
-    *("classifier_activation", "global_projections"),
+    *("classifier_activation", "global_projections", "position_counting", "coreference", "tag_layers"),
 )
 
 

@@ -178,8 +178,10 @@ class Entities(MemoryMetric):
     accuracy of tags.
 
     `compute(predictions=[[…]], references=[[…]], names=[…])`: the tags of every text, and all tags that there can be,
-    which say the scheme; those that come up, if left out. An entity is right if its first token, its last token and its
-    kind are. Ill-formed tags are read as seqeval's default mode and the scorer of CoNLL-2000 read them (`entities`).
+    which say the scheme; those that come up, if left out. With `layers=n`, as nested entities have, every n lists are
+    of one text, and an entity counts once, in whichever layer it stands. An entity is right if its first token, its
+    last token and its kind are. Ill-formed tags are read as seqeval's default mode and the scorer of CoNLL-2000 read
+    them (`entities`).
     Tags without a prefix are entities of neighbouring tokens of one kind.
     """
 
@@ -187,11 +189,13 @@ class Entities(MemoryMetric):
         tags = datasets.Sequence(datasets.Value("string"))
         return _info(str(type(self).__doc__), tags, tags)
 
-    def _compute(self, predictions: Any, references: Any, names: list[str] | None = None) -> dict[str, Any]:
+    def _compute(
+        self, predictions: Any, references: Any, names: list[str] | None = None, layers: int = 1
+    ) -> dict[str, Any]:
         pairs = list(zip(predictions, references, strict=True))
         scheme = scheme_of(names or {tag for texts in (predictions, references) for tags in texts for tag in tags})
         found, gold = (
-            {(number, *entity) for number, tags in enumerate(texts) for entity in entities(tags, scheme)}
+            {(number // layers, *entity) for number, tags in enumerate(texts) for entity in entities(tags, scheme)}
             for texts in (predictions, references)
         )
         tags = [one == other for predicted, gold in pairs for one, other in zip(predicted, gold, strict=True)]

@@ -32,7 +32,7 @@ KNOWN_FOREIGN_FIELDS = frozenset(
 BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
-    *("position_counting", "coreference"),
+    *("position_counting", "coreference", "tag_layers"),
 )
 
 TOKENIZER_KEYWORDS = (
@@ -97,6 +97,9 @@ class HfLongformerConfig(PreTrainedConfig):
             words of the longest mention; `share`, spans that are compared, per word of the text; `farthest`, how many
             of the spans before one are compared with it, None for all; `singletons`, whether mentions that nothing else
             speaks of are found.
+        tag_layers (`int`, defaults to 1):
+            Of `HfLongformerForTokenClassification`, how many tags every token has, each one of `id2label`: several
+            where entities stand in one another.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
         hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
         pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
@@ -141,6 +144,7 @@ class HfLongformerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-12
     onnx_export: bool = False
     coreference: dict[str, Any] | None = None
+    tag_layers: int = 1
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -264,6 +268,8 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
+        if self.tag_layers < 1:
+            raise ValueError(f"tag_layers must be at least 1, got {self.tag_layers}")
         if self.max_length_tokens < 1 or self.first_position < 0:
             raise ValueError(
                 "max_position_embeddings must exceed first_position, which is pad_token_id + 1 if left out, since real "

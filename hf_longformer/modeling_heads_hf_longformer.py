@@ -51,7 +51,9 @@ class HfLongformerSequenceClassifierOutput(SequenceClassifierOutput):
 
 @dataclass
 class HfLongformerTokenClassifierOutput(TokenClassifierOutput):
-    """Logits `(batch, S, num_labels)`; attentions as in `HfLongformerModelOutput`."""
+    """Logits `(batch, S, num_labels)`, or `(batch, S, config.tag_layers, num_labels)` with several layers; attentions
+    as in `HfLongformerModelOutput`.
+    """
 
     global_attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -249,7 +251,7 @@ def _among_real_tokens(
 
 
 class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
-    """A label for every token."""
+    """A label for every token, or, with `config.tag_layers` above 1, one of every layer, as nested entities have."""
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
@@ -257,7 +259,7 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         self.num_labels = config.num_labels
         self.longformer = HfLongformerModel(config, add_pooling_layer=False)
         self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label or ()))
+        self.classifier = nn.Linear(config.hidden_size, config.tag_layers * len(config.id2label or ()))
         self.post_init()
 
     @can_return_tuple
@@ -272,11 +274,15 @@ class HfLongformerForTokenClassification(HfLongformerPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerTokenClassifierOutput:
-        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none."""
+        """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)`, -100 where there is none. With several
+        layers of tags `labels` are `(batch, S, layers)` and `logits` `(batch, S, layers, num_labels)`.
+        """
         outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        if self.config.tag_layers > 1:
+            logits = logits.unflatten(-1, (self.config.tag_layers, -1))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, **loss_keywords(kwargs))

@@ -299,7 +299,16 @@ FIELDS = (
     # not written by today's Transformers, or not for these sources
     *("_attn_implementation", "attn_implementation", "auto_map", "autoregressive", "chunk_size_feed_forward"),
     *("forced_bos_token_id", "is_encoder_decoder", "max_length", "name_or_path", "num_labels", "output_attentions"),
-    *("output_hidden_states", "problem_type", "pruned_heads", "quantization_config", "return_dict", "rope_scaling"),
+    *(
+        "output_hidden_states",
+        "position_counting",
+        "problem_type",
+        "tag_layers",
+        "pruned_heads",
+        "quantization_config",
+        "return_dict",
+        "rope_scaling",
+    ),
     *("rope_theta", "norm_style", "first_position", "sub_configs", "evil"),
     *("task_specific_params", "text_config", "tokenizer_class", "torch_dtype", "torchscript"),
 )

@@ -174,7 +174,7 @@ def test_defaults_are_those_of_stock():
     added = {"attention_dilation": 1, "is_decoder": False, "global_attention": "auto"}
     added |= {"position_embedding_type": "absolute", "classifier_dropout": None, "classifier_activation": "tanh"}
     added |= {"embedding_size": None, "global_projections": None, "norm_style": "post", "rope_theta": 10_000.0}
-    added |= {"coreference": None, "position_counting": "attention_mask"}
+    added |= {"coreference": None, "position_counting": "attention_mask", "tag_layers": 1}
     assert {name: value for name, value in ours.items() if name not in added} == {
         name: value for name, value in stock.items() if name not in added
     }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Longformers as sources: stock, of 2020, and our own; made longer, faster, or only ours; and back, bit by bit."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from helpers import tiny_config, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from sources import HEADS, edit_json, make_source
+from transformers import PreTrainedConfig
 
 import hf_longformer
 from hf_longformer.conversion import GateError, InputError, convert, export, verify
-from hf_longformer.conversion.plan import extend_positions
+from hf_longformer.conversion.plan import KEPT_FIELDS, LONG_FIELDS, extend_positions
 
 POSITIONS = "longformer.embeddings.position_embeddings.weight"
 
@@ -179,3 +181,33 @@ def test_shared_projections_stay_shared(tmp_path: Path) -> None:
     assert report["global_projections"] == "shared"
     assert all(check["passed"] for check in report["checks"])
     assert not [name for name in load_file(tmp_path / "longer" / "model.safetensors") if "_global." in name]
+
+
+FIELDS_OF_HEADS = {
+    "HfLongformerForTokenClassification": {"tag_layers": 3},
+    "HfLongformerForMaskedLM": {"position_counting": "input_ids"},
+}
+
+
+@pytest.mark.parametrize("head", FIELDS_OF_HEADS)
+def test_own_checkpoint_keeps_the_settings_of_its_head(head: str, tmp_path: Path) -> None:
+    fields = FIELDS_OF_HEADS[head]
+    model = getattr(hf_longformer, head)(tiny_config(max_position_embeddings=66, **fields))
+    model.save_pretrained(tmp_path / "source")
+    tiny_tokenizer().save_pretrained(tmp_path / "source")
+    report = convert(tmp_path / "source", tmp_path / "longer", max_length=128)
+    assert all(check["passed"] for check in report["checks"])
+    longer = getattr(hf_longformer, head).from_pretrained(tmp_path / "longer")
+    assert longer.config.max_length_tokens == 128
+    assert {name: getattr(longer.config, name) for name in fields} == fields
+    weights = model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in longer.state_dict().items() if name != POSITIONS)
+
+
+def test_every_field_is_kept_or_set() -> None:
+    """A field that a conversion forgot would be its default in the new checkpoint, whatever it was."""
+    made = {"position_embedding_type", "rope_theta", "norm_style", "max_position_embeddings", "first_position"}
+    made |= {"onnx_export"}  # without effect
+    own = {field.name for field in dataclasses.fields(hf_longformer.HfLongformerConfig)}
+    own -= {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    assert own <= {*KEPT_FIELDS, *LONG_FIELDS, *made}

@@ -121,7 +121,8 @@ def test_training_finds_entities_and_the_checkpoint_finds_them_again(folder: Pat
     tokenizer = AutoTokenizer.from_pretrained(folder / "run")
     loaded = HfLongformerForTokenClassification.from_pretrained(folder / "run").eval()
     assert loaded.config.id2label == dict(enumerate(NAMES))
-    table = Table(Dataset.from_list([{**row, "row": number} for number, row in enumerate(rows, 1)]), "test.jsonl")
+    layered = [{**row, "tags": [row["tags"]], "row": number} for number, row in enumerate(rows, 1)]
+    table = Table(Dataset.from_list(layered), "test.jsonl")
     windows = make_windows(table, NAMES, tokenizer, length=40, stride=10)
     batch = DataCollatorForTokenClassification(tokenizer)(
         [{name: row[name] for name in ("input_ids", "labels")} for row in windows]
@@ -129,7 +130,7 @@ def test_training_finds_entities_and_the_checkpoint_finds_them_again(folder: Pat
     with torch.no_grad():
         found = loaded(batch["input_ids"], batch["attention_mask"]).logits.argmax(dim=-1)
     joined = join_windows(windows, found.numpy(), batch["labels"].numpy(), NAMES)
-    assert joined == {line["row"]: line["tags"] for line in predicted}
+    assert joined == {line["row"]: [line["tags"]] for line in predicted}
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,15 +258,15 @@ def test_bad_argument(options: dict[str, Any], message: str, folder: Path, model
 def test_names_of_a_data_set_that_numbers_its_tags() -> None:
     """All of them, in its order, also those that no row has; every split by its own numbers."""
     train = labelled(["I-X", "O", "B-X", "B-Y"], [[0, 2], [1, 1]])
-    names = tag_names(train, "tags")
+    names = tag_names(train, ["tags"])
     assert names == ["O", "I-X", "B-X", "B-Y"]
-    assert read_words(train, "tokens", "tags", names).rows["tags"] == [["I-X", "B-X"], ["O", "O"]]
+    assert read_words(train, "tokens", ["tags"], names).rows["tags"] == [[["I-X", "B-X"]], [["O", "O"]]]
     other = labelled(["O", "B-Y", "B-Z"], [[1, 0]])
-    assert read_words(other, "tokens", "tags", names).rows["tags"] == [["B-Y", "O"]]
+    assert read_words(other, "tokens", ["tags"], names).rows["tags"] == [[["B-Y", "O"]]]
     with pytest.raises(InputError, match=r"row 1 of data must have tags .* got B-Z"):
-        read_words(labelled(["O", "B-Y", "B-Z"], [[2, 0]]), "tokens", "tags", names)
+        read_words(labelled(["O", "B-Y", "B-Z"], [[2, 0]]), "tokens", ["tags"], names)
     with pytest.raises(InputError, match="got -1"):
-        read_words(labelled(["O", "B-Y"], [[-1, 0]]), "tokens", "tags", names)
+        read_words(labelled(["O", "B-Y"], [[-1, 0]]), "tokens", ["tags"], names)
 
 
 def labelled(names: list[str], tags: list[list[int]]) -> Table:
@@ -284,7 +285,7 @@ def test_every_word_is_predicted_once_from_its_own_token(family: str, side: str,
     words = [*FILLERS, "", " ", "\u200b", "é😀", "</s>", "a" * 30, "[SEP]", "documents"]
     texts = [[str(generator.choice(words)) for _ in range(number)] for number in (1, 3, 50, 120)] + [[""], ["a" * 90]]
     names = [f"T{number:03}" for number in range(120)]
-    rows = [{"tokens": text, "tags": names[: len(text)], "row": 2 * n} for n, text in enumerate(texts)]
+    rows = [{"tokens": text, "tags": [names[: len(text)]], "row": 2 * n} for n, text in enumerate(texts)]
     for length, stride in ((20, 0), (20, 9), (20, 17), (64, 30), (1000, 5)):
         windows = make_windows(Table(Dataset.from_list(rows), "data"), names, tokenizer, length=length, stride=stride)
         assert all(
@@ -307,7 +308,7 @@ def test_every_word_is_predicted_once_from_its_own_token(family: str, side: str,
 def test_labels_stand_at_the_first_token_of_every_word(tmp_path: Path) -> None:
     make_source(tmp_path, "bert")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    row = {"tokens": ["the", "axe", "", "dog"], "tags": ["O", "B", "I", "O"], "row": 7}
+    row = {"tokens": ["the", "axe", "", "dog"], "tags": [["O", "B", "I", "O"]], "row": 7}
     window = make_windows(Table(Dataset.from_list([row]), "data"), ["O", "B", "I"], tokenizer, length=20, stride=0)[0]
     pieces = tokenizer.convert_ids_to_tokens(window["input_ids"])
     assert pieces == ["[CLS]", "the", "a", "##x", "##e", "[UNK]", "dog", "[SEP]"]

@@ -90,9 +90,10 @@ class TokenClassificationPredictor(Predictor):
         return found
 
     def forward(self, windows: list[dict[str, Any]]) -> Iterable[Any]:
-        """Logits `(tokens, tags)` of every window of a batch, without those of special tokens and of padding."""
+        """Logits `(tokens, layers, tags)` of every window of a batch, without special tokens and padding."""
         batch = model_inputs(self, windows)
         logits = self.model(**batch).logits.float().cpu().numpy()
+        logits = logits.reshape(*logits.shape[:2], -1, len(self.names))
         real = batch["attention_mask"].bool().cpu().numpy()
         return [one[kept][1:-1] for one, kept in zip(logits, real, strict=True)]
 
@@ -118,19 +119,12 @@ class TokenClassificationPredictor(Predictor):
         else:
             scores = of_words(scores, row["encoded"], strategy)
             units = [(*place, word) for word, place in enumerate(places)]
-        best = scores.argmax(axis=-1)
-        tags = [self.names[number] for number in best]
-        values = scores[np.arange(len(best)), best]
-        if strategy == "none":
-            spans = [(unit, unit + 1, tag) for unit, tag in enumerate(tags) if tag != OUTSIDE]
-        else:
-            spans = entities(tags, self.scheme)
         found = []
-        for first, behind, kind in spans:
+        for (first, behind, kind), score in self._spans(scores).items():
             (start, _, word), (_, end, last) = units[first], units[behind - 1]
             entity = {
                 "entity" if strategy == "none" else "entity_group": kind,
-                "score": float(values[first:behind].mean()),
+                "score": score,
                 "word": row[TEXT][start:end],
                 "start": start,
                 "end": end,
@@ -138,28 +132,47 @@ class TokenClassificationPredictor(Predictor):
             found.append(entity | ({"start_word": word, "end_word": last + 1} if row["are_given"] else {}))
         return found
 
+    def _spans(self, scores: np.ndarray) -> dict[tuple[int, int, str], float]:
+        """First unit, the one behind the last, and kind of all entities, by their places, the longer first; and their
+        scores. What several layers hold is one, with the best score.
+
+        Args:
+            scores: `(units, layers, tags)`, of words or tokens.
+        """
+        found: dict[tuple[int, int, str], float] = {}
+        for layer in range(scores.shape[1]):
+            tags = [self.names[number] for number in scores[:, layer].argmax(axis=-1)]
+            values = scores[:, layer].max(axis=-1, initial=0)
+            if self.options["aggregation_strategy"] == "none":
+                spans = [(unit, unit + 1, tag) for unit, tag in enumerate(tags) if tag != OUTSIDE]
+            else:
+                spans = entities(tags, self.scheme)
+            for span in spans:
+                found[span] = max(found.get(span, 0.0), float(values[span[0] : span[1]].mean()))
+        return {span: found[span] for span in sorted(found, key=lambda span: (span[0], -span[1], span[2]))}
+
 
 def joined(logits: list[np.ndarray], windows: list[tuple[int, int]]) -> np.ndarray:
-    """The probabilities of tags `(tokens, tags)` of a text, every token from the window in which it stands farthest
-    from an edge.
+    """The probabilities of tags `(tokens, layers, tags)` of a text, every token from the window in which it stands
+    farthest from an edge.
 
     Args:
-        logits: `(tokens, tags)` of every window.
+        logits: `(tokens, layers, tags)` of every window.
         windows: As `cut_words` gives them.
     """
     owners = owners_of(windows, list(range(windows[-1][1])))
     rows = [logits[owner][token - windows[owner][0]] for token, owner in enumerate(owners)]
-    values = np.stack(rows).astype(np.float64) if rows else np.zeros((0, logits[0].shape[-1]))
+    values = np.stack(rows).astype(np.float64) if rows else np.zeros((0, *logits[0].shape[1:]))
     powers = np.exp(values - values.max(axis=-1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def of_words(scores: np.ndarray, encoded: Encoded, strategy: str) -> np.ndarray:
-    """The probabilities of tags `(words, tags)`: of a word's first token, of the mean of its tokens, or of the token
-    that is surest of its tag, as the pipeline of Transformers has it.
+    """The probabilities of tags `(words, layers, tags)`: of a word's first token, of the mean of its tokens, or of the
+    token that is surest of its tag, as the pipeline of Transformers has it.
 
     Args:
-        scores: `(tokens, tags)`.
+        scores: `(tokens, layers, tags)`.
         encoded: The text.
         strategy: `"first"`, `"average"` or `"max"`.
     """
@@ -168,7 +181,8 @@ def of_words(scores: np.ndarray, encoded: Encoded, strategy: str) -> np.ndarray:
     parts = np.split(scores, encoded.starts[1:])
     if strategy == "average":
         return np.stack([part.mean(axis=0) for part in parts])
-    return np.stack([part[part.max(axis=1).argmax()] for part in parts])
+    surest = [part.max(axis=-1).argmax(axis=0) for part in parts]  # per layer, which token
+    return np.stack([part[best, np.arange(len(best))] for part, best in zip(parts, surest, strict=True)])
 
 
 def _is_nothing(value: Any) -> bool:

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tags of words in documents of any length: words as tokens, windows, one prediction for every word, scores."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
-from datasets import Dataset, Features, Sequence, Value
-from transformers import PreTrainedTokenizerBase
+import torch
+from datasets import Dataset, Features, Value
+from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_longformer.conversion import InputError
@@ -16,37 +18,38 @@ from ..data import ROW, Table
 from ..metrics import FOREIGN, Entities, scheme_of
 from ..words import cut_texts, owners_of, with_special_tokens
 
-TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes
+TOKENS, TAGS = "tokens", "tags"  # columns of the tables that `read_words` makes; tags lie in layers
 OUTSIDE = "O"
 logger = logging.get_logger(__name__)
 IGNORED = -100  # the label of a token that is not predicted
 
 
-def tag_names(table: Table, column: str) -> list[str]:
+def tag_names(table: Table, columns: Sequence[str]) -> list[str]:
     """The tags that can be predicted, `O` first: those that the data set lists, or those that stand in the table.
 
     Args:
         table: The rows to train on.
-        column: The column with lists of tags.
+        columns: Those with lists of tags, one per layer.
 
     Raises:
         InputError: If there is no such column, or there are fewer than two tags.
     """
-    table.check_columns([column])
-    listed = _listed_names(table, column)
-    rows = [tags for tags in table.rows[column] if isinstance(tags, list)]
-    found = set(listed or (tag for tags in rows for tag in tags if isinstance(tag, str)))
-    if not listed and any(isinstance(tag, int) for tags in rows for tag in tags):
-        raise InputError(
-            f"the column {column} of {table.name} holds numbers for tags, which only a data set with names for them "
-            "can have (a ClassLabel of `datasets`), got no names: write the tags as texts, such as B-PER"
-        )
-    names = [tag for tag in listed or sorted(found) if tag != OUTSIDE]
-    names = [OUTSIDE] * (OUTSIDE in found) + names
+    table.check_columns(columns)
+    found: dict[str, None] = {}
+    for column in columns:
+        listed = _listed_names(table, column)
+        rows = [tags for tags in table.rows[column] if isinstance(tags, list)]
+        if not listed and any(isinstance(tag, int) for tags in rows for tag in tags):
+            raise InputError(
+                f"the column {column} of {table.name} holds numbers for tags, which only a data set with names for "
+                "them can have (a ClassLabel of `datasets`), got no names: write the tags as texts, such as B-PER"
+            )
+        found |= dict.fromkeys(listed or sorted({tag for tags in rows for tag in tags if isinstance(tag, str)}))
+    names = [OUTSIDE] * (OUTSIDE in found) + [tag for tag in found if tag != OUTSIDE]
     if len(names) < 2:
         raise InputError(
-            f"the column {column} of {table.name} must hold lists of at least two different tags, as texts or as "
-            f"numbers that the data set names, got {', '.join(names) or 'none'}"
+            f"the column {' and '.join(columns)} of {table.name} must hold lists of at least two different tags, as "
+            f"texts or as numbers that the data set names, got {', '.join(names) or 'none'}"
         )
     return names
 
@@ -64,36 +67,41 @@ def say_what_is_scored(names: Iterable[str]) -> None:
         )
 
 
-def read_words(table: Table, tokens_column: str, tags_column: str, names: list[str]) -> Table:
-    """The table with the columns `tokens` and `tags`, lists of texts, alone; without its empty rows.
+def read_words(table: Table, tokens_column: str, tags_columns: Sequence[str], names: list[str]) -> Table:
+    """The table with the columns `tokens`, lists of words, and `tags`, lists of layers, which are lists of tags, alone;
+    without its empty rows.
 
     Args:
         table: As it was read.
         tokens_column: The column with lists of words.
-        tags_column: The column with lists of tags: names, or numbers where the data set names them.
+        tags_columns: Those with lists of tags, one per layer: names, or numbers where the data set names them.
         names: The tags that training knows.
 
     Raises:
         InputError: If a column is missing, or a row has no words and tags, as many of one as of the other, or a tag
             that training does not know.
     """
-    table.check_columns([tokens_column, tags_column])
-    listed, known = _listed_names(table, tags_column), set(names)
+    table.check_columns([tokens_column, *tags_columns])
+    listed, known = {column: _listed_names(table, column) for column in tags_columns}, set(names)
 
-    def check_row(row: dict[str, Any]) -> dict[str, list[str]]:
+    def check_row(row: dict[str, Any]) -> dict[str, list[Any]]:
         where = table.where([row[ROW]])
-        tokens, tags = (_as_list(row[column], column, where) for column in (tokens_column, tags_column))
-        if len(tokens) != len(tags):
-            raise InputError(
-                f"{where} must have as many entries in {tags_column} as in {tokens_column}, "
-                f"got {len(tags)} and {len(tokens)}"
-            )
+        tokens = _as_list(row[tokens_column], tokens_column, where)
+        layers = {column: _as_list(row[column], column, where) for column in tags_columns}
+        for column, tags in layers.items():
+            if len(tokens) != len(tags):
+                raise InputError(
+                    f"{where} must have as many entries in {column} as in {tokens_column}, "
+                    f"got {len(tags)} and {len(tokens)}"
+                )
         if not all(isinstance(token, str) for token in tokens):
             other = next(token for token in tokens if not isinstance(token, str))
             raise InputError(f"{where} must have words in {tokens_column}, got {other}")
-        return {TOKENS: tokens, TAGS: [_name(tag, listed, known, names, where) for tag in tags]}
+        named = [[_name(tag, listed[column], known, names, where) for tag in tags] for column, tags in layers.items()]
+        return {TOKENS: tokens, TAGS: named}
 
-    kinds = {TOKENS: Sequence(Value("string")), TAGS: Sequence(Value("string")), ROW: Value("int64")}
+    texts = datasets.Sequence(Value("string"))
+    kinds = {TOKENS: texts, TAGS: datasets.Sequence(texts), ROW: Value("int64")}
     others = [column for column in table.rows.column_names if column != ROW]
     rows = table.rows.map(check_row, remove_columns=others, features=Features(kinds))
     found = Table(rows, table.name).without(lambda row: not row[TOKENS], "no words")
@@ -143,7 +151,8 @@ def make_windows(
         workers: Processes that tokenise.
 
     Returns:
-        One row per window: `input_ids`; `labels`, -100 where nothing is predicted; `words`, for every label in order
+        One row per window: `input_ids`; `labels`, -100 where nothing is predicted, with several layers as many labels
+        per token; `words`, for every label in order
         the number of its word, or -1 where another window has more of the text around that word; `length`, and `row`
         in the table's file. Every word stands in `words` of one window.
     """
@@ -153,15 +162,19 @@ def make_windows(
         """Texts as windows with a label for every word."""
         columns: dict[str, list[Any]] = {name: [] for name in ("input_ids", "labels", "words", "length", ROW)}
         cut = cut_texts(tokenizer, batch[TOKENS], length=length, stride=stride)
-        for ((ids, starts, *_), windows), tags, row in zip(cut, batch[TAGS], batch[ROW], strict=True):
+        for ((ids, starts, *_), windows), layers, row in zip(cut, batch[TAGS], batch[ROW], strict=True):
             owners = owners_of(windows, starts)
+            numbers: list[Any] = [[number_of[tag] for tag in tags] for tags in zip(*layers, strict=True)]
+            nothing: Any = [IGNORED] * len(layers)
+            if len(layers) == 1:
+                numbers, nothing = [one for (one,) in numbers], IGNORED
             for index, (begin, end) in enumerate(windows):
-                labels = [IGNORED] * (end - begin)
+                labels = [nothing] * (end - begin)
                 inside = range(*np.searchsorted(starts, (begin, end)))
                 for word in inside:
-                    labels[starts[word] - begin] = number_of[tags[word]]
+                    labels[starts[word] - begin] = numbers[word]
                 columns["input_ids"].append(with_special_tokens(tokenizer, ids[begin:end]))
-                columns["labels"].append([IGNORED, *labels, IGNORED])
+                columns["labels"].append([nothing, *labels, nothing])
                 columns["words"].append([word if owners[word] == index else -1 for word in inside])
                 columns["length"].append(end - begin + 2)
                 columns[ROW].append(row)
@@ -171,25 +184,52 @@ def make_windows(
     return cut.sort("length", reverse=True)
 
 
-def join_windows(windows: Dataset, found: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[int, list[str]]:
-    """The predicted tags of every text, by the number of its row.
+class LayersCollator:
+    """Makes a batch of windows with several labels per token, `(batch, S, layers)`.
+
+    Args:
+        tokenizer: Of the model.
+        layers: How many labels a token has.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, layers: int) -> None:
+        self.collate, self.layers = DataCollatorForTokenClassification(tokenizer), layers
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        batches = [
+            self.collate([{**one, "labels": [labels[layer] for labels in one["labels"]]} for one in features])
+            for layer in range(self.layers)
+        ]
+        return {**batches[0], "labels": torch.stack([batch["labels"] for batch in batches], dim=-1)}
+
+
+def join_windows(
+    windows: Dataset, found: np.ndarray, labels: np.ndarray, names: list[str]
+) -> dict[int, list[list[str]]]:
+    """The predicted tags of every text, in layers, by the number of its row.
 
     Args:
         windows: As `make_windows` gives them.
-        found: The number of the likeliest tag of every token, `(windows, S)`.
-        labels: What was to be predicted, padded as `found`, `(windows, S)`; -100 where nothing was.
+        found: The number of the likeliest tag of every token, `(windows, S)` or `(windows, S, layers)`.
+        labels: What was to be predicted, padded as `found`, in its shape; -100 where nothing was.
         names: The tags in the order of the model's outputs.
     """
-    tags: dict[int, dict[int, str]] = {}
+    found, labels = (one.reshape(*one.shape[:2], -1) for one in (found, labels))
+    tags: dict[int, dict[int, list[str]]] = {}
     for row, words, numbers, gold in zip(windows[ROW], windows["words"], found, labels, strict=True):
         here = tags.setdefault(row, {})
-        for word, number in zip(words, numbers[gold != IGNORED], strict=True):
+        for word, of_layers in zip(words, numbers[gold[:, 0] != IGNORED].tolist(), strict=True):
             if word >= 0:
-                here[word] = names[int(number)]
-    return {row: [here[word] for word in range(len(here))] for row, here in sorted(tags.items())}
+                here[word] = [names[number] for number in of_layers]
+    return {
+        row: [list(layer) for layer in zip(*(here[word] for word in range(len(here))), strict=True)]
+        for row, here in sorted(tags.items())
+    }
 
 
-def measure(found: dict[int, list[str]], table: Table, names: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(
+    found: dict[int, list[list[str]]], table: Table, names: list[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What `Entities` measures, and what is written of every text: its row, the predicted tags, and the gold ones.
 
     Args:
@@ -199,7 +239,12 @@ def measure(found: dict[int, list[str]], table: Table, names: list[str]) -> tupl
     """
     rows = zip(table.rows[ROW], table.rows[TAGS], strict=True)
     lines = [{ROW: row, TAGS: found[row], "gold": gold} for row, gold in rows]
-    metric = Entities(keep_in_memory=True)
-    pairs = {"predictions": [line[TAGS] for line in lines], "references": [line["gold"] for line in lines]}
-    scores = metric.compute(**pairs, names=names)
+    pairs = {
+        "predictions": [layer for line in lines for layer in line[TAGS]],
+        "references": [layer for line in lines for layer in line["gold"]],
+    }
+    layers = len(lines[0]["gold"])
+    scores = Entities(keep_in_memory=True).compute(**pairs, names=names, layers=layers)
+    if layers == 1:
+        lines = [{**line, TAGS: line[TAGS][0], "gold": line["gold"][0]} for line in lines]
     return scores, lines
