@@ -25,6 +25,7 @@ from .explain import explain_attention
 from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
 from .modeling_coreference_hf_longformer import HfLongformerForCoreference
+from .modeling_evidence_hf_longformer import HfLongformerForEvidenceQuestionAnswering
 from .modeling_heads_hf_longformer import (
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
@@ -59,6 +60,7 @@ __all__ = [
     "HfLongformerConfig",
     "HfLongformerForCausalLM",
     "HfLongformerForCoreference",
+    "HfLongformerForEvidenceQuestionAnswering",
     "HfLongformerForMaskedLM",
     "HfLongformerForMultipleChoice",
     "HfLongformerForQuestionAnswering",

@@ -16,8 +16,9 @@ PIPELINES = {
     "ForCausalLM": "text-generation",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
-    "ForMultipleChoice": None,  # the Hub has no such task, nor the next
+    "ForMultipleChoice": None,  # the Hub has no such task, nor the next two
     "ForCoreference": None,
+    "ForEvidenceQuestionAnswering": None,
 }
 POSITIONS = {
     "copy": "the source's {:,} rows, repeated",

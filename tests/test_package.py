@@ -42,7 +42,7 @@ FLOORS = (
     {"layers_hf_longformer"},
     {"modeling_hf_longformer"},
     {"modeling_heads_hf_longformer", "explain"},
-    {"modeling_causal_hf_longformer", "modeling_coreference_hf_longformer", "stock"},
+    {"modeling_causal_hf_longformer", "modeling_coreference_hf_longformer", "modeling_evidence_hf_longformer", "stock"},
 )
 ALLOWED: dict[str, set[str]] = {}
 for number, floor in enumerate(FLOORS):

@@ -31,7 +31,7 @@ from hf_longformer.finetune.classification.predictor import ClassificationPredic
 from hf_longformer.finetune.predict import predict
 from hf_longformer.finetune.prediction import token_batches
 from hf_longformer.finetune.prediction_defaults import save_defaults
-from hf_longformer.finetune.qa.answers import whole_words
+from hf_longformer.finetune.whole_words import whole_words
 from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
 from hf_longformer.finetune.tasks import ASKED, module_of
 

@@ -21,6 +21,7 @@ from hf_longformer import DataCollatorWithGlobalAttention
 from hf_longformer.conversion import InputError
 
 from ..data import ROW, Table, texts_of
+from ..markers import add_tokens, ids_of
 from ..training import LongTrainer
 
 logger = logging.get_logger(__name__)
@@ -85,23 +86,8 @@ def _index(answer: Any, candidates: list[str]) -> int | None:
 
 
 def add_markers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Gives tokenizer and model the four marker tokens, if they do not have them.
-
-    New embeddings are drawn from the distribution of the old ones, as Transformers has it.
-
-    Args:
-        model: Changed in place.
-        tokenizer: Changed in place.
-    """
-    tokenizer.add_special_tokens({"extra_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False)
-    embeddings: Any = model.get_input_embeddings()
-    needed = max(_marker_ids(tokenizer)) + 1
-    if needed > len(embeddings.weight):  # some models have rows to spare
-        model.resize_token_embeddings(needed)
-
-
-def _marker_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [int(tokenizer.get_vocab()[marker]) for marker in MARKERS]
+    """Gives tokenizer and model, both changed in place, the four marker tokens, if they do not have them."""
+    add_tokens(model, tokenizer, MARKERS)
 
 
 def make_chunks(
@@ -129,7 +115,7 @@ def make_chunks(
         InputError: If a question and its candidates leave no room for supports.
     """
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    begins_q, ends_q, begins, ends = _marker_ids(tokenizer)
+    begins_q, ends_q, begins, ends = ids_of(tokenizer, MARKERS)
     name = table.name
 
     def encode_all(texts: list[str]) -> list[list[int]]:
@@ -170,7 +156,7 @@ class ChunkCollator:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.collate = DataCollatorWithGlobalAttention(tokenizer, "question")
-        self.marker = _marker_ids(tokenizer)[MARKERS.index(CANDIDATE_BEGINS)]
+        self.marker = ids_of(tokenizer, MARKERS)[MARKERS.index(CANDIDATE_BEGINS)]
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of N chunks of Q questions with at most C candidates.

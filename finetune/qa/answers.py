@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spans of windows as answers to questions, and how good they are."""
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +11,7 @@ import numpy as np
 
 from ..data import ROW
 from ..metrics import QuestionAnswering, answer_scores
-
-# Thai, Lao, Burmese, Khmer, Japanese and Chinese
-WITHOUT_SPACES = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
+from ..whole_words import whole_words
 
 
 @dataclass
@@ -85,29 +79,6 @@ def answers_of(
         best = max((one[0] for one in of_question[name]), default=-np.inf)
         answers[name] = Answer(list(candidates.values()), lowest - best)
     return answers
-
-
-def whole_words(start: int, end: int, context: str) -> tuple[int, int]:
-    """A span that begins and ends where words do: one that does not is lengthened.
-
-    Args:
-        start, end: Characters of the context, the first and the one behind the last.
-        context: The document.
-    """
-    while 0 < start < len(context) and _is_inside_word(context, start):
-        start -= 1
-    while 0 < end < len(context) and _is_inside_word(context, end):
-        end += 1
-    return start, end
-
-
-def _is_inside_word(text: str, place: int) -> bool:
-    return _is_of_word(text[place - 1]) and _is_of_word(text[place])
-
-
-def _is_of_word(character: str) -> bool:
-    """Whether it is a letter, a mark or a digit, of a script that has spaces between words."""
-    return unicodedata.category(character)[0] in "LMN" and WITHOUT_SPACES.match(character) is None
 
 
 def scores(
