@@ -15,6 +15,7 @@ from sklearn import metrics as sklearn_metrics
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = set(string.punctuation)
+HOTPOTQA_WORDS = ("yes", "no", "noanswer")
 # Prefixes of tags, and what each means in the words of BIOES. A scheme that another one holds stands before it.
 SCHEMES = {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 MEANING = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
@@ -171,6 +172,63 @@ def _token_f1(found: str, gold: str, nothing: float) -> float:
 def _means(prefix: str, scores: np.ndarray) -> dict[str, float]:
     exact, f1 = (float(one) for one in 100 * scores.mean(axis=0))
     return {f"{prefix}exact_match": exact, f"{prefix}f1": f1}
+
+
+class HotpotQA(MemoryMetric):
+    """Answers, supporting facts and both together, as shares of 1, under the names of HotpotQA's official scorer.
+
+    `compute(predictions=[…], references=[…])`: of every question `{"answer": text, "supporting_facts": {"title": […],
+    "sent_id": […]}}`; either may be None in a prediction, which counts as wrong. `em`, `f1`, `prec` and `recall` are
+    those of the answer; a "yes", "no" or "noanswer" on either side is right as a whole or not at all. `sp_…` are those
+    of the set of supporting facts. Of `joint_…` precision and recall are the products of both, and the exact match
+    means both.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        text, number = datasets.Value("string"), datasets.Value("int64")
+        facts = {"title": datasets.Sequence(text), "sent_id": datasets.Sequence(number)}
+        one = {"answer": text, "supporting_facts": facts}
+        return _info(str(type(self).__doc__), one, one)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, Any]:
+        scores = [hotpotqa_scores(*pair) for pair in zip(predictions, references, strict=True)]
+        return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
+
+
+def hotpotqa_scores(predicted: dict[str, Any], gold: dict[str, Any]) -> dict[str, float]:
+    """The twelve scores of a question, each between 0 and 1; arguments as `HotpotQA.compute` takes them."""
+    answer, facts = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
+    if predicted["answer"] is not None:
+        found, wanted = normalise_squad(predicted["answer"]), normalise_squad(gold["answer"])
+        is_one_word = found in HOTPOTQA_WORDS or wanted in HOTPOTQA_WORDS
+        words = (Counter(found.split()), Counter(wanted.split()))
+        answer = (float(found == wanted), *((0.0, 0.0) if is_one_word and found != wanted else _overlap(*words)))
+    supporting, right = _facts(predicted["supporting_facts"]), _facts(gold["supporting_facts"])
+    if supporting is not None and right is not None:
+        facts = (float(supporting == right), *_overlap(Counter(supporting), Counter(right)))
+    both = tuple(one * other for one, other in zip(answer, facts, strict=True))
+    return {
+        f"{part}{name}": value
+        for part, (exact, precision, recall) in {"": answer, "sp_": facts, "joint_": both}.items()
+        for name, value in {
+            "em": exact,
+            "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+            "prec": precision,
+            "recall": recall,
+        }.items()
+    }
+
+
+def _facts(columns: dict[str, Any] | None) -> set[tuple[str, int]] | None:
+    if columns is None or columns["title"] is None:
+        return None
+    return set(zip(columns["title"], columns["sent_id"], strict=True))
+
+
+def _overlap(found: Counter, wanted: Counter) -> tuple[float, float]:
+    """Precision and recall; 0 where there is nothing."""
+    common = (found & wanted).total()
+    return tuple(common / one.total() if common else 0.0 for one in (found, wanted))  # type: ignore[return-value]
 
 
 class Entities(MemoryMetric):

@@ -81,7 +81,7 @@ def predict(
     if input != "-" and output.exists() and output.samefile(input):
         raise InputError(f"input and output must be different files, got {output} for both")
     _check_is_not_read(output, Path(input), evidence_folder)
-    with open_rows(input, kind, evidence_folder) as rows:
+    with open_rows(input, kind, evidence_folder, ASKED[task].as_they_stand) as rows:
         predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, **options)
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
         _check_columns(rows, names, input, predictor.one_of)
@@ -195,6 +195,7 @@ def _pools(lines: Iterator[tuple[int, Row]], names: dict[str, str], characters: 
 
 def _length(text: Any) -> int:
     """Characters of a text, or of all paragraphs of one."""
+    text = list(text.values()) if isinstance(text, dict) else text
     return len(text) if isinstance(text, str) else sum(map(_length, text)) if isinstance(text, list) else 0
 
 
@@ -207,11 +208,16 @@ def _answer(predictor: Predictor, rows: list[Row], names: dict[str, str]) -> lis
     except ERRORS:
         found = [_answer_alone(predictor, row) for row in good]
     answered = iter(found)
-    kept = [{"id": row["id"]} if isinstance(row, dict) and "id" in row else {} for row in rows]
+    kept = [{"id": row[name]} if (name := _name_of_id(row)) else {} for row in rows]
     return [
         {**own, **(next(answered) if complaint is None else {"error": complaint})}
         for own, complaint in zip(kept, complaints, strict=True)
     ]
+
+
+def _name_of_id(row: Row) -> str | None:
+    """The entry with a row's name; HotpotQA's files call it `_id`."""
+    return next((name for name in ("id", "_id") if isinstance(row, dict) and name in row), None)
 
 
 def _complaint(predictor: Predictor, row: dict[str, Any], names: dict[str, str]) -> str | None:

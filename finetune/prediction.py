@@ -143,7 +143,11 @@ class Predictor:
         ]
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What `windows` and `results` need of a row; new, so that they can add to it."""
+        """What `windows` and `results` need of a row; new, so that they can add to it.
+
+        Raises:
+            InputError: If an entry is no text.
+        """
         return {name: text_of(row[name]) for name in self.columns}
 
     def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:

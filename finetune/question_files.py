@@ -91,24 +91,27 @@ def questions_of(file: Path, evidence: str | None = None) -> Iterator[dict[str, 
     return iter(rows)
 
 
-def table_of(name: str, generator: Any, arguments: dict[str, Any]) -> Table:
+def table_of(name: str, generator: Any, arguments: dict[str, Any], features: Features = FEATURES) -> Table:
     """The rows that a generator makes, kept on disk by what it is given.
 
     Args:
         name: What they are called in errors.
-        generator: A function that yields rows as `FEATURES` has them.
+        generator: A function that yields rows.
         arguments: Its arguments.
+        features: Of the rows.
 
     Raises:
         InputError: If there are none, or what they are made of is not in the format of its kind.
     """
     try:
         is_empty = next(generator(**arguments), None) is None
-        rows = None if is_empty else Dataset.from_generator(generator, features=FEATURES, gen_kwargs=arguments)
+        rows = None if is_empty else Dataset.from_generator(generator, features=features, gen_kwargs=arguments)
     except InputError:
         raise
     except Exception as error:
         cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from error
         raise InputError(
             f"{name} is not in the format of its kind: {type(cause).__name__} {one_line(cause)}"
         ) from error
@@ -168,11 +171,45 @@ def _of_triviaqa(file: str, evidence: str, state: str) -> Iterator[dict[str, Any
 def _of_hotpotqa(file: str, state: str) -> Iterator[dict[str, Any]]:
     """All paragraphs of a question as one document, behind "yes no": so that these answers stand in it too."""
     for number, asked in enumerate(_load(Path(file))["data"], 1):
-        paragraphs = [f"{title}. {''.join(sentences)}" for title, sentences in asked["context"]]
+        paragraphs = [f"{title}. {''.join(sentences)}" for title, sentences in paragraphs_of(asked["context"])]
         context = "\n".join(["yes no", *paragraphs])
         yield question_row(
             name_of_question(asked["_id"], number), asked["question"], context, [asked["answer"]], [None], number
         )
+
+
+def paragraphs_of(context: Any) -> list[tuple[str, list[str]]]:
+    """The paragraphs of a question of HotpotQA, each a title and its sentences.
+
+    Args:
+        context: `[[title, [sentence, …]], …]`, as HotpotQA's own files have it, or `{"title": [title, …], "sentences":
+            [[sentence, …], …]}`, as the Hub has it.
+
+    Raises:
+        InputError: If it is in neither form.
+    """
+    pairs = context
+    if isinstance(context, dict):
+        pairs = pairs_of(context, "title", "sentences")
+    if isinstance(pairs, list) and all(map(_is_paragraph, pairs)):
+        return [(title, list(sentences)) for title, sentences in pairs]
+    raise InputError(
+        f"paragraphs are needed, each a title and a list of sentences, got {type(context).__name__} {str(context)[:60]}"
+    )
+
+
+def pairs_of(columns: dict[str, Any], first: str, second: str) -> list[tuple[Any, Any]] | None:
+    """What stands side by side in two columns; None if they are no lists of one length."""
+    one, other = (columns.get(name) for name in (first, second))
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return list(zip(one, other, strict=True))
+    return None
+
+
+def _is_paragraph(pair: Any) -> bool:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+        return False
+    return isinstance(pair[1], list) and all(isinstance(sentence, str) for sentence in pair[1])
 
 
 def name_of_question(given: Any, number: int) -> str:

@@ -93,13 +93,14 @@ def texts_of_folder(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def open_rows(input: str, kind: str, evidence: str | None = None) -> Iterator[Rows]:
+def open_rows(input: str, kind: str, evidence: str | None = None, as_they_stand: bool = False) -> Iterator[Rows]:
     """Opens an input; only lists and files of SQuAD and its like are read as a whole.
 
     Args:
         input: As for `kind_of`.
         kind: What that says.
         evidence: The folder with TriviaQA's documents.
+        as_they_stand: Whether rows of HotpotQA are wanted with their paragraphs, not with one text of them.
 
     Raises:
         InputError: If it cannot be read; while rows are read, too.
@@ -113,7 +114,7 @@ def open_rows(input: str, kind: str, evidence: str | None = None) -> Iterator[Ro
         with _open_parquet(path) as rows:
             yield rows
         return
-    if kind == "json" and input != STANDARD_INPUT and path.stat().st_size and is_nested(path):
+    if kind == "json" and not as_they_stand and input != STANDARD_INPUT and path.stat().st_size and is_nested(path):
         yield Rows(questions_of(path, evidence), ["id", "question", "context"])
         return
     with ExitStack() as stack:

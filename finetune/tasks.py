@@ -34,6 +34,7 @@ class Prediction(NamedTuple):
         pipeline: The task's name in `transformers.pipeline`.
         aliases: Other names of options there, as Transformers' own pipelines call them.
         hint: Said where documents were cut.
+        as_they_stand: Whether entries are read as they stand in a file of HotpotQA, and not as texts.
     """
 
     help: str
@@ -42,6 +43,7 @@ class Prediction(NamedTuple):
     pipeline: str
     aliases: dict[str, str] = {}
     hint: str = ""
+    as_they_stand: bool = False
 
 
 class Entry(NamedTuple):
@@ -95,6 +97,11 @@ _ANSWER = _asked(
     "long-question-answering",
     'answer({"question": "…", "context": "a document of any length"})',
 )
+_EVIDENCE = _asked(
+    "hotpotqa PATH questions.json --output answers.jsonl",
+    "long-hotpotqa",
+    'answer({"question": "…", "context": [["a title", ["a sentence.", " Another one."]], ["another title", ["…"]]]})',
+)
 _CLASSIFY = _asked(
     "classification PATH documents.jsonl --output labels.jsonl",
     "long-text-classification",
@@ -133,6 +140,18 @@ TASKS = {
             },
             "long-question-answering",
             aliases={"top_k": "n_best"},
+        ),
+    ),
+    "hotpotqa": Entry(
+        "Train to answer questions about paragraphs, with the sentences that the answer follows from.",
+        "to answer questions about paragraphs, and to name the sentences that the answer follows from",
+        _EVIDENCE,
+        Prediction(
+            "Answer questions about paragraphs, with the sentences that the answer follows from.",
+            {"question": "What holds the question.", "context": "What holds the paragraphs, in HotpotQA's form."},
+            {},
+            "long-hotpotqa",
+            as_they_stand=True,
         ),
     ),
     "classification": Entry(

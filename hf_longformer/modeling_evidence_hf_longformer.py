@@ -23,7 +23,7 @@ from .modeling_hf_longformer import (
     HfLongformerPreTrainedModel,
     first_token_states,
 )
-from .transformers_internals import can_return_tuple
+from .transformers_internals import can_return_tuple, is_tracing
 
 QUESTION_TYPES = ("span", "yes", "no")  # what `type_logits` and `labels` count
 
@@ -67,6 +67,8 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
     Unless told otherwise, all before the first paragraph is global, which is the first token and the question, and so
     are the markers of paragraphs and sentences, as in the paper.
     """
+
+    question_types = QUESTION_TYPES
 
     def __init__(self, config: HfLongformerConfig) -> None:
         super().__init__(config)
@@ -126,14 +128,14 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
         outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
-        states = outputs.last_hidden_state
+        states: Any = outputs.last_hidden_state
         start_logits, end_logits = self.qa_outputs(states).unbind(dim=-1)
         type_logits = self.type_head(first_token_states(states, attention_mask))
-        sentence_logits = self.sentence_head(_states_at(states, sentence_positions))[..., 0]
-        paragraph_logits = self.paragraph_head(_states_at(states, paragraph_positions))[..., 0]
+        sentence_logits = self.sentence_head(_states_at(states, sentences))[..., 0]
+        paragraph_logits = self.paragraph_head(_states_at(states, paragraphs))[..., 0]
         loss = None
         if labels is not None:
-            gold = {
+            gold: dict[str, Any] = {
                 "start_positions": start_positions,
                 "end_positions": end_positions,
                 "sentence_labels": sentence_labels,
@@ -225,19 +227,18 @@ def _question_and_markers(
     return (((place < first) | is_marker) & real).long()
 
 
-def _check_positions(tokens: Any, given: dict[str, torch.Tensor | None]) -> None:
-    for name, positions in given.items():
-        if positions is None or positions.dim() != 2 or 0 in positions.shape:
-            got = None if positions is None else tuple(positions.shape)
-            raise ValueError(f"{name} must have the shape (batch, markers), padded with -1, got {got}")
-        if isinstance(tokens, torch.Tensor) and tokens.dim() > 1 and not torch.compiler.is_compiling():
-            if len(positions) != len(tokens):
-                raise ValueError(f"{name} must have a row for every text, got {len(positions)} for {len(tokens)} texts")
-            if int(positions.max()) >= tokens.shape[1] or int(positions.min()) < -1:
-                raise ValueError(
-                    f"{name} must lie in 0 … {tokens.shape[1] - 1}, or be -1, got {int(positions.min())} to "
-                    f"{int(positions.max())}"
-                )
+def _checked_positions(name: str, positions: torch.Tensor | None, tokens: Any) -> torch.Tensor:
+    """The positions, `(batch, markers)`, if they are such; `ValueError` if not."""
+    if positions is None or positions.dim() != 2 or 0 in positions.shape:
+        got = None if positions is None else tuple(positions.shape)
+        raise ValueError(f"{name} must have the shape (batch, markers), padded with -1, got {got}")
+    if isinstance(tokens, torch.Tensor) and tokens.dim() > 1 and not is_tracing(positions):
+        if len(positions) != len(tokens):
+            raise ValueError(f"{name} must have a row for every text, got {len(positions)} for {len(tokens)} texts")
+        least, most = int(positions.min()), int(positions.max())
+        if least < -1 or most >= tokens.shape[1]:
+            raise ValueError(f"{name} must lie in 0 … {tokens.shape[1] - 1}, or be -1, got {least} to {most}")
+    return positions
 
 
 __all__ = ["QUESTION_TYPES", "HfLongformerForEvidenceQuestionAnswering", "evidence_losses"]

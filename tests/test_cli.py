@@ -395,7 +395,7 @@ def test_version(command) -> None:
     assert (done.code, done.out) == (0, f"hf-longformer {__version__}\n")
 
 
-TASKS = ("qa", "classification", "token-classification", "multiple-choice", "clm", "mlm", "coref")
+TASKS = ("qa", "hotpotqa", "classification", "token-classification", "multiple-choice", "clm", "mlm", "coref")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -102,7 +102,7 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     assert f"recipes/{recipe.name}" in TEXT
     tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
     tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
-    tasks |= dict.fromkeys(("triviaqa", "hotpotqa", "squad"), "qa")
+    tasks |= dict.fromkeys(("triviaqa", "squad"), "qa")
     first = recipe.stem.split("-")[0]
     arguments = module_of(tasks.get(first, first)).TASK.arguments
     types = (ModelArguments, LongTrainingArguments, arguments)

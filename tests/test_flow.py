@@ -52,6 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 FILES = {
     "classification": "--train_file",
     "qa": "--train_file",
+    "hotpotqa": "--train_file",
     "token-classification": "--train_file",
     "multiple-choice": "--train_file",
     "coref": "--train_file",
@@ -61,6 +62,13 @@ FILES = {
 ROWS = {
     "classification": {"text": "the fox", "label": "a"},
     "qa": {"id": "1", "question": "who", "context": "the fox", "answers": ["fox"]},
+    "hotpotqa": {
+        "_id": "1",
+        "question": "who",
+        "answer": "fox",
+        "context": [["a", ["the fox"]]],
+        "supporting_facts": [["a", 0]],
+    },
     "token-classification": {"tokens": ["the", "fox"], "tags": ["O", "B-X"]},
     "coref": {"tokens": ["the", "fox"], "clusters": [[[0, 1]]]},
     "multiple-choice": {"question": "who", "candidates": ["fox", "dog"], "supports": ["the fox"], "answer": "fox"},

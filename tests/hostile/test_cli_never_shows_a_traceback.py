@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import hf_longformer_cli as cli
 
-TASKS = ("qa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
+TASKS = ("qa", "hotpotqa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
 COMMANDS = [
     *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict")),
     *(["finetune"], ["fly"]),
