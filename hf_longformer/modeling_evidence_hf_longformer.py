@@ -120,11 +120,10 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
             ValueError: If positions are missing or are not within the text, or some gold values are missing.
         """
         tokens = input_ids if input_ids is not None else inputs_embeds
-        _check_positions(tokens, {"sentence_positions": sentence_positions, "paragraph_positions": paragraph_positions})
+        sentences = _checked_positions("sentence_positions", sentence_positions, tokens)
+        paragraphs = _checked_positions("paragraph_positions", paragraph_positions, tokens)
         if global_attention_mask is None and self.config.global_attention == "auto":
-            global_attention_mask = _question_and_markers(
-                tokens, attention_mask, sentence_positions, paragraph_positions
-            )
+            global_attention_mask = _question_and_markers(tokens, attention_mask, sentences, paragraphs)
         outputs = self.encode(
             input_ids, attention_mask, global_attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs
         )
