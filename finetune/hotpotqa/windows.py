@@ -21,7 +21,7 @@ from ..windows import CUT
 MARKERS = "[q]", "[/q]", "<t>", "</t>", "[s]"
 QUESTION_TYPES = HfLongformerForEvidenceQuestionAnswering.question_types
 SMALLEST_PARAGRAPH = 8  # tokens that a question must leave room for
-NOWHERE = (-1, -1, -1, -1)  # the place of a token that is not of a title or sentence
+NOWHERE = (-1, -1, -1, -1)  # the place of a token that no answer begins or ends with
 
 
 def cut_question(
@@ -43,7 +43,7 @@ def cut_question(
 
     Returns:
         Of every window `input_ids`; `places`, for every token the paragraph, the sentence (-1 in titles), and its
-        characters there, the first and the one behind the last, or -1 four times; `paragraph_positions` and
+        characters there, the first and the one behind the last, or -1 four times for markers and white space; `paragraph_positions` and
         `sentence_positions`, where their markers stand; `paragraphs`, the numbers of its paragraphs, and `sentences`,
         pairs of paragraph and sentence; and `cut`, how many tokens of the question with all its paragraphs were left
         out: of a long question, and of paragraphs that are longer than a window.
@@ -69,7 +69,7 @@ def cut_question(
             f"{len(head)} tokens: shorten it, or read more tokens at once"
         )
     windows: list[dict[str, Any]] = []
-    for number, (_, sentences) in enumerate(paragraphs):
+    for number, (name, sentences) in enumerate(paragraphs):
         title, *rest = (next(pieces) for _ in range(1 + len(sentences)))
         kept, left_out = _fit(title, rest, room)
         cut += left_out
@@ -81,7 +81,8 @@ def cut_question(
         window["paragraph_positions"].append(len(window["input_ids"]))
         _put(window, [title_begins], [NOWHERE])
         for sentence, (ids, offsets) in enumerate(kept, -1):
-            _put(window, ids, [(number, sentence, *pair) for pair in offsets])
+            text = name if sentence < 0 else sentences[sentence]
+            _put(window, ids, [_place(number, sentence, *pair, text) for pair in offsets])
             if sentence >= 0:
                 window["sentences"].append((number, sentence))
                 window["sentence_positions"].append(len(window["input_ids"]))
@@ -96,6 +97,11 @@ def _empty(head: list[int]) -> dict[str, Any]:
         name: [] for name in ("paragraphs", "sentences", "paragraph_positions", "sentence_positions")
     }
     return {"input_ids": list(head), "places": [NOWHERE] * len(head), **lists}
+
+
+def _place(paragraph: int, sentence: int, start: int, end: int, text: str) -> tuple[int, int, int, int]:
+    """Where a token stands; nowhere if it is white space, as the space that a tokenizer puts in front of a text."""
+    return (paragraph, sentence, start, end) if text[start:end].strip() else NOWHERE
 
 
 def _put(window: dict[str, Any], ids: list[int], places: list[Any]) -> None:
