@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_heads_hf_longformer import over_all_items, what_was_recorded
@@ -29,20 +29,15 @@ QUESTION_TYPES = ("span", "yes", "no")  # what `type_logits` and `labels` count
 
 
 @dataclass
-class HfLongformerEvidenceQuestionAnsweringOutput(ModelOutput):
+class HfLongformerEvidenceQuestionAnsweringOutput(QuestionAnsweringModelOutput):
     """Start and end logits `(batch, S)`, of tokens; type logits `(batch, 3)`, of `QUESTION_TYPES`; sentence logits
     `(batch, sentences)` and paragraph logits `(batch, paragraphs)`, of the markers, each the log-odds that the answer
     follows from it, and without a meaning where there is no marker. Attentions as in `HfLongformerModelOutput`.
     """
 
-    loss: torch.Tensor | None = None
-    start_logits: torch.Tensor | None = None
-    end_logits: torch.Tensor | None = None
     type_logits: torch.Tensor | None = None
     sentence_logits: torch.Tensor | None = None
     paragraph_logits: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     global_attentions: tuple[torch.Tensor, ...] | None = None
 
 

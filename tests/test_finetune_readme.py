@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from blocks import blocks, run, run_python
+from hotpotqa_runs import invented, write
 from sources import CORPUS, make_source
 from test_run_coref import CONLL
 from test_run_qa import make_squad
@@ -47,6 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "held-out.txt").write_text(text[:2000])
     make_squad(folder / "train.json", 24)
     make_squad(folder / "dev.json", 6, seed=1)
+    write(folder / "hotpot.json", invented())
     asked = [{"question": "the animal", "context": CORPUS[0]}] * 2
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     rows = [

@@ -43,10 +43,10 @@ def cut_question(
 
     Returns:
         Of every window `input_ids`; `places`, for every token the paragraph, the sentence (-1 in titles), and its
-        characters there, the first and the one behind the last, or -1 four times for markers and white space; `paragraph_positions` and
-        `sentence_positions`, where their markers stand; `paragraphs`, the numbers of its paragraphs, and `sentences`,
-        pairs of paragraph and sentence; and `cut`, how many tokens of the question with all its paragraphs were left
-        out: of a long question, and of paragraphs that are longer than a window.
+        characters there, the first and the one behind the last, or -1 four times for markers and white space;
+        `paragraph_positions` and `sentence_positions`, where their markers stand; `paragraphs`, the numbers of its
+        paragraphs, and `sentences`, pairs of paragraph and sentence; and `cut`, how many tokens of the question with
+        all its paragraphs were left out: of a long question, and of paragraphs that are longer than a window.
 
     Raises:
         InputError: If a question leaves no room for paragraphs, or the tokenizer cannot say where tokens stand.
@@ -82,7 +82,7 @@ def cut_question(
         _put(window, [title_begins], [NOWHERE])
         for sentence, (ids, offsets) in enumerate(kept, -1):
             text = name if sentence < 0 else sentences[sentence]
-            _put(window, ids, [_place(number, sentence, *pair, text) for pair in offsets])
+            _put(window, ids, [_place((number, sentence), pair, text) for pair in offsets])
             if sentence >= 0:
                 window["sentences"].append((number, sentence))
                 window["sentence_positions"].append(len(window["input_ids"]))
@@ -99,9 +99,9 @@ def _empty(head: list[int]) -> dict[str, Any]:
     return {"input_ids": list(head), "places": [NOWHERE] * len(head), **lists}
 
 
-def _place(paragraph: int, sentence: int, start: int, end: int, text: str) -> tuple[int, int, int, int]:
+def _place(of_text: tuple[int, int], characters: tuple[int, int], text: str) -> tuple[int, ...]:
     """Where a token stands; nowhere if it is white space, as the space that a tokenizer puts in front of a text."""
-    return (paragraph, sentence, start, end) if text[start:end].strip() else NOWHERE
+    return (*of_text, *characters) if text[slice(*characters)].strip() else NOWHERE
 
 
 def _put(window: dict[str, Any], ids: list[int], places: list[Any]) -> None:
