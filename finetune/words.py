@@ -1,7 +1,9 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Documents as words: what is a word, its tokens, and windows that begin with whole words."""
+"""Documents as words: what is a word, its tokens, windows that begin with whole words, and answers of whole words."""
 
+import re
+import unicodedata
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +19,10 @@ from .windows import with_prefix_space
 # and their like; dashes and dots in a row; every other character alone. So are the characters of scripts without
 # spaces between words, each with its marks.
 _SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+# The same scripts, as Python's regular expressions have to be told them.
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 _LETTER = rf"(?:(?!{_SINGLE})[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d])"
 _BEHIND = r"(?![\p{L}\p{N}\p{M}])"
 _WORD = "|".join(
@@ -158,3 +164,26 @@ def owners_of(windows: list[tuple[int, int]], starts: list[int]) -> list[int]:
             if distance > best[word]:
                 best[word], owners[word] = distance, index
     return owners
+
+
+def whole_words(start: int, end: int, context: str) -> tuple[int, int]:
+    """A span that begins and ends where words do: one that does not is lengthened.
+
+    Args:
+        start, end: Characters of the context, the first and the one behind the last.
+        context: The document.
+    """
+    while 0 < start < len(context) and _is_inside_word(context, start):
+        start -= 1
+    while 0 < end < len(context) and _is_inside_word(context, end):
+        end += 1
+    return start, end
+
+
+def _is_inside_word(text: str, place: int) -> bool:
+    return _is_of_word(text[place - 1]) and _is_of_word(text[place])
+
+
+def _is_of_word(character: str) -> bool:
+    """Whether it is a letter, a mark or a digit, of a script that has spaces between words."""
+    return unicodedata.category(character)[0] in "LMN" and _WITHOUT_SPACES.match(character) is None

@@ -56,8 +56,8 @@ def test_auto_classes_load_what_was_saved(name: str, tmp_path: Path):
 
 def test_auto_classes_are_complete():
     public = {name for name in hf_longformer.__all__ if name.startswith("HfLongformerFor") or name.endswith("Model")}
-    no_auto_class = {"HfLongformerPreTrainedModel", "HfLongformerForCoreference"}  # Transformers knows no such task
-    assert public - no_auto_class == set(HEADS)
+    unknown = {"HfLongformerForCoreference", "HfLongformerForEvidenceQuestionAnswering"}  # tasks, to Transformers
+    assert public - unknown - {"HfLongformerPreTrainedModel"} == set(HEADS)
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "HfLongformerModel"])

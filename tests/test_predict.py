@@ -33,7 +33,7 @@ from hf_longformer.finetune.prediction import token_batches
 from hf_longformer.finetune.prediction_defaults import save_defaults
 from hf_longformer.finetune.qa.predictor import QuestionAnsweringPredictor
 from hf_longformer.finetune.tasks import ASKED, module_of
-from hf_longformer.finetune.whole_words import whole_words
+from hf_longformer.finetune.words import whole_words
 
 NAMES = {task: prediction.pipeline for task, prediction in ASKED.items()}
 ROWS = dict.fromkeys(ASKED, ("text",)) | {"qa": ("question", "context")}

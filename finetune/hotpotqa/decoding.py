@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..whole_words import whole_words
+from ..words import whole_words
 from .windows import QUESTION_TYPES
 
 PARAGRAPHS = 2  # that an answer follows from: so HotpotQA was made

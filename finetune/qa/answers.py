@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data import ROW
 from ..metrics import QuestionAnswering, answer_scores
-from ..whole_words import whole_words
+from ..words import whole_words
 
 
 @dataclass
