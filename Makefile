@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation clean
+.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation evidence clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ tiny: $(VENV)/installed ## Train the small English RoBERTa, and measure table 5 
 
 ablation: $(VENV)/installed ## Table 10 with the small English models; writes finetune/ablation.json and its table
 	$(BIN)/python tests/measure_ablation.py $(ABLATION)
+
+evidence: $(VENV)/installed ## Time and memory of answers with evidence; writes finetune/evidence.json and its table
+	$(BIN)/python tests/measure_evidence.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output

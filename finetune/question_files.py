@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Sequence, Value
+from transformers.utils import logging
 
+from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError, one_line
 
 from .data import ROW, Table, text_of
+from .words import WITHOUT_SPACES
 
+logger = logging.get_logger(__name__)
 TEXTS = Sequence(Value("string"))
+AT_SCRIPT = f"(?<={WITHOUT_SPACES})|(?={WITHOUT_SPACES})"  # a place beside such a character
 FEATURES = Features(
     {
         "id": Value("string"),  # several documents of one question share it
@@ -45,6 +50,10 @@ def read_nested(file: Path, evidence: str | None = None) -> Table:
             raise InputError(
                 f"{file.name} is in TriviaQA's format: --evidence_folder must hold its documents, got {evidence}"
             )
+        if left_out := len(_pages(content)) - len(_pages(content, verified=True)):
+            logger.warning(
+                f"{left_out:,} documents of {file.name} are not part of the verified evaluation, and are left out"
+            )
         return table_of(
             file.name, _of_triviaqa, {"file": str(file), "evidence": evidence, "state": state_of_all(file, evidence)}
         )
@@ -64,19 +73,19 @@ def is_nested(file: Path) -> bool:
 
 
 def state_of(files: Iterable[Path]) -> str:
-    """What is other after every change of one of some files, whatever their times were set to."""
+    """What is other after every change of one of some files, whatever their times were set to, and of this package."""
     found = [
         (str(file), *(getattr(file.stat(), f"st_{name}") for name in ("size", "mtime_ns", "ctime_ns")))
         for file in files
     ]
-    return hashlib.sha256(repr(found).encode()).hexdigest()
+    return hashlib.sha256(repr((__version__, found)).encode()).hexdigest()
 
 
 def state_of_all(file: Path, evidence: str | None) -> str:
     """The same of a file with questions and, if it is in TriviaQA's format, of the documents that it names."""
     content = _load(file)
     documents = (
-        [] if evidence is None or "Data" not in content else [one for _, one, _ in _documents(content, evidence)]
+        [] if evidence is None or "Data" not in content else [one for _, _, one in _documents(content, evidence)]
     )
     return state_of([file, *documents])
 
@@ -147,25 +156,59 @@ def _of_squad(file: str, state: str) -> Iterator[dict[str, Any]]:
                 )
 
 
-def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
-    """The questions of a file in TriviaQA's format with each of their documents, and their answers."""
+def _pages(content: dict[str, Any], verified: bool = False) -> list[tuple[dict[str, Any], str, str]]:
+    """The questions of a file in TriviaQA's format with each of their documents: of which kind, and the file's name.
+
+    Args:
+        content: Of the file.
+        verified: Whether to leave out what the official scorer does: of a file that is for the verified evaluation the
+            questions that are no part of it, and for Wikipedia the documents.
+
+    Raises:
+        InputError: If documents are no such list.
+    """
+    chosen = verified and content.get("VerifiedEval")
+    of_documents = chosen and content.get("Domain") == "Wikipedia"
+    found = []
     for asked in content["Data"]:
-        texts = [text for text in asked.get("Answer", {}).get("Aliases", []) if text.strip()]
-        pages = [("wikipedia", page) for page in asked.get("EntityPages", [])]
-        pages += [("web", page) for page in asked.get("SearchResults", [])]
-        for kind, page in pages:
-            places = [Path(evidence) / kind / page["Filename"], Path(evidence) / page["Filename"]]
-            document = next((path for path in places if path.is_file()), None)
-            if document is None:
-                raise InputError(f"the document {page['Filename']} of {asked['QuestionId']} must be in {evidence}")
-            yield asked, document, texts
+        for kind, name in (("wikipedia", "EntityPages"), ("web", "SearchResults")):
+            pages = asked.get(name) or []
+            if not isinstance(pages, list) or not all(
+                isinstance(page, dict) and isinstance(page.get("Filename"), str) for page in pages
+            ):
+                raise InputError(f"{name} must be a list of documents with a Filename each, got {str(pages)[:60]}")
+            if not chosen or asked.get("QuestionPartOfVerifiedEval", True):
+                kept = [page for page in pages if not of_documents or page.get("DocPartOfVerifiedEval", True)]
+                found += [(asked, kind, page["Filename"]) for page in kept]
+    return found
+
+
+def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[str, Any], str, Path]]:
+    """The questions of a file in TriviaQA's format with each of their documents: its name, and where it is."""
+    for asked, kind, name in _pages(content, verified=True):
+        places = [Path(evidence) / kind / name, Path(evidence) / name]
+        document = next((path for path in places if path.is_file()), None)
+        if document is None:
+            raise InputError(f"the document {name} of {asked.get('QuestionId')} must be in {evidence}")
+        yield asked, name, document
 
 
 def _of_triviaqa(file: str, evidence: str, state: str) -> Iterator[dict[str, Any]]:
-    for number, (asked, document, texts) in enumerate(_documents(_load(Path(file)), evidence), 1):
+    """Named as the official scorer has it: all documents of a question of Wikipedia are asked together, and every one
+    of the web alone. Its gold answers are those of `NormalizedAliases`, and of people where there are any; looked for
+    in documents are those that are written as people do, too.
+    """
+    content = _load(Path(file))
+    is_web = content.get("Domain") == "Web"
+    for number, (asked, page, document) in enumerate(_documents(content, evidence), 1):
         context = document.read_text(encoding="utf-8", errors="replace")
         name = name_of_question(asked["QuestionId"], number)
-        yield question_row(name, asked["Question"], context, texts, [None] * len(texts), number)
+        name = f"{name}--{page}" if is_web else name
+        answer = asked.get("Answer") or {}
+        written, normal, human = (answer.get(key, []) for key in ("Aliases", "NormalizedAliases", "HumanAnswers"))
+        texts = [text for text in dict.fromkeys([*written, *normal, *human]) if text.strip()]
+        row = question_row(name, asked["Question"], context, texts, [None] * len(texts), number)
+        yield row | {"answers": list(dict.fromkeys([*normal, *human])) if normal else texts}
 
 
 def _of_hotpotqa(file: str, state: str) -> Iterator[dict[str, Any]]:
@@ -243,10 +286,11 @@ def question_row(
 
 def matches(context: str, texts: Iterable[str]) -> list[tuple[int, int]]:
     """Where any of some texts stands in a context, as whole words and whatever the letter case: characters, the first
-    and behind the last.
+    and behind the last. Scripts without spaces have no whole words to look for.
     """
     longest_first = sorted({text.strip() for text in texts if text.strip()}, key=len, reverse=True)
     if not longest_first:
         return []
     pattern = "|".join(re.escape(text) for text in longest_first)
-    return [match.span() for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", context, flags=re.IGNORECASE)]
+    found = re.finditer(rf"(?:(?<!\w)|{AT_SCRIPT})(?:{pattern})(?:(?!\w)|{AT_SCRIPT})", context, flags=re.IGNORECASE)
+    return [match.span() for match in found]

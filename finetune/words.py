@@ -20,9 +20,7 @@ from .windows import with_prefix_space
 # spaces between words, each with its marks.
 _SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 # The same scripts, as Python's regular expressions have to be told them.
-_WITHOUT_SPACES = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
+WITHOUT_SPACES = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _LETTER = rf"(?:(?!{_SINGLE})[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d])"
 _BEHIND = r"(?![\p{L}\p{N}\p{M}])"
 _WORD = "|".join(
@@ -186,4 +184,4 @@ def _is_inside_word(text: str, place: int) -> bool:
 
 def _is_of_word(character: str) -> bool:
     """Whether it is a letter, a mark or a digit, of a script that has spaces between words."""
-    return unicodedata.category(character)[0] in "LMN" and _WITHOUT_SPACES.match(character) is None
+    return unicodedata.category(character)[0] in "LMN" and re.match(WITHOUT_SPACES, character) is None

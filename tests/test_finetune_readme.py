@@ -13,6 +13,7 @@ from typing import Any
 import make_tiny
 import measure_ablation
 import measure_characters
+import measure_evidence
 import measure_tasks
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_every_block_runs(place: Path) -> None:
         assert len(lines) == number
         assert not any("error" in line for line in lines)
     assert (place / "answers.html").read_text().count('type="application/json"') == 3
-    for folder in ("reader", "classifier", "coref", "run", "run-of-one"):
+    for folder in ("reader", "evidence", "classifier", "coref", "run", "run-of-one"):
         card = (place / folder / "README.md").read_text()
         assert "roberta-4096" in card
         assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -92,8 +93,9 @@ def test_every_block_runs(place: Path) -> None:
         (make_tiny.RESULTS, make_tiny.parts),
         (measure_ablation.RESULTS, measure_ablation.tables),
         (measure_characters.RESULTS, measure_characters.tables),
+        (measure_evidence.RESULTS, measure_evidence.tables),
     ],
-    ids=["tasks", "tiny", "ablation", "characters"],
+    ids=["tasks", "tiny", "ablation", "characters", "evidence"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT

@@ -169,8 +169,9 @@ def test_evaluation_and_prediction_in_windows_agree(trained: tuple[Path, Any], p
 
 def test_what_is_beyond_the_limit_is_counted(place: Path, trained: tuple[Path, Any], tmp_path: Path) -> None:
     questions = invented()[:4]
-    questions[0]["context"][1][1] += [" the quick brown fox jumps over the lazy dog." * 9]
-    questions[0]["supporting_facts"] += [[questions[0]["context"][1][0], 2], ["nobody", 0], ["Ann", 77]]
+    title, sentences = questions[0]["context"][1]
+    sentences += [" the quick brown fox jumps over the lazy dog." * 9, " the fox."]
+    questions[0]["supporting_facts"] += [[title, 2], [title, 3], ["nobody", 0], ["Ann", 77]]
     questions[2]["answer"] = "violet"
     write(tmp_path / "train.json", questions)
     options = {"train_file": tmp_path / "train.json", "validation_file": tmp_path / "train.json", "max_steps": 1}
@@ -178,6 +179,7 @@ def test_what_is_beyond_the_limit_is_counted(place: Path, trained: tuple[Path, A
     for split in ("train", "validation"):
         assert results["cut"][split]["questions"] == 1
         assert results["cut"][split]["tokens"] > 20
+        assert results["cut"][split]["supporting_sentences"] == 1  # of the other one the beginning is read
         assert results["not_found"][split] == {"answers": 1, "supporting_facts": 2}
     assert "beyond the limit" in (tmp_path / "run" / "README.md").read_text()
     predictor = EvidencePredictor.load(str(trained[0]), max_seq_length=60, device="cpu")
@@ -235,7 +237,8 @@ def test_forms_of_data_are_one(tmp_path: Path) -> None:
     ("change", "sentence"),
     [
         ({"answer": None}, "entries answer are needed to train and to measure"),
-        ({"answer": " "}, "answer must not be empty"),
+        ({"answer": " "}, "answer must be a text that is not empty, got ' '"),
+        ({"answer": ["red"]}, "answer must be a text that is not empty"),
         ({"context": "text"}, "each a title and a list of sentences, got str text"),
         ({"context": {"title": ["a"], "sentences": []}}, "paragraphs are needed"),
         ({"supporting_facts": [["Ann", "0"]]}, "supporting_facts must be titles with numbers of sentences"),
@@ -338,6 +341,14 @@ def test_gold_spans_are_those_of_supporting_sentences_else_all(tokenizer: Any) -
     windows = windows_of(question, tokenizer)
     (gold,) = gold_of(windows, row, supporting_sentences(row)[0])
     assert (gold["labels"], gold["sentence_labels"], gold["paragraph_labels"]) == (1, [0, 0, 0, 1], [0, 1])
+
+
+def test_answers_are_found_in_scripts_without_spaces(tokenizer: Any) -> None:
+    row = {"answer": "首都", "titles": ["東京"], "sentences": [["東京は日本の首都です。"]]}
+    windows = cut_question("?", [("東京", row["sentences"][0])], tokenizer, length=260, question_length=9)
+    (gold,) = gold_of(windows, row, {(0, 0)})
+    ((first,), (last,)) = gold["starts"], gold["ends"]
+    assert (windows[0]["places"][first][2], windows[0]["places"][last][3]) == (6, 8)
 
 
 # ---- decoding ----

@@ -382,6 +382,36 @@ def test_accuracy_counts_candidates_that_are_there() -> None:
     assert written[0]["scores"] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
 
 
+@pytest.mark.parametrize("mask", [None, "___MASK{}___"])
+def test_wikihop_as_it_is_published(mask: str | None, model: Path, tmp_path: Path) -> None:
+    """A list with `id`, `query` and, in dev.json, `annotations`; also with candidates behind masks."""
+    candidates = ["get ready", "motown", "the temptations"]
+    if mask:
+        candidates = [mask.format(number) for number in (7, 12, 3)]
+    support = f"Get Ready is a song by {candidates[2]} , released on {candidates[1]} ."
+    row = {"id": "WH_dev_0", "query": "record_label get ready", "candidates": candidates, "answer": candidates[1]}
+    row |= {"supports": [support, "Another ."], "annotations": [["follows", "likely"], ["follows", "multiple"]]}
+    (tmp_path / "dev.json").write_text(json.dumps([row, {**row, "id": "WH_dev_1"}]))
+    table = read_questions(read_table(str(tmp_path / "dev.json")), "query", "candidates", "supports", "answer")
+    assert table.rows[0] == {
+        "question": "record_label get ready",
+        "candidates": candidates,
+        "supports": [support, "Another ."],
+        "answer": 1,
+        "id": "WH_dev_0",
+        "row": 1,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    add_markers(HfLongformerForTokenClassification.from_pretrained(model, num_labels=1), tokenizer)
+    questions = make_chunks(table, tokenizer, length=260)
+    (chunk,) = questions[0]["chunks"]
+    choices = "".join(f"[ent]{candidate}[/ent]" for candidate in candidates)
+    expected = f"<s>[q]record_label get ready[/q]{choices}</s>{support}</s>Another .</s>"
+    assert tokenizer.decode(chunk).replace(" ", "") == expected.replace(" ", "")
+    _, written = measure(questions, np.zeros((2, 3), dtype=np.float32), table)
+    assert [(line["id"], line["gold"]) for line in written] == [(f"WH_dev_{n}", candidates[1]) for n in range(2)]
+
+
 def test_recipe_runs(folder: Path, model: Path) -> None:
     """As it is, but for what fits a test: with the columns of WikiHop's own files."""
     rows = [{**row, "query": row.pop("question")} for row in lines(folder / "train.jsonl")]

@@ -19,7 +19,7 @@ from warm import run_two
 import hf_longformer_cli as cli
 from hf_longformer import HfLongformerForQuestionAnswering
 from hf_longformer.conversion import InputError, convert
-from hf_longformer.finetune import run_qa
+from hf_longformer.finetune import question_files, run_qa
 from hf_longformer.finetune.data import TableArguments
 from hf_longformer.finetune.qa.answers import Answer, answers_of, choose_null_threshold, scores
 from hf_longformer.finetune.qa.data import hold_out, read_questions
@@ -290,11 +290,56 @@ def test_formats(tmp_path: Path) -> None:
     assert rows["row"] == [1, 2, 3]
 
 
+def test_triviaqa_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and gold answers are those of the official scorer: of the web every document is a question."""
+    said: list[str] = []
+    monkeypatch.setattr(question_files.logger, "warning", said.append)
+    for kind, name, text in (
+        ("wikipedia", "Fox_One.txt", "AC/DC sang."),
+        ("web", "35/35_995.txt", "The ‘AC DC’ sang."),
+    ):
+        (tmp_path / kind / name).parent.mkdir(parents=True)
+        (tmp_path / kind / name).write_text(text, encoding="utf-8")
+    answer = {"Aliases": ["AC/DC", "Acca Dacca"], "NormalizedAliases": ["ac dc", "acca dacca", ""], "Type": "FreeForm"}
+    answer |= {"MatchedWikiEntityName": "AC/DC", "NormalizedMatchedWikiEntityName": "ac dc"}
+    answer |= {"NormalizedValue": "ac dc", "Value": "AC/DC"}
+    page = {"DocSource": "TagMe", "Filename": "Fox_One.txt", "LinkProbability": "0.02934", "Title": "Fox One"}
+    result = {"Description": "…", "DisplayUrl": "www", "Filename": "35/35_995.txt", "Rank": 0, "Title": "a", "Url": "u"}
+    asked: dict[str, Any] = {"Answer": answer, "EntityPages": [page], "Question": "Who?", "QuestionId": "tc_33"}
+    asked |= {"QuestionSource": "http://www", "SearchResults": [result]}
+
+    def rows(**content: Any) -> Any:
+        file = tmp_path / f"{len(list(tmp_path.glob('*.json')))}.json"
+        file.write_text(json.dumps({"Data": [asked], "VerifiedEval": False, "Version": 1.0, **content}))
+        return read_nested(file, str(tmp_path)).rows
+
+    found = rows(Domain="Web")
+    assert found["id"] == ["tc_33--Fox_One.txt", "tc_33--35/35_995.txt"]
+    assert found["answers"] == [["ac dc", "acca dacca", ""]] * 2
+    assert found["spans"] == [[[0, 5]], [[5, 10]]]
+    assert rows(Domain="Wikipedia")["id"] == ["tc_33", "tc_33"]
+    answer["HumanAnswers"] = ["The Young brothers"]
+    assert rows(Domain="Web")["answers"][0] == ["ac dc", "acca dacca", "", "The Young brothers"]
+    page["DocPartOfVerifiedEval"], result["DocPartOfVerifiedEval"] = False, True
+    assert len(rows(Domain="Web", VerifiedEval=True)) == 2
+    assert said == []
+    verified = rows(Domain="Wikipedia", VerifiedEval=True)
+    assert verified["context"] == ["The ‘AC DC’ sang."]
+    assert "1 documents of 4.json are not part of the verified evaluation, and are left out" in said[0]
+    del asked["Answer"]  # the test questions have none
+    assert rows(Domain="Wikipedia")["answers"] == [[], []]
+    asked["EntityPages"] = [3]
+    with pytest.raises(InputError, match=r"EntityPages must be a list of documents with a Filename each, got \[3\]"):
+        rows(Domain="Web")
+
+
 def test_matches_are_whole_words_whatever_their_case() -> None:
     assert matches("Cat cats CAT. (cat) concat", ["cat", " "]) == [(0, 3), (9, 12), (15, 18)]
     assert matches("C++ or c++", ["C++"]) == [(0, 3), (7, 10)]
     assert matches("New York City", ["New York", "New York City"]) == [(0, 13)]
     assert matches("anything", []) == []
+    assert matches("東京は日本の首都です。", ["首都", "東京"]) == [(0, 2), (6, 8)]  # scripts without spaces
+    assert matches("NHK東京 NHKs", ["NHK"]) == [(0, 3)]
 
 
 @pytest.mark.parametrize("make", [roberta_tokenizer, bert_tokenizer])

@@ -93,9 +93,9 @@ def question_row(row: dict[str, Any], number: int, name: str) -> dict[str, Any]:
                 "`hf-longformer predict hotpotqa`"
             )
         paragraphs, facts = paragraphs_of(row["context"]), facts_of(row["supporting_facts"])
-        answer = text_of(row["answer"])
-        if not answer.strip():
-            raise InputError("answer must not be empty")
+        answer = row["answer"]
+        if not isinstance(answer, str) or not answer.strip():
+            raise InputError(f"answer must be a text that is not empty, got {str(answer)[:60]!r}")
         return {
             "id": name_of_question(row.get("_id", row.get("id")), number),
             "question": text_of(row["question"]),

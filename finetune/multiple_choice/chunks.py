@@ -22,17 +22,20 @@ from hf_longformer.conversion import InputError
 
 from ..data import ROW, Table, texts_of
 from ..markers import add_tokens, ids_of
+from ..question_files import name_of_question
 from ..training import LongTrainer
 
 logger = logging.get_logger(__name__)
 QUESTION_BEGINS, QUESTION_ENDS, CANDIDATE_BEGINS, CANDIDATE_ENDS = MARKERS = "[q]", "[/q]", "[ent]", "[/ent]"
 QUESTION, CANDIDATES, SUPPORTS, ANSWER = "question", "candidates", "supports", "answer"  # columns of `read_questions`
+ID = "id"  # of a question, in lines of predictions
 CHUNKS, CHUNKS_LEFT_OUT = "chunks", "chunks_left_out"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def read_questions(table: Table, question: str, candidates: str, supports: str | None, answer: str) -> Table:
-    """The table with the columns `question`, `candidates`, `supports` (lists of texts) and `answer` (an index) alone.
+    """The table with the columns `question`, `candidates`, `supports` (lists of texts), `answer` (an index) and, if it
+    has one, `id` (as a text) alone.
 
     Args:
         table: As it was read.
@@ -46,6 +49,7 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
     """
     table.check_columns([candidates, answer], texts=[question] if supports is None else [question, supports])
     feature = table.rows.features[answer]
+    text, number, has_names = Value("string"), Value("int64"), ID in table.rows.column_names
 
     def check_row(row: dict[str, Any]) -> dict[str, Any]:
         """A row under our names, with the number of its answer, if it is one that can be trained on."""
@@ -66,10 +70,11 @@ def read_questions(table: Table, question: str, candidates: str, supports: str |
             some = ", ".join(choices[:10]) + ", …" * (len(choices) > 10)
             raise InputError(f"{where} must have one of its candidates ({some}) in {answer}, got {value}")
         (asked,) = texts_of({question: [row[question]], ROW: [row[ROW]]}, question, table.name)
-        return {QUESTION: asked, CANDIDATES: choices, SUPPORTS: texts, ANSWER: found}
+        name = {ID: name_of_question(row[ID], row[ROW])} if has_names else {}
+        return {QUESTION: asked, CANDIDATES: choices, SUPPORTS: texts, ANSWER: found, **name}
 
-    text, number = Value("string"), Value("int64")
     kinds = {QUESTION: text, CANDIDATES: Sequence(text), SUPPORTS: Sequence(text), ANSWER: number, ROW: number}
+    kinds |= {ID: text} if has_names else {}
     others = [column for column in table.rows.column_names if column != ROW]
     return Table(table.rows.map(check_row, remove_columns=others, features=Features(kinds)), table.name)
 
@@ -226,7 +231,7 @@ class ChoiceTrainer(LongTrainer):
 
 
 def measure(questions: Dataset, scores: np.ndarray, table: Table) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Accuracy, and what is written of every question: its row, the predicted and the gold candidate, probabilities.
+    """Accuracy, and what is written of every question: row, `id`, the predicted and the gold candidate, probabilities.
 
     Args:
         questions: As `make_chunks` gives them.
@@ -244,7 +249,7 @@ def measure(questions: Dataset, scores: np.ndarray, table: Table) -> tuple[dict[
         predicted = int(values.argmax())
         lines.append(
             {
-                ROW: row[ROW],
+                **{name: row[name] for name in (ROW, ID) if name in row},
                 "predicted": candidates[predicted],
                 "gold": candidates[row[ANSWER]],
                 "scores": values.tolist(),
