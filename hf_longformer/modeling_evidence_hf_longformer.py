@@ -112,7 +112,8 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
             mean, or the share of the mean over all texts that `Trainer` takes together.
 
         Raises:
-            ValueError: If positions are missing or are not within the text, or some gold values are missing.
+            ValueError: If positions are missing or are not within the text, or some gold values are missing or of
+                another shape.
         """
         tokens = input_ids if input_ids is not None else inputs_embeds
         sentences = _checked_positions("sentence_positions", sentence_positions, tokens)
@@ -137,6 +138,12 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
             }
             if missing := [name for name, value in gold.items() if value is None]:
                 raise ValueError(f"labels need all gold values, got none for {', '.join(missing)}")
+            for name in ("start_positions", "end_positions"):
+                _checked_positions(name, gold[name], tokens)
+            for name, positions in (("sentence_labels", sentences), ("paragraph_labels", paragraphs)):
+                if gold[name].shape != positions.shape:
+                    got = f"{tuple(gold[name].shape)} for {tuple(positions.shape)}"
+                    raise ValueError(f"{name} must have the shape of the positions that they are of, got {got}")
             among = context_mask if context_mask is not None else attention_mask
             candidates = torch.ones_like(start_logits, dtype=torch.bool) if among is None else among.bool()
             losses = evidence_losses(
@@ -222,10 +229,10 @@ def _question_and_markers(
 
 
 def _checked_positions(name: str, positions: torch.Tensor | None, tokens: Any) -> torch.Tensor:
-    """The positions, `(batch, markers)`, if they are such; `ValueError` if not."""
+    """The positions, `(batch, places)`, if they are such; `ValueError` if not."""
     if positions is None or positions.dim() != 2 or 0 in positions.shape:
         got = None if positions is None else tuple(positions.shape)
-        raise ValueError(f"{name} must have the shape (batch, markers), padded with -1, got {got}")
+        raise ValueError(f"{name} must have the shape (batch, places), padded with -1, got {got}")
     if isinstance(tokens, torch.Tensor) and tokens.dim() > 1 and not is_tracing(positions):
         if len(positions) != len(tokens):
             raise ValueError(f"{name} must have a row for every text, got {len(positions)} for {len(tokens)} texts")

@@ -115,11 +115,14 @@ def test_saved_and_loaded(model: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"sentence_positions": None}, r"sentence_positions must have the shape \(batch, markers\)"),
+        ({"sentence_positions": None}, r"sentence_positions must have the shape \(batch, places\)"),
         ({"paragraph_positions": torch.tensor([1, 2])}, r"paragraph_positions .* got \(2,\)"),
         ({"paragraph_positions": torch.tensor([[1]])}, "a row for every text, got 1 for 2 texts"),
         ({"sentence_positions": torch.tensor([[30], [1]])}, "must lie in 0 … 29, or be -1, got 1 to 30"),
         ({"labels": torch.tensor([0, 1]), "sentence_labels": None}, "labels need all gold values, got none for start"),
+        ({**GOLD, "start_positions": torch.tensor([10, 14])}, r"start_positions must have .* got \(2,\)"),
+        ({**GOLD, "end_positions": torch.tensor([[11], [30]])}, "end_positions must lie in 0 … 29, or be -1"),
+        ({**GOLD, "paragraph_labels": torch.tensor([[1], [1]])}, r"the shape of the .* got \(2, 1\) for \(2, 2\)"),
     ],
 )
 def test_wrong_inputs_are_refused(model: Any, change: dict[str, Any], sentence: str) -> None:
