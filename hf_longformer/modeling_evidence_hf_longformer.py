@@ -7,6 +7,7 @@ sentence. The model says which tokens begin and end an answer, whether the answe
 the markers which sentences and which paragraphs the answer follows from.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -136,14 +137,7 @@ class HfLongformerForEvidenceQuestionAnswering(HfLongformerPreTrainedModel):
                 "sentence_labels": sentence_labels,
                 "paragraph_labels": paragraph_labels,
             }
-            if missing := [name for name, value in gold.items() if value is None]:
-                raise ValueError(f"labels need all gold values, got none for {', '.join(missing)}")
-            for name in ("start_positions", "end_positions"):
-                _checked_positions(name, gold[name], tokens)
-            for name, positions in (("sentence_labels", sentences), ("paragraph_labels", paragraphs)):
-                if gold[name].shape != positions.shape:
-                    got = f"{tuple(gold[name].shape)} for {tuple(positions.shape)}"
-                    raise ValueError(f"{name} must have the shape of the positions that they are of, got {got}")
+            _check_gold(gold, tokens, sentence_labels=sentences, paragraph_labels=paragraphs)
             among = context_mask if context_mask is not None else attention_mask
             candidates = torch.ones_like(start_logits, dtype=torch.bool) if among is None else among.bool()
             losses = evidence_losses(
@@ -240,6 +234,20 @@ def _checked_positions(name: str, positions: torch.Tensor | None, tokens: Any) -
         if least < -1 or most >= tokens.shape[1]:
             raise ValueError(f"{name} must lie in 0 … {tokens.shape[1] - 1}, or be -1, got {least} to {most}")
     return positions
+
+
+def _check_gold(gold: Mapping[str, torch.Tensor | None], tokens: Any, **positions: torch.Tensor) -> None:
+    """`ValueError` if a gold value is missing, or has another shape than the positions that it is of."""
+    if missing := [name for name, value in gold.items() if value is None]:
+        raise ValueError(f"labels need all gold values, got none for {', '.join(missing)}")
+    for name in ("start_positions", "end_positions"):
+        _checked_positions(name, gold[name], tokens)
+    for name, places in positions.items():
+        shape = tuple(getattr(gold[name], "shape", ()))
+        if shape != places.shape:
+            raise ValueError(
+                f"{name} must have the shape of the positions that they are of, got {shape} for {tuple(places.shape)}"
+            )
 
 
 __all__ = ["QUESTION_TYPES", "HfLongformerForEvidenceQuestionAnswering", "evidence_losses"]
