@@ -162,13 +162,13 @@ def _pages(content: dict[str, Any], verified: bool = False) -> list[tuple[dict[s
     Args:
         content: Of the file.
         verified: Whether to leave out what the official scorer does: of a file that is for the verified evaluation the
-            questions that are no part of it, and for Wikipedia the documents.
+            questions that are no part of it, and of the web the documents.
 
     Raises:
         InputError: If documents are no such list.
     """
     chosen = verified and content.get("VerifiedEval")
-    of_documents = chosen and content.get("Domain") == "Wikipedia"
+    of_documents = chosen and content.get("Domain") == "Web"
     found = []
     for asked in content["Data"]:
         for kind, name in (("wikipedia", "EntityPages"), ("web", "SearchResults")):

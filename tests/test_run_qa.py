@@ -321,9 +321,9 @@ def test_triviaqa_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyP
     answer["HumanAnswers"] = ["The Young brothers"]
     assert rows(Domain="Web")["answers"][0] == ["ac dc", "acca dacca", "", "The Young brothers"]
     page["DocPartOfVerifiedEval"], result["DocPartOfVerifiedEval"] = False, True
-    assert len(rows(Domain="Web", VerifiedEval=True)) == 2
+    assert len(rows(Domain="Wikipedia", VerifiedEval=True)) == 2
     assert said == []
-    verified = rows(Domain="Wikipedia", VerifiedEval=True)
+    verified = rows(Domain="Web", VerifiedEval=True)
     assert verified["context"] == ["The ‘AC DC’ sang."]
     assert "1 documents of 4.json are not part of the verified evaluation, and are left out" in said[0]
     del asked["Answer"]  # the test questions have none

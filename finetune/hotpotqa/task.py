@@ -146,7 +146,7 @@ class HotpotQA(flow.Task):
         self.not_found[split] = {name: number for name, number in counts.items() if number}
         for name, number in self.not_found[split].items():
             logger.warning(
-                f"{number:,} {name.replace('_', ' ')} of {split} do not stand in the paragraphs: the model does not "
+                f"{number:,} {name.replace('_', ' ')} of {split} stand nowhere in what is read: the model does not "
                 "learn them, and scores count them as missed"
             )
 
