@@ -333,6 +333,14 @@ def test_triviaqa_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyP
         rows(Domain="Web")
 
 
+def test_rows_of_another_version_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_squad(tmp_path / "squad.json", 3)
+    before = read_nested(tmp_path / "squad.json").rows
+    assert read_nested(tmp_path / "squad.json").rows.cache_files == before.cache_files
+    monkeypatch.setattr(question_files, "__version__", "another")
+    assert read_nested(tmp_path / "squad.json").rows.cache_files != before.cache_files
+
+
 def test_matches_are_whole_words_whatever_their_case() -> None:
     assert matches("Cat cats CAT. (cat) concat", ["cat", " "]) == [(0, 3), (9, 12), (15, 18)]
     assert matches("C++ or c++", ["C++"]) == [(0, 3), (7, 10)]
