@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def _documents(content: dict[str, Any], evidence: str) -> Iterator[tuple[dict[st
     """The questions of a file in TriviaQA's format with each of their documents: its name, and where it is."""
     for asked, kind, name in _pages(content, verified=True):
         places = [Path(evidence) / kind / name, Path(evidence) / name]
-        document = next((path for path in places if path.is_file()), None)
+        document = next((path for path in places if isfile(path)), None)  # also if the name is none
         if document is None:
             raise InputError(f"the document {name} of {asked.get('QuestionId')} must be in {evidence}")
         yield asked, name, document

@@ -328,6 +328,9 @@ def test_triviaqa_as_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "1 documents of 4.json are not part of the verified evaluation, and are left out" in said[0]
     del asked["Answer"]  # the test questions have none
     assert rows(Domain="Wikipedia")["answers"] == [[], []]
+    page["Filename"] *= 999
+    with pytest.raises(InputError, match=r"the document Fox_One.txtFox_One.txt.* of tc_33 must be in"):
+        rows(Domain="Web")
     asked["EntityPages"] = [3]
     with pytest.raises(InputError, match=r"EntityPages must be a list of documents with a Filename each, got \[3\]"):
         rows(Domain="Web")
