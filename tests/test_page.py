@@ -321,7 +321,15 @@ def test_damaged_results_are_shown_or_refused(tmp_path: Path) -> None:
     assert 100 < refused < 500
 
 
-@pytest.mark.parametrize("task", ASKED)
+def test_answers_with_evidence_are_refused(tmp_path: Path) -> None:
+    """Their characters are those of a sentence, not of a document."""
+    context = [["Ann", ["She ran."]]]
+    result = {"line": 1, "answer": "ran", "title": "Ann", "sentence": 0, "start": 4, "end": 7, "supporting_facts": []}
+    with pytest.raises(InputError, match=r"answers in one text, got result 1 of .* with supporting facts"):
+        make_page(tmp_path, [{"question": "?", "context": context}], [result])
+
+
+@pytest.mark.parametrize("task", [task for task, prediction in ASKED.items() if not prediction.as_they_stand])
 def test_what_predict_writes(task: str, models: Path, tmp_path: Path) -> None:
     rows = [*make_rows(task, 5), "{broken"]
     for row in rows[:5]:

@@ -97,6 +97,10 @@ def _read_results(file: Path) -> dict[int, dict[str, Any]]:
         raise InputError(f"the results must be a file of JSON lines, got {file}")
     found: dict[int, dict[str, Any]] = {}
     for number, result in enumerate(objects_of(file), 1):
+        if "supporting_facts" in result:
+            raise InputError(
+                f"a page must be of answers in one text, got result {number} of {file} with supporting facts"
+            )
         line = result.get("line")
         if type(line) is not int or line < 1:
             raise InputError(f"result {number} of {file} must have the line of its document, got {line!r}")
