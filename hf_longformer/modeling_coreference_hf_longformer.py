@@ -4,7 +4,7 @@
 
 The scorer is that of Kirstain et al. 2021 (arXiv 2101.00434), without representations of spans: a span's score is made
 of its first and last word, and the score of two spans of theirs. Here it is computed in blocks of rows, so that nothing
-grows with words × words × hidden size, and with pair biases for distance and equal words.
+grows with words × words × hidden size, and a span says what distance and equal words are to it.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ class HfLongformerAntecedentScorer(nn.Module):
         super().__init__()
         self.start, self.end = HfLongformerEdges(config, size), HfLongformerEdges(config, size)
         self.together = nn.Linear(2 * size, 2 * size)  # the four products of starts and ends with starts and ends
-        self.pair = nn.Embedding(RELATIONS * DISTANCES, 1)
+        self.pair = nn.Linear(2 * size, RELATIONS * DISTANCES)
 
     def edges(self, first: torch.Tensor, last: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
         """`(spans, 2 · size)`, of spans `(spans, 2)`; states as in `HfLongformerMentionScorer`."""
@@ -105,11 +105,13 @@ class HfLongformerAntecedentScorer(nn.Module):
     def forward(
         self, rows: torch.Tensor, columns: torch.Tensor, distances: torch.Tensor, relations: torch.Tensor
     ) -> torch.Tensor:
-        """Scores `(rows, columns)`, of edges `(rows, 2 · size)` and `(columns, 2 · size)`."""
+        """Scores `(rows, columns)`, of edges `(rows, 2 · size)` and `(columns, 2 · size)`.
+
+        What a distance and equal words say depends on the span: of a pronoun's, nearness; of a name's, the words.
+        """
         buckets = (distances.clamp(min=1).float().log2().long()).clamp(max=DISTANCES - 1)
-        return (
-            self.together(rows) / rows.shape[1] ** 0.5 @ columns.T + self.pair(relations * DISTANCES + buckets)[..., 0]
-        )
+        of_pair = self.pair(rows).gather(1, relations * DISTANCES + buckets)
+        return self.together(rows) / rows.shape[1] ** 0.5 @ columns.T + of_pair
 
 
 class HfLongformerForCoreference(HfLongformerPreTrainedModel):

@@ -30,7 +30,7 @@ def make_model(**settings: Any) -> HfLongformerForCoreference:
         coreference={**SETTINGS, **settings},
     )
     model = HfLongformerForCoreference(config).eval()
-    torch.nn.init.normal_(model.antecedent_scorer.pair.weight)
+    torch.nn.init.normal_(model.antecedent_scorer.pair.weight, std=0.1)
     return model
 
 
@@ -89,7 +89,7 @@ def by_definition(model: HfLongformerForCoreference, text: dict[str, torch.Tenso
             relation = 1 if keys[j] == keys[m] else 2
             relation = 0 if sorted(keys[i : j + 1]) == sorted(keys[k : m + 1]) else relation
             bucket = int(math.log2(max(1, i - k)))
-            bias = pairs.pair.weight[relation * modeling.DISTANCES + bucket, 0]
+            bias = pairs.pair(edges[q])[relation * modeling.DISTANCES + bucket]
             product = pairs.together(edges[q]) @ edges[c] / math.sqrt(len(edges[q]))
             table[c] = float(product + bias + scores[i, j] + scores[k, m])
         best = max(table, key=table.__getitem__, default=-1)

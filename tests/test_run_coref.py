@@ -278,6 +278,10 @@ def test_training_finds_clusters_and_prediction_finds_them_again(folder: Path, m
         assert [[[one["start"], one["end"]] for one in cluster] for cluster in found] == [
             [[int(starts[first]), int(starts[last + 1]) - 1] for first, last in cluster] for cluster in line["clusters"]
         ]
+        given = predictor([{"tokens": row["tokens"]}])[0]["clusters"]
+        assert [[[one["start_word"], one["end_word"] - 1] for one in cluster] for cluster in given] == line["clusters"]
+        places = [[{name: one[name] for name in ("text", "start", "end")} for one in cluster] for cluster in given]
+        assert places == found
 
 
 def test_killed_run_goes_on_with_the_same_losses(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

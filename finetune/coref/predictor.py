@@ -3,38 +3,29 @@
 """The clusters of documents: texts of any length in, mentions with their characters out."""
 
 from collections.abc import Iterable
-from copy import deepcopy
 from typing import Any
 
 from hf_longformer import HfLongformerForCoreference
 
-from ..prediction import Predictor
-from ..words import for_words, words_of
-from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, join_windows, packed
+from ..word_prediction import TEXT, WordsPredictor
+from .windows import DOCUMENT, FIRST, OUTPUTS, CoreferenceCollator, cut_documents, join_windows, packed
 
 
-class CoreferencePredictor(Predictor):
+class CoreferencePredictor(WordsPredictor):
     """Clusters of mentions in documents.
 
     A result has `clusters`, in the order of their first mentions, each a list of mentions with `text`, `start` and
-    `end`: the first character in the document and the one behind the last.
+    `end`: the first character in the document and the one behind the last; where words were given, with
+    `start_word` and `end_word`, too.
     """
 
     task = "coref"
     model_class = HfLongformerForCoreference
-    columns = ("text",)
     defaults = {"max_seq_length": None, "stride": None}
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
-        self.tokenizer = for_words(deepcopy(tokenizer))
         self.collate = CoreferenceCollator(self.tokenizer)
-
-    def read(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The text of a row, its words and their places."""
-        text = super().read(row)["text"]
-        words, places = words_of(text)
-        return {"text": text, "words": words, "places": places}
 
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Every document in windows of whole words."""
@@ -51,13 +42,17 @@ class CoreferencePredictor(Predictor):
         self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
     ) -> list[dict[str, Any]]:
         """The clusters of every document."""
-        places = [(one[TEXT], one[FIRST]) for one in windows]
+        places = [(one[DOCUMENT], one[FIRST]) for one in windows]
         found = join_windows(places, outputs, self.model.config.coreference_settings["singletons"])
         results = []
         for number, row in enumerate(rows):
             words, clusters = row["places"], []
             for cluster in found.get(number, []):
-                spans = [(words[first][0], words[last][1]) for first, last in cluster]
-                clusters.append([{"text": row["text"][start:end], "start": start, "end": end} for start, end in spans])
+                mentions = []
+                for first, last in cluster:
+                    start, end = words[first][0], words[last][1]
+                    mention = {"text": row[TEXT][start:end], "start": start, "end": end}
+                    mentions.append(mention | self.word_places(row, first, last + 1))
+                clusters.append(mentions)
             results.append({"clusters": clusters})
         return results

@@ -15,7 +15,7 @@ from ..windows import CUT, check_stride
 from ..words import for_words
 from .documents import CLUSTERS, NAME, TOKENS, checked, read_documents
 from .scores import COUNTS, coreference_scores
-from .windows import FIRST, OUTPUTS, TEXT, CoreferenceCollator, cut_documents, gold_of, join_windows, packed
+from .windows import DOCUMENT, FIRST, OUTPUTS, CoreferenceCollator, cut_documents, gold_of, join_windows, packed
 
 MEASURES = ("conll_f1", *(f"{name}_{part}" for name in COUNTS for part in ("precision", "recall", "f1")))
 
@@ -83,10 +83,10 @@ class Coreference(flow.Task):
         stride = check_stride(self.data.stride, self.length)
         windows = cut_documents(table.rows[TOKENS][:], self.tokenizer, length=self.length, stride=stride)
         clusters = table.rows[CLUSTERS][:]
-        rows = [{**one, **gold_of(one, clusters[one[TEXT]]), "length": len(one["input_ids"])} for one in windows]
+        rows = [{**one, **gold_of(one, clusters[one[DOCUMENT]]), "length": len(one["input_ids"])} for one in windows]
         width = self.model.config.coreference_settings["width"]
         too_long = sum(last - first >= width for one in clusters for cluster in one for first, last in cluster)
-        tokens = sum({one[TEXT]: one[CUT] for one in windows}.values())
+        tokens = sum({one[DOCUMENT]: one[CUT] for one in windows}.values())
         counts = {f"mentions_of_more_than_{width}_words": too_long, "tokens_of_words_beyond_a_window": tokens}
         if any(counts.values()):
             self.cut[split] = {name: number for name, number in counts.items() if number}
@@ -103,7 +103,7 @@ class Coreference(flow.Task):
         """The scores, and the clusters of every document."""
         windows, rows = self.windows[split], self.tables[split].rows
         outputs = packed(found.predictions[: len(OUTPUTS)])
-        places = list(zip(windows[TEXT][:], windows[FIRST][:], strict=True))
+        places = list(zip(windows[DOCUMENT][:], windows[FIRST][:], strict=True))
         clusters = join_windows(places, list(outputs), self.model.config.coreference_settings["singletons"])
         lines = [
             {ROW: row[ROW], NAME: row[NAME], CLUSTERS: clusters.get(index, []), "gold": row[CLUSTERS]}

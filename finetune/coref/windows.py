@@ -16,7 +16,7 @@ from hf_longformer.conversion import InputError
 from ..windows import CUT
 from ..words import cut_texts, with_special_tokens
 
-FIRST, TEXT = "first_word", "text"
+FIRST, DOCUMENT = "first_word", "text"  # entries of windows; the latter as all predictors have it
 OUTPUTS = ("spans", "mention_logits", "antecedents")  # of the model, that clusters are made of
 IGNORED = -100  # the label of what is padding
 
@@ -64,7 +64,7 @@ def cut_documents(
                     "word_tokens": places,
                     "word_keys": keys[low:high],
                     FIRST: low,
-                    TEXT: number,
+                    DOCUMENT: number,
                     CUT: cut,
                 }
             )

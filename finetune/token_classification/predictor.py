@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entities in documents of any length from a trained checkpoint."""
 
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,28 +10,21 @@ import numpy as np
 from hf_longformer import HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError
 
-from ..data import text_of
 from ..metrics import entities, scheme_of
-from ..prediction import Predictor, model_inputs
+from ..prediction import model_inputs
 from ..windows import CUT
-from ..words import Encoded, cut_texts, for_words, owners_of, places_of, with_special_tokens, words_of
-from .words import OUTSIDE, TOKENS
+from ..word_prediction import TEXT, WordsPredictor
+from ..words import Encoded, cut_texts, owners_of, with_special_tokens
+from .words import OUTSIDE
 
-TEXT = "text"
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
-class TokenClassificationPredictor(Predictor):
-    """The entities of documents: rows with `text`, or with `tokens`, a list of words.
-
-    Places count characters of the text, after paragraphs were joined; of words, characters of the words with one space
-    between them, and, as `start_word` and `end_word`, words.
-    """
+class TokenClassificationPredictor(WordsPredictor):
+    """The entities of documents."""
 
     task = "token-classification"
     model_class = HfLongformerForTokenClassification
-    columns = (TEXT, TOKENS)
-    one_of = True
     # The first token of a word is the one that training labels.
     defaults = {"max_seq_length": None, "stride": None, "aggregation_strategy": "first"}
 
@@ -42,40 +33,8 @@ class TokenClassificationPredictor(Predictor):
         strategy = self.options["aggregation_strategy"]
         if strategy not in STRATEGIES:
             raise InputError(f"aggregation_strategy must be one of {', '.join(STRATEGIES)}, got {strategy}")
-        self.tokenizer = for_words(deepcopy(tokenizer))
         self.names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.scheme = scheme_of(self.names)
-
-    def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:
-        """What is wrong with a row; None if nothing is.
-
-        Args:
-            row: The row.
-            names: What its entries are called elsewhere.
-        """
-        text, tokens = (names.get(name, name) for name in self.columns)
-        present = [name for name in self.columns if not _is_nothing(row.get(name))]
-        if len(present) != 1:
-            return f"an entry {text} or {tokens} is needed, got {'both' if present else 'none'}"
-        if present == [TOKENS]:
-            words = row[TOKENS]
-            if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-                return None
-            return f"{tokens} must be a list of words, got {str(words)[:60]!r}"
-        try:
-            is_empty = not text_of(row[TEXT]).strip()
-        except InputError as error:
-            return f"{text}: {error}"
-        return f"{text} must not be empty" if is_empty else None
-
-    def read(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The words of a row, their places, and the text that these are counted in."""
-        if not _is_nothing(row.get(TOKENS)):
-            words = row[TOKENS]
-            return {"words": words, "places": places_of(words), TEXT: " ".join(words), "are_given": True}
-        text = text_of(row[TEXT])
-        words, places = words_of(text)
-        return {"words": words, "places": places, TEXT: text, "are_given": False}
 
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows of tokens, each with the index `text` of its row; what they are cut from is added to the rows."""
@@ -129,7 +88,7 @@ class TokenClassificationPredictor(Predictor):
                 "start": start,
                 "end": end,
             }
-            found.append(entity | ({"start_word": word, "end_word": last + 1} if row["are_given"] else {}))
+            found.append(entity | self.word_places(row, word, last + 1))
         return found
 
     def _spans(self, scores: np.ndarray) -> dict[tuple[int, int, str], float]:
@@ -183,7 +142,3 @@ def of_words(scores: np.ndarray, encoded: Encoded, strategy: str) -> np.ndarray:
         return np.stack([part.mean(axis=0) for part in parts])
     surest = [part.max(axis=-1).argmax(axis=0) for part in parts]  # per layer, which token
     return np.stack([part[best, np.arange(len(best))] for part, best in zip(parts, surest, strict=True)])
-
-
-def _is_nothing(value: Any) -> bool:
-    return value is None or value != value
