@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation evidence clean
+.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation evidence litbank clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ ablation: $(VENV)/installed ## Table 10 with the small English models; writes fi
 
 evidence: $(VENV)/installed ## Time and memory of answers with evidence; writes finetune/evidence.json and its table
 	$(BIN)/python tests/measure_evidence.py
+
+litbank: $(VENV)/installed ## Coreference and entities in LitBank; writes finetune/litbank.json and its tables
+	$(BIN)/python tests/measure_litbank.py $(LITBANK)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache build dist demo-output

@@ -107,12 +107,13 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
     tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
     tasks |= dict.fromkeys(("triviaqa", "squad"), "qa")
+    tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification"}
     first = recipe.stem.split("-")[0]
-    arguments = module_of(tasks.get(first, first)).TASK.arguments
+    arguments = module_of(tasks.get(recipe.stem, tasks.get(first, first))).TASK.arguments
     types = (ModelArguments, LongTrainingArguments, arguments)
     known = {field.name for one in types for field in dataclasses.fields(one)}
     read = read_recipe(recipe, known | ({"model", "phases"} if "characters" in recipe.stem else set()))
-    if recipe.stem.startswith(("movie", "squad", "characters", "tiny")):
+    if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank")):
         return
     in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
     assert in_all == (64 if recipe.stem.startswith("mlm") else 32)  # the paper's
