@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`finetune.coref.scores`: MUC, B³ and CEAFφ4 by hand, by other definitions, and pooled over documents."""
 
+import contextlib
 import itertools
 import random
 
@@ -86,3 +87,31 @@ def test_the_assignment_is_the_best_of_all() -> None:
 def test_a_mention_in_two_clusters_is_refused(clusters: list) -> None:
     with pytest.raises(ValueError, match="every mention must be in one cluster, once, got"):
         coreference_scores([clusters], [[[A, B]]])
+
+
+def test_scores_are_those_of_scorch() -> None:
+    """On random documents; scorch has no score where no mention is common."""
+    scorch = pytest.importorskip("scorch.scores", reason="scorch, another scorer, is not installed")
+    draw = random.Random(0)
+
+    def clusters(mentions: int) -> list[list[tuple[int, int]]]:
+        found: dict[int, list[tuple[int, int]]] = {}
+        for number in range(mentions):
+            if draw.random() < 0.8:
+                found.setdefault(draw.randint(0, 3), []).append((number, number))
+        return list(found.values())
+
+    compared = 0
+    for _ in range(500):
+        size = draw.randint(2, 14)
+        gold, predicted = clusters(size), clusters(size)
+        if not {one for cluster in gold for one in cluster} & {one for cluster in predicted for one in cluster}:
+            continue
+        ours = coreference_scores([predicted], [gold])
+        for name, theirs in (("muc", scorch.muc), ("b_cubed", scorch.b_cubed), ("ceafe", scorch.ceaf_e)):
+            with contextlib.suppress(ZeroDivisionError):  # of MUC without a link
+                expected = theirs([set(one) for one in gold], [set(one) for one in predicted])
+                found = [ours[f"{name}_{part}"] for part in ("recall", "precision", "f1")]
+                assert found == pytest.approx([100 * one for one in expected], abs=1e-9)
+                compared += 1
+    assert compared > 1000
