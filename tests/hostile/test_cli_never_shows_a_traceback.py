@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import hf_longformer_cli as cli
 
-TASKS = ("qa", "hotpotqa", "classification", "token-classification", "multiple-choice", "clm", "mlm")
+TASKS = ("qa", "hotpotqa", "classification", "token-classification", "coref", "multiple-choice", "clm", "mlm")
 COMMANDS = [
     *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict")),
     *(["finetune"], ["fly"]),
-    *(["predict", task] for task in ("qa", "classification", "mlm")),
+    *(["predict", task] for task in ("qa", "classification", "token-classification", "coref", "hotpotqa", "mlm")),
     *(["finetune", task] for task in TASKS),
 ]
 FILES = ("in.jsonl", "in.csv", "in.txt", "model", "empty", "nowhere/out", "out", "recipe.yaml", "-", ".")
