@@ -19,10 +19,11 @@ from transformers.utils import ModelOutput
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_heads_hf_longformer import over_all_items, what_was_recorded
 from .modeling_hf_longformer import HfLongformerKwargs, HfLongformerModel, HfLongformerPreTrainedModel
-from .transformers_internals import can_return_tuple
+from .transformers_internals import can_return_tuple, initialization as init
 
 ROWS = 256  # spans, or words, that are scored at once
 DISTANCES = 16  # buckets, by powers of two
+RARE = -5.0  # the logit of spans before training: of 150, one is a mention, as in LitBank about one of 200 is
 RELATIONS = 3  # two spans have the same words, the same last word, or neither
 
 
@@ -125,6 +126,11 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
         self.mention_scorer = HfLongformerMentionScorer(config, settings["size"])
         self.antecedent_scorer = HfLongformerAntecedentScorer(config, settings["size"])
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.mention_scorer.start_out:
+            init.constant_(module.bias, RARE)  # or the first steps would learn nothing but that
 
     @can_return_tuple
     def forward(

@@ -183,3 +183,12 @@ def test_what_is_needed_is_said() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         HfLongformerConfig(coreference=settings)
+
+
+def test_spans_are_unlikely_before_training_and_loaded_ones_stay_as_they_are(tmp_path: Path) -> None:
+    model = make_model()
+    assert model.mention_scorer.start_out.bias.item() == modeling.RARE
+    with torch.no_grad():
+        model.mention_scorer.start_out.bias.fill_(0.25)
+    model.save_pretrained(tmp_path)
+    assert HfLongformerForCoreference.from_pretrained(tmp_path).mention_scorer.start_out.bias.item() == 0.25
