@@ -63,8 +63,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_source(folder / "encoder-source", "bert", "Model")
     convert(folder / "encoder-source", folder / "encoder", max_length=130, attention_window=16, check=False)
     model = HfLongformerForCoreference.from_pretrained(folder / "encoder", coreference=SCORERS)
+    torch.nn.init.zeros_(model.mention_scorer.start_out.bias)  # or there would be no mentions
     for module in model.antecedent_scorer.modules():  # pairs of many sizes, or no two mentions would be linked
-        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+        if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight)
     model.save_pretrained(folder / "coref")
     tokenizer = AutoTokenizer.from_pretrained(folder / "encoder")
