@@ -163,8 +163,7 @@ def read_table(file: str) -> Table:
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"a table must be one of {', '.join(READERS)}, got {file}")
-    if not path.is_file() or not path.stat().st_size:
-        raise InputError(f"a table must be a file with something in it, got {file}")
+    check_file(path)
     if READERS[suffix] != "parquet":
         check_encoding(path)
     if READERS[suffix] == "json":
@@ -181,6 +180,16 @@ def read_table(file: str) -> Table:
         cause = error.__cause__ or error
         raise InputError(f"{file} cannot be read: {one_line(cause)}") from error
     return _numbered(rows, path.name)
+
+
+def check_file(path: Path) -> None:
+    """Refuses a table that is no file, or an empty one.
+
+    Raises:
+        InputError: If it is.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        raise InputError(f"a table must be a file with something in it, got {path}")
 
 
 def check_encoding(path: Path) -> None:
@@ -386,6 +395,11 @@ def find_leaks(tables: dict[str, Table], columns: list[str]) -> dict[str, Any]:
     for what, rows in found.items():
         logger.warning(f"the same text more than once: {rows['rows']} rows {what}, such as {rows['such as']}")
     return found
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether an entry of a row is left empty: None, or what tables have in its place, which is not even itself."""
+    return value is None or value != value
 
 
 def text_of(value: Any) -> str:

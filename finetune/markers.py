@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_longformer.conversion import InputError
+
 
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, markers: Sequence[str]) -> None:
     """Gives tokenizer and model marker tokens, if they do not have them.
@@ -28,3 +30,13 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, marke
 def ids_of(tokenizer: PreTrainedTokenizerBase, markers: Sequence[str]) -> list[int]:
     """The ids of marker tokens."""
     return [int(tokenizer.get_vocab()[marker]) for marker in markers]
+
+
+def check_markers(tokenizer: PreTrainedTokenizerBase, markers: Sequence[str], task: str) -> None:
+    """Refuses a tokenizer without the marker tokens of a task.
+
+    Raises:
+        InputError: If it lacks any.
+    """
+    if missing := [marker for marker in markers if marker not in tokenizer.get_vocab()]:
+        raise InputError(f"the tokenizer must have the markers of {task}, got none of {', '.join(missing)}")

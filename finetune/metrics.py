@@ -239,8 +239,7 @@ class Entities(MemoryMetric):
     which say the scheme; those that come up, if left out. With `layers=n`, as nested entities have, every n lists are
     of one text, and an entity counts once, in whichever layer it stands. An entity is right if its first token, its
     last token and its kind are. Ill-formed tags are read as seqeval's default mode and the scorer of CoNLL-2000 read
-    them (`entities`).
-    Tags without a prefix are entities of neighbouring tokens of one kind.
+    them (`entities`). Tags without a prefix are entities of neighbouring tokens of one kind.
     """
 
     def _info(self) -> evaluate.MetricInfo:

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError, one_line
 
-from .data import ROW, Table, text_of
+from .data import ROW, Table, is_nothing, text_of
 from .words import WITHOUT_SPACES
 
 logger = logging.get_logger(__name__)
@@ -258,7 +258,7 @@ def _is_paragraph(pair: Any) -> bool:
 
 def name_of_question(given: Any, number: int) -> str:
     """The `id` of a question: what was given, or, if nothing was, the number of its row."""
-    return str(number) if given is None or given != given or given == "" else str(given)
+    return str(number) if is_nothing(given) or given == "" else str(given)
 
 
 def question_row(

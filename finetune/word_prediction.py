@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_longformer.conversion import InputError
 
-from .data import text_of
+from .data import is_nothing, text_of
 from .prediction import Predictor
 from .words import for_words, places_of, words_of
 
@@ -38,7 +38,7 @@ class WordsPredictor(Predictor):
             names: What its entries are called elsewhere.
         """
         text, tokens = (names.get(name, name) for name in self.columns)
-        present = [name for name in self.columns if not _is_nothing(row.get(name))]
+        present = [name for name in self.columns if not is_nothing(row.get(name))]
         if len(present) != 1:
             return f"an entry {text} or {tokens} is needed, got {'both' if present else 'none'}"
         if present == [TOKENS]:
@@ -54,7 +54,7 @@ class WordsPredictor(Predictor):
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """The words of a row, their places, and the text that these are counted in."""
-        if not _is_nothing(row.get(TOKENS)):
+        if not is_nothing(row.get(TOKENS)):
             words = row[TOKENS]
             return {"words": words, "places": places_of(words), TEXT: " ".join(words), "are_given": True}
         text = text_of(row[TEXT])
@@ -65,7 +65,3 @@ class WordsPredictor(Predictor):
     def word_places(row: dict[str, Any], first: int, behind: int) -> dict[str, int]:
         """Which words something is, if words were given."""
         return {"start_word": first, "end_word": behind} if row["are_given"] else {}
-
-
-def _is_nothing(value: Any) -> bool:
-    return value is None or value != value

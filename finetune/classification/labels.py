@@ -9,7 +9,7 @@ import numpy as np
 
 from hf_longformer.conversion import InputError
 
-from ..data import ROW, Table
+from ..data import ROW, Table, is_nothing
 from ..losses import MULTI, REGRESSION, SINGLE
 
 MAX_CLASSES = 1000
@@ -142,7 +142,7 @@ def _values(table: Table, column: str) -> list[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
+    return is_nothing(value) or (isinstance(value, str) and not value.strip())
 
 
 def _guess(values: list[Any], delimiter: str | None) -> str:

@@ -10,7 +10,7 @@ from datasets import Dataset, Features, Sequence, Value
 
 from hf_longformer.conversion.errors import InputError
 
-from ..data import ROW, Table, TableArguments, read_table, read_tables, text_of
+from ..data import ROW, Table, TableArguments, check_file, read_table, read_tables, text_of
 from ..json_rows import objects_of
 from ..question_files import name_of_question, pairs_of, paragraphs_of, state_of, table_of
 
@@ -54,8 +54,7 @@ def _read_file(file: str) -> Table:
     path = Path(file)
     if path.suffix.lower() not in (".json", ".jsonl"):
         return _of(read_table(file))
-    if not path.is_file() or not path.stat().st_size:
-        raise InputError(f"a table must be a file with something in it, got {file}")
+    check_file(path)
     return table_of(path.name, _of_file, {"file": file, "state": state_of([path])}, FEATURES)
 
 

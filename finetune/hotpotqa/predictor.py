@@ -10,6 +10,7 @@ from hf_longformer import HfLongformerForEvidenceQuestionAnswering
 from hf_longformer.conversion import InputError
 
 from ..data import text_of
+from ..markers import check_markers
 from ..prediction import Predictor
 from ..question_files import paragraphs_of
 from .decoding import LOGITS, decode
@@ -28,8 +29,7 @@ class EvidencePredictor(Predictor):
         if options.get("stride") is not None:
             raise InputError(f"windows hold whole paragraphs and share none, got a stride of {options['stride']}")
         super().__init__(model, tokenizer, **options)
-        if missing := [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]:
-            raise InputError(f"the tokenizer must have the markers of {self.task}, got none of {', '.join(missing)}")
+        check_markers(tokenizer, MARKERS, self.task)
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """Question, and titles and sentences of the paragraphs.

@@ -5,7 +5,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Features, Sequence, Value
 from transformers.utils import logging
 
@@ -15,7 +14,7 @@ from hf_longformer.conversion.files import write_json
 
 from .. import flow
 from ..data import ROW, Table, TableArguments, add_splits
-from ..markers import add_tokens
+from ..markers import add_tokens, check_markers
 from ..metrics import HotpotQA as HotpotQAMetric
 from ..results import scalars, write_lines
 from ..windows import CUT, with_prefix_space
@@ -97,8 +96,8 @@ class HotpotQA(flow.Task):
         self.tokenizer = with_prefix_space(self.tokenizer)
         if self.training.do_train:
             add_tokens(self.model, self.tokenizer, MARKERS)
-        elif missing := [marker for marker in MARKERS if marker not in self.tokenizer.get_vocab()]:
-            raise InputError(f"the tokenizer must have the markers of {self.name}, got none of {', '.join(missing)}")
+        else:
+            check_markers(self.tokenizer, MARKERS, self.name)
 
     def windows_of(self, split: str, table: Table) -> Dataset:
         """Every question with its paragraphs."""
@@ -166,11 +165,11 @@ class HotpotQA(flow.Task):
         lines = []
         for index, row in enumerate(rows):
             own = of_question[index]
-            outputs = [tuple(one[number] for one in found.predictions) for number in own]
+            pairs = [(windows[number], tuple(one[number] for one in found.predictions)) for number in own]
             # In the order of the paragraphs, since windows are sorted by their length.
-            order = np.argsort([windows[number]["paragraphs"][0] for number in own])
-            pieces = [windows[own[place]] for place in order]
-            answer = decode(row, pieces, [outputs[place] for place in order], self.data.max_answer_length)
+            pairs.sort(key=lambda pair: pair[0]["paragraphs"][0])
+            pieces, outputs = [window for window, _ in pairs], [output for _, output in pairs]
+            answer = decode(row, pieces, outputs, self.data.max_answer_length)
             facts = [list(pair) for pair in zip(row["fact_titles"], row["fact_sentences"], strict=True)]
             gold = {"answer": row["answer"], "supporting_facts": facts}
             lines.append({ROW: row[ROW], "id": row["id"], **answer, "gold": gold})

@@ -111,11 +111,6 @@ def _is_empty(entity: dict[str, Any]) -> bool:
     return entity.get("word") == "" and entity.get("start") == entity.get("end")
 
 
-def is_nothing(value: Any) -> bool:
-    """Whether an entry of a row is left empty: None, or what tables have in its place, which is not even itself."""
-    return value is None or value != value
-
-
 def _objects(value: Any, what: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise InputError(f"{what} must be a list of objects, got {str(value)[:60]}")

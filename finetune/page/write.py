@@ -12,10 +12,10 @@ from typing import Any, TextIO
 
 from hf_longformer.conversion.errors import InputError, one_line
 
-from ..data import text_of
+from ..data import is_nothing, text_of
 from ..json_rows import objects_of
 from ..rows import STANDARD_INPUT, Row, is_utf_8, kind_of, open_rows
-from .marks import Mark, is_nothing, marks_of, number_of_empty, parts_of, per_cent, shown, surroundings
+from .marks import Mark, marks_of, number_of_empty, parts_of, per_cent, shown, surroundings
 
 COLUMNS = ("text", "text_pair", "tokens", "question", "context")
 BESIDE = ("question", "text_pair")  # what is shown in front of a document and behind it

@@ -85,6 +85,7 @@ def read_words(table: Table, tokens_column: str, tags_columns: Sequence[str], na
     listed, known = {column: _listed_names(table, column) for column in tags_columns}, set(names)
 
     def check_row(row: dict[str, Any]) -> dict[str, list[Any]]:
+        """Words, and their tags in layers."""
         where = table.where([row[ROW]])
         tokens = _as_list(row[tokens_column], tokens_column, where)
         layers = {column: _as_list(row[column], column, where) for column in tags_columns}
