@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -20,11 +21,17 @@ from .attention_hf_longformer import longformer_attention
 from .attention_layout import dense_attention_weights
 from .byte_tokens import byte_tokenizer
 from .cache_hf_longformer import RollingCache
+from .configuration_encoder_decoder_hf_longformer import HfLongformerEncoderDecoderConfig
 from .configuration_hf_longformer import HfLongformerConfig
 from .explain import explain_attention
 from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
 from .modeling_coreference_hf_longformer import HfLongformerForCoreference
+from .modeling_encoder_decoder_hf_longformer import (
+    HfLongformerEncoderDecoderModel,
+    HfLongformerEncoderDecoderPreTrainedModel,
+    HfLongformerForConditionalGeneration,
+)
 from .modeling_evidence_hf_longformer import HfLongformerForEvidenceQuestionAnswering
 from .modeling_heads_hf_longformer import (
     HfLongformerForMaskedLM,
@@ -47,18 +54,25 @@ AUTO_CLASSES = {
     HfLongformerForQuestionAnswering: AutoModelForQuestionAnswering,
     HfLongformerForTokenClassification: AutoModelForTokenClassification,
     HfLongformerForMultipleChoice: AutoModelForMultipleChoice,
+    HfLongformerEncoderDecoderModel: AutoModel,
+    HfLongformerForConditionalGeneration: AutoModelForSeq2SeqLM,
 }
 
 warn_if_untested()
-AutoConfig.register(HfLongformerConfig.model_type, HfLongformerConfig)
+for _config_class in (HfLongformerConfig, HfLongformerEncoderDecoderConfig):
+    AutoConfig.register(_config_class.model_type, _config_class)
 for _model_class, _auto_class in AUTO_CLASSES.items():
-    _auto_class.register(HfLongformerConfig, _model_class)
+    _auto_class.register(_model_class.config_class, _model_class)
 
 __all__ = [
     "AUTO_CLASSES",
     "DataCollatorWithGlobalAttention",
     "HfLongformerConfig",
+    "HfLongformerEncoderDecoderConfig",
+    "HfLongformerEncoderDecoderModel",
+    "HfLongformerEncoderDecoderPreTrainedModel",
     "HfLongformerForCausalLM",
+    "HfLongformerForConditionalGeneration",
     "HfLongformerForCoreference",
     "HfLongformerForEvidenceQuestionAnswering",
     "HfLongformerForMaskedLM",

@@ -32,7 +32,7 @@ KNOWN_FOREIGN_FIELDS = frozenset(
 BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
-    *("position_counting", "coreference", "tag_layers"),
+    *("position_counting", "coreference", "tag_layers", "activation_dropout", "layerdrop", "scale_embedding"),
 )
 
 TOKENIZER_KEYWORDS = (
@@ -43,6 +43,10 @@ TOKENIZER_KEYWORDS = (
     *("split_special_tokens", "strip_accents", "tokenize_chinese_chars", "trim_offsets"),
 )
 
+PROBABILITIES = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "activation_dropout", "layerdrop"),
+    "classifier_dropout",
+)
 COREFERENCE: dict[str, Any] = {"size": 512, "width": 30, "share": 0.4, "farthest": None, "singletons": True}
 
 
@@ -84,6 +88,12 @@ class HfLongformerConfig(PreTrainedConfig):
             `"input_ids"`: all but `pad_token_id`, whatever the mask says, as stock counts.
         embedding_size (`int`, *optional*):
             Width of the embeddings, `hidden_size` if left out. Narrower ones are projected, as in ELECTRA.
+        scale_embedding (`bool`, defaults to `False`):
+            Whether word embeddings are multiplied by the square root of their width, as in some BART-like models.
+        activation_dropout (`float`, defaults to 0):
+            Dropout behind the activation of the feed-forward, as in BART.
+        layerdrop (`float`, defaults to 0):
+            Probability in training that a layer is left out (arXiv 1909.11556), as in BART.
         classifier_dropout (`float`, *optional*):
             Dropout of the classification heads, `hidden_dropout_prob` if left out.
         classifier_activation (`str`, defaults to `"tanh"`):
@@ -100,9 +110,11 @@ class HfLongformerConfig(PreTrainedConfig):
         tag_layers (`int`, defaults to 1):
             Of `HfLongformerForTokenClassification`, how many tags every token has, each one of `id2label`: several
             where entities stand in one another.
+        type_vocab_size (`int`, defaults to 2):
+            Kinds of tokens; 0: tokens have none, as in BART.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
-        hidden_dropout_prob, attention_probs_dropout_prob, type_vocab_size, initializer_range, layer_norm_eps,
-        pad_token_id, bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
+        hidden_dropout_prob, attention_probs_dropout_prob, initializer_range, layer_norm_eps, pad_token_id, bos_token_id,
+        eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
             As in `LongformerConfig`; `onnx_export` has no effect.
 
     Raises:
@@ -133,6 +145,9 @@ class HfLongformerConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     embedding_size: int | None = None
+    scale_embedding: bool = False
+    activation_dropout: float | int = 0.0
+    layerdrop: float | int = 0.0
     classifier_dropout: float | int | None = None
     classifier_activation: str = "tanh"
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
@@ -148,7 +163,7 @@ class HfLongformerConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _refuse_unknown_fields(self, kwargs)
+        refuse_unknown_fields(self, kwargs)
         if self.first_position == -1:
             self.first_position = 0 if self.pad_token_id is None else self.pad_token_id + 1
         self.validate_architecture()
@@ -255,7 +270,7 @@ class HfLongformerConfig(PreTrainedConfig):
                 "hidden_size must be a multiple of num_attention_heads, "
                 f"got hidden_size={self.hidden_size} and num_attention_heads={self.num_attention_heads}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+        for name in PROBABILITIES:
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         _check_windows(self)
@@ -268,6 +283,8 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
             )
+        if self.type_vocab_size < 0:
+            raise ValueError(f"type_vocab_size must be at least 0, got {self.type_vocab_size}")
         if self.tag_layers < 1:
             raise ValueError(f"tag_layers must be at least 1, got {self.tag_layers}")
         if self.max_length_tokens < 1 or self.first_position < 0:
@@ -348,7 +365,7 @@ def _unknown_fields(config: Any, given: dict[str, Any]) -> list[str]:
     return [name for name in given if not name.startswith("_") and name not in known]
 
 
-def _refuse_unknown_fields(config: Any, given: dict[str, Any]) -> None:
+def refuse_unknown_fields(config: Any, given: dict[str, Any]) -> None:
     """A misspelt field would otherwise become an attribute that nobody reads."""
     unknown = _unknown_fields(config, given)
     if unknown:
@@ -414,4 +431,4 @@ def _accepted_fields() -> frozenset[str]:
     return KNOWN_FOREIGN_FIELDS | GenerationConfig().to_dict().keys()
 
 
-__all__ = ["HfLongformerConfig"]
+__all__ = ["HfLongformerConfig", "refuse_unknown_fields"]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dropout on a CPU that keeps a seed for the backward pass, and no mask."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -77,6 +78,17 @@ class Dropout(nn.Dropout):
         if not is_seeded or is_tracing(hidden_states) or is_transformed():
             return super().forward(hidden_states)
         return _Dropped.apply(hidden_states, draw_seed(), self.p)
+
+    def once(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What a call would do, to be done as often as one likes, the same every time; None if a call would keep a mask
+        instead of a seed.
+        """
+        if not self.training or self.p == 0.0:
+            return nn.Identity()
+        if device.type != "cpu" or self.p == 1.0 or is_transformed():
+            return None
+        seed = draw_seed()
+        return lambda hidden_states: _Dropped.apply(hidden_states, seed, self.p)
 
 
 class _Dropped(torch.autograd.Function):

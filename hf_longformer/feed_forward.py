@@ -3,7 +3,7 @@
 """The feed-forward of a layer, with less memory: in training the widest tensor is kept once, and in inference on a CPU
 tokens are widened part by part in a workspace that all layers share.
 
-`intermediate` is a module with `dense` and `activation`; `output` one with `dense`, `dropout`, `LayerNorm`,
+`intermediate` is a module with `dense`, `activation` and `dropout`, which may be None; `output` one with `dense`, `dropout`, `LayerNorm`,
 `norm_first`, and `read`, which gives what the feed-forward reads.
 """
 
@@ -29,8 +29,20 @@ def feed_forward(intermediate: Any, output: Any, hidden_states: torch.Tensor) ->
     read = output.read(hidden_states)
     if not intermediate.training or is_tracing(read) or not _can_recompute(intermediate):
         return output(intermediate(read), hidden_states)
-    with recomputed(intermediate.activation, intermediate.dense(read)) as activated:
+    activate = _activation_of(intermediate, read.device)
+    if activate is None:
+        return output(intermediate(read), hidden_states)
+    with recomputed(activate, intermediate.dense(read)) as activated:
         return output(activated, hidden_states)
+
+
+def _activation_of(intermediate: Any, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The activation, and a dropout that will drop the same again; None where no dropout does that."""
+    activation, dropout = intermediate.activation, intermediate.dropout
+    if dropout is None:
+        return activation
+    drop = dropout.once(device)
+    return None if drop is None else lambda wide: drop(activation(wide))
 
 
 def can_go_in_parts(intermediate: Any, output: Any, hidden_states: torch.Tensor) -> bool:
@@ -48,7 +60,7 @@ def feed_forward_in_parts(
     """The same as `feed_forward`, for some tokens at a time."""
     tokens, widen, narrow = hidden_states.flatten(0, 1), intermediate.dense, output.dense
     at_once = max(1, PART // (widen.out_features * tokens.element_size()))
-    if output.dropout.training or torch.is_autocast_enabled("cpu"):
+    if _drops(intermediate, output) or torch.is_autocast_enabled("cpu"):
         parts = [feed_forward(intermediate, output, part) for part in tokens.split(at_once)]
         return torch.cat(parts).view_as(hidden_states)
     buffer = workspace.take("wide", (widen.out_features * min(len(tokens), at_once),), tokens)
@@ -59,6 +71,11 @@ def feed_forward_in_parts(
         of_part += part
     narrowed = narrowed.view_as(hidden_states)
     return narrowed if output.norm_first else output.LayerNorm(narrowed)
+
+
+def _drops(intermediate: Any, output: Any) -> bool:
+    """Whether dropouts were left in training, as for an estimate of how sure a model is."""
+    return any(dropout is not None and dropout.training for dropout in (intermediate.dropout, output.dropout))
 
 
 def widen_into(buffer: torch.Tensor, linear: nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
@@ -88,6 +105,7 @@ def _can_recompute(intermediate: Any) -> bool:
         torch.is_grad_enabled()
         and not is_transformed()
         and is_untouched(intermediate, *intermediate.activation.modules())
+        and (intermediate.dropout is None or is_untouched(intermediate.dropout))
         and hooks._saved_tensors_hooks_is_enabled()
         and top_hooks is not None
         and top_hooks(True) is None

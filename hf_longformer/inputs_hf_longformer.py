@@ -217,7 +217,7 @@ def check_inputs(
         counts["restarts"] = restarts
     ranges = {
         "input_ids": (input_ids, vocabulary, "word_embeddings.num_embeddings"),
-        "token_type_ids": (token_type_ids, config.type_vocab_size, "config.type_vocab_size"),
+        "token_type_ids": (token_type_ids, max(1, config.type_vocab_size), "config.type_vocab_size"),
         "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
     }
     if config.position_embedding_type != "absolute":

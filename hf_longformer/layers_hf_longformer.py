@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings and layers, under the names of stock checkpoints."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,6 +22,13 @@ from .transformers_internals import GradientCheckpointingLayer
 from .workspace import Workspace
 
 
+class HfLongformerScaledEmbedding(nn.Embedding):
+    """Embeddings that are multiplied by the square root of their width."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
+
+
 class HfLongformerEmbeddings(nn.Module):
     """Word, position and token type embeddings, summed and normalised, and widened if they are narrower than layers."""
 
@@ -28,8 +36,9 @@ class HfLongformerEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         size, padding = config.embedding_size or config.hidden_size, config.pad_token_id
-        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        words = HfLongformerScaledEmbedding if config.scale_embedding else nn.Embedding
+        self.word_embeddings = words(config.vocab_size, size, padding_idx=padding)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size) if config.type_vocab_size else None
         norm_first = config.norm_style == "pre"
         # What is not there is None: tools that look for layer norms by name take no nn.Identity for one.
         self.LayerNorm = None if norm_first else nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -57,17 +66,21 @@ class HfLongformerEmbeddings(nn.Module):
             )
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
-        if token_type_ids is None and is_plain(self.token_type_embeddings):
-            token_type_embeddings = self.token_type_embeddings.weight[0]
-        else:
-            if token_type_ids is None:
-                token_type_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
-            token_type_embeddings = self.token_type_embeddings(token_type_ids)
+        states = inputs_embeds
         if self.position_embeddings is not None:
-            inputs_embeds = inputs_embeds + self.position_embeddings(position_ids)
-        states = inputs_embeds + token_type_embeddings
+            states = states + self.position_embeddings(position_ids)
+        if self.token_type_embeddings is not None:
+            states = states + self._of_types(token_type_ids, states)
         states = self.dropout(states if self.LayerNorm is None else self.LayerNorm(states))
         return states if self.projection is None else self.projection(states)
+
+    def _of_types(self, token_type_ids: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:
+        table: Any = self.token_type_embeddings
+        if token_type_ids is None and is_plain(table):
+            return table.weight[0]
+        if token_type_ids is None:
+            token_type_ids = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
+        return table(token_type_ids)
 
 
 class HfLongformerSelfOutput(nn.Module):
@@ -114,9 +127,11 @@ class HfLongformerIntermediate(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
+        self.dropout = Dropout(config.activation_dropout) if config.activation_dropout else None
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.dense(hidden_states))
+        activated = self.activation(self.dense(hidden_states))
+        return activated if self.dropout is None else self.dropout(activated)
 
 
 class HfLongformerLayer(GradientCheckpointingLayer):
@@ -154,6 +169,7 @@ class HfLongformerEncoder(nn.Module):
         self.layer = nn.ModuleList(HfLongformerLayer(config, index) for index in range(config.num_hidden_layers))
         norm_first, size = config.norm_style == "pre", config.hidden_size
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else None
+        self.layerdrop = config.layerdrop
 
     def forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts | None = None, **settings: Any
@@ -167,6 +183,8 @@ class HfLongformerEncoder(nn.Module):
         """
         roles = TokenRoles() if roles is None else roles
         for layer in self.layer:
+            if self.training and self.layerdrop and torch.rand([]) < self.layerdrop:
+                continue
             hidden_states = layer(hidden_states, roles, **settings)
         return BaseModelOutput(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 

@@ -237,7 +237,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         past_key_values: RollingCache | None = None,
         use_cache: bool | None = None,
-        auto_global_attention: str = "none",
+        auto_global_attention: str | None = None,
         cache: RollingCache | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerModelOutput:
@@ -256,7 +256,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             past_key_values: What is kept of the text before, for causal models: the input is what follows.
             use_cache: Whether a causal model begins such a cache and returns it; others have none.
             auto_global_attention: What `config.global_attention = "auto"` stands for, which heads say: `"none"` or an
-                argument of `global_attention_mask`.
+                argument of `global_attention_mask`. If left out, the model's own, which is `"none"` unless it is part
+                of an encoder-decoder.
             cache: Another name of `past_key_values`, Transformers' from 5.24 on.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
@@ -268,6 +269,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         """
         check_keywords(kwargs, KEYWORDS)
         check_text_is_whole()
+        auto_global_attention = auto_global_attention or self.auto_global_attention
         shape = token_shape(input_ids, inputs_embeds)
         past = _check_cache(self, one_cache(cache, past_key_values), use_cache, shape[0])
         if attention_mask is not None and past is not None and attention_mask.dim() == 2:

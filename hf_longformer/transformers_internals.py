@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicSlidingWindowLayer  # no public laye
 from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_layers import GradientCheckpointingLayer  # of remote code, too: no other way is documented
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.bart.modeling_bart import BartDecoder  # public names have it in whole models alone
 from transformers.utils import (
     cached_file,  # `hf_hub_download` knows no folders
     can_return_tuple,  # five lines that every stock model has
@@ -206,6 +207,7 @@ __all__ = [
     "NEWEST",
     "OLDEST",
     "OVERRIDDEN",
+    "BartDecoder",
     "DynamicSlidingWindowLayer",
     "GenerationChecks",
     "GradientCheckpointingLayer",
