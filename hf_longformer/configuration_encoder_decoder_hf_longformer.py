@@ -78,6 +78,14 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in Transformers, which would warn of a checkpoint of stock LED."""
+        config_dict, rest = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config_dict.get("model_type") == LEDConfig.model_type:
+            return cls.from_dict(config_dict, **rest)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in Transformers; a config.json of stock LED becomes one of this package."""
         if config_dict.get("model_type") == LEDConfig.model_type:

@@ -102,6 +102,7 @@ class HfLongformerEncoderDecoderPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["HfLongformerEmbeddings", "HfLongformerLayer", "BartDecoderLayer"]
     _skip_keys_device_placement = ["past_key_values", "cache"]
+    _keys_to_ignore_on_load_unexpected = [r"\bshared\.weight$", r"\bencoder\.embed_tokens\.weight$"]  # LED's, twice
     _supports_sdpa = True
     _supports_flash_attn = False
     _supports_flex_attn = True
@@ -394,6 +395,16 @@ class HfLongformerForConditionalGeneration(
             if mask is not None:
                 kwargs["attention_mask"] = mask
         return super().generate(inputs, *args, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As in Transformers, which has an assistant read the whole text again that its cache already holds."""
+        past = one_cache(kwargs.get("cache"), kwargs.get("past_key_values"))
+        read = 0 if past is None else past.get_seq_length()
+        if next_sequence_length is None and 0 < read < input_ids.shape[1]:
+            next_sequence_length = input_ids.shape[1] - read
+        return super().prepare_inputs_for_generation(input_ids, next_sequence_length, **kwargs)
 
     def default_length(self, read: int, wanted: int) -> int:
         """Without a length asked for, as many tokens as Transformers takes, unless positions end before."""

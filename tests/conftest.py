@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from transformers.models.led import modeling_led
 from transformers.models.longformer import modeling_longformer
 from transformers.utils import logging
 
@@ -59,4 +60,5 @@ def softmax_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch):
     """Stock takes its softmax in float32, whatever the dtype of the model: in float64 that would be all we see."""
     functional = SimpleNamespace(**vars(nn.functional))
     functional.softmax = lambda scores, dim, dtype=None: nn.functional.softmax(scores, dim=dim)
-    monkeypatch.setattr(modeling_longformer, "nn", SimpleNamespace(**(vars(nn) | {"functional": functional})))
+    for module in (modeling_longformer, modeling_led):
+        monkeypatch.setattr(module, "nn", SimpleNamespace(**(vars(nn) | {"functional": functional})))
