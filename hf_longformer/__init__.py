@@ -5,6 +5,8 @@
 Importing this package registers its models with the Auto classes of Transformers.
 """
 
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -15,6 +17,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedModel,
 )
 
 from .attention_hf_longformer import longformer_attention
@@ -46,7 +49,7 @@ from .transformers_internals import warn_if_untested
 from .version import __version__
 from .window_pattern import WindowPattern
 
-AUTO_CLASSES = {
+AUTO_CLASSES: dict[type[PreTrainedModel], Any] = {
     HfLongformerModel: AutoModel,
     HfLongformerForMaskedLM: AutoModelForMaskedLM,
     HfLongformerForCausalLM: AutoModelForCausalLM,

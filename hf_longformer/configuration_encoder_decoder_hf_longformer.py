@@ -55,10 +55,11 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
 
     model_type = "hf_longformer_encoder_decoder"
     sub_configs: ClassVar[dict[str, type[PreTrainedConfig]]] = {"encoder": HfLongformerConfig, "decoder": BartConfig}
+    reads_stock_as_stock: ClassVar[bool] = False  # what `replace_stock` sets
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
 
-    encoder: HfLongformerConfig | dict | None = None
-    decoder: BartConfig | dict | None = None
+    encoder: Any = None  # of the types that stand above, which `__post_init__` turns into the first of them
+    decoder: Any = None
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
@@ -69,6 +70,10 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         refuse_unknown_fields(self, kwargs)
+        for name, one in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if not isinstance(one, dict | type(None) | self.sub_configs[name]):
+                kind = self.sub_configs[name].__name__
+                raise ValueError(f"{name} must be a {kind} or a dict of its fields, got {type(one).__name__}")
         ids = {name: getattr(self, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         if not isinstance(self.encoder, HfLongformerConfig):
             self.encoder = HfLongformerConfig(**{**ENCODER, **ids, **(self.encoder or {})})
@@ -87,14 +92,20 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers; a config.json of stock LED becomes one of this package."""
+        """As in Transformers; a config.json of stock LED becomes one of this package, and the first token is global by
+        default, unless it stands in stock's place.
+        """
         if config_dict.get("model_type") == LEDConfig.model_type:
-            config_dict = cls.of_stock(LEDConfig.from_dict(config_dict)).to_dict()
+            config = cls.of_stock(LEDConfig.from_dict(config_dict))
+            if not cls.reads_stock_as_stock:
+                config.encoder.global_attention = "auto"
+            config_dict = config.to_dict()
         return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def of_stock(cls, config: Any) -> "HfLongformerEncoderDecoderConfig":
-        """A configuration with which a model computes what stock LED computes with its own.
+        """A configuration with which a model computes what stock LED computes with its own: no token is global unless
+        a mask says so.
 
         Args:
             config: An `LEDConfig`, which stays as it is. One of this package is returned as it is.
@@ -107,6 +118,7 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
             {
                 "max_position_embeddings": config.max_encoder_position_embeddings,
                 "attention_window": windows if isinstance(windows, int) else list(windows),
+                "global_attention": "none",
             },
             {"max_position_embeddings": config.max_decoder_position_embeddings, "forced_eos_token_id": None},
         )
@@ -150,6 +162,7 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
 
     @vocab_size.setter
     def vocab_size(self, value: int) -> None:
+        """As `resize_token_embeddings` does."""
         self.encoder.vocab_size = self.decoder.vocab_size = value
 
     @property
@@ -207,7 +220,7 @@ class HfLongformerEncoderDecoderConfig(PreTrainedConfig):
                 "the encoder must look both ways, and its embeddings must be as wide as its layers, got "
                 f"is_decoder={encoder.is_decoder} and embedding_size={encoder.embedding_size}"
             )
-        if decoder.d_model % decoder.decoder_attention_heads:
+        if decoder.decoder_attention_heads < 1 or decoder.d_model % decoder.decoder_attention_heads:
             raise ValueError(
                 "d_model must be a multiple of decoder_attention_heads, "
                 f"got {decoder.d_model} and {decoder.decoder_attention_heads}"

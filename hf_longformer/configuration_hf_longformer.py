@@ -113,8 +113,8 @@ class HfLongformerConfig(PreTrainedConfig):
         type_vocab_size (`int`, defaults to 2):
             Kinds of tokens; 0: tokens have none, as in BART.
         vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act,
-        hidden_dropout_prob, attention_probs_dropout_prob, initializer_range, layer_norm_eps, pad_token_id, bos_token_id,
-        eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
+        hidden_dropout_prob, attention_probs_dropout_prob, initializer_range, layer_norm_eps, pad_token_id,
+        bos_token_id, eos_token_id, sep_token_id, tie_word_embeddings, onnx_export:
             As in `LongformerConfig`; `onnx_export` has no effect.
 
     Raises:

@@ -3,8 +3,8 @@
 """The feed-forward of a layer, with less memory: in training the widest tensor is kept once, and in inference on a CPU
 tokens are widened part by part in a workspace that all layers share.
 
-`intermediate` is a module with `dense`, `activation` and `dropout`, which may be None; `output` one with `dense`, `dropout`, `LayerNorm`,
-`norm_first`, and `read`, which gives what the feed-forward reads.
+`intermediate` is a module with `dense`, `activation` and `dropout`, which may be None; `output` one with `dense`,
+`dropout`, `LayerNorm`, `norm_first`, and `read`, which gives what the feed-forward reads.
 """
 
 from collections.abc import Callable, Iterator

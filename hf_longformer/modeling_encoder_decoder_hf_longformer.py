@@ -1,7 +1,7 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder-decoder of section 7 of the paper (LED): the encoder of this package, and Transformers' BART decoder, which
-attends to all of its states.
+"""The encoder-decoder of section 7 of the paper, LED: the encoder of this package, and Transformers' BART decoder,
+which sees all of its states.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,12 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, GenerationMixin, LEDConfig
+from transformers import GenerationMixin, LEDConfig
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_encoder_decoder_hf_longformer import HfLongformerEncoderDecoderConfig
-
 from .dispatch import IMPLEMENTATIONS
 from .inputs_hf_longformer import check_keywords, counted_tokens
 from .modeling_heads_hf_longformer import over_all_items
@@ -78,9 +77,7 @@ class DecoderKwargs(TypedDict, total=False):
 class HfLongformerDecoderPositions(nn.Embedding):
     """Learned positions that begin with row 0, as in LED; BART's begin with row 2."""
 
-    def forward(  # type: ignore[override]
-        self, input_ids: torch.Tensor | None, read: int = 0, position_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, read: int = 0, position_ids: Any = None) -> torch.Tensor:
         return super().forward(position_ids)
 
 
@@ -89,7 +86,8 @@ class HfLongformerDecoder(BartDecoder):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.embed_positions = HfLongformerDecoderPositions(config.max_position_embeddings, config.d_model)
+        positions: Any = HfLongformerDecoderPositions(config.max_position_embeddings, config.d_model)
+        self.embed_positions = positions
         self.post_init()
 
 
@@ -127,9 +125,9 @@ class HfLongformerEncoderDecoderPreTrainedModel(PreTrainedModel):
         is_tied = config.tie_word_embeddings if config is not None else _is_tied(pretrained_model_name_or_path, kwargs)
         kwargs["key_mapping"] = OF_LED | (OF_TIED_WORDS if is_tied else OF_UNTIED_WORDS)
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
-            pretrained_model_name_or_path, *args, **given, output_loading_info=True, **kwargs
-        )
+        given |= kwargs | {"output_loading_info": True}
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **given)
+        model, report = loaded
         if report["missing_keys"]:
             raise ValueError(
                 f"this LED checkpoint must hold all weights of {cls.__name__}, or they would be random, got none for "
@@ -187,12 +185,14 @@ class HfLongformerEncoderDecoderModel(HfLongformerEncoderDecoderPreTrainedModel)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """The words of the encoder, which are the decoder's, too, where embeddings are tied."""
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Puts others in their place."""
         self.encoder.set_input_embeddings(value)
         if self.config.tie_word_embeddings:
-            self.decoder.embed_tokens = value
+            self.decoder.set_input_embeddings(value)
 
     @can_return_tuple
     def forward(
@@ -240,7 +240,9 @@ class HfLongformerEncoderDecoderModel(HfLongformerEncoderDecoderPreTrainedModel)
         if attention_mask is None:
             attention_mask = self.mask_of(input_ids)
         recorded = {name: self._is_wanted(name, kwargs) for name in DecoderKwargs.__annotations__}
-        encoded = self._encoded(encoder_outputs, input_ids, attention_mask, global_attention_mask, inputs_embeds, recorded)
+        encoded = self._encoded(
+            encoder_outputs, input_ids, attention_mask, global_attention_mask, inputs_embeds, recorded
+        )
         if use_cache is None:
             use_cache = bool(self.config.use_cache) and not self.training
         settings: dict[str, Any] = {CACHE_NAME: past, "use_cache": use_cache, **recorded}
@@ -318,6 +320,7 @@ class HfLongformerForConditionalGeneration(
         config = self.config
         self.model = HfLongformerEncoderDecoderModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.final_logits_bias: torch.Tensor
         self.register_buffer("final_logits_bias", torch.zeros(1, config.vocab_size))
         self.post_init()
 
@@ -375,7 +378,7 @@ class HfLongformerForConditionalGeneration(
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
         """As in Transformers, for encoder, decoder and output alike."""
         made = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        size, bias = made.num_embeddings, self.final_logits_bias
+        size, bias = int(made.num_embeddings), self.final_logits_bias
         if not self.config.tie_word_embeddings:
             self.model.decoder.resize_token_embeddings(size)
         self.config.vocab_size = size
@@ -397,14 +400,15 @@ class HfLongformerForConditionalGeneration(
         return super().generate(inputs, *args, **kwargs)
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input_ids: Any, next_sequence_length: int | None = None, **kwargs: Any
+    ) -> Any:
         """As in Transformers, which has an assistant read the whole text again that its cache already holds."""
         past = one_cache(kwargs.get("cache"), kwargs.get("past_key_values"))
         read = 0 if past is None else past.get_seq_length()
         if next_sequence_length is None and 0 < read < input_ids.shape[1]:
             next_sequence_length = input_ids.shape[1] - read
-        return super().prepare_inputs_for_generation(input_ids, next_sequence_length, **kwargs)
+        generating: Any = super()
+        return generating.prepare_inputs_for_generation(input_ids, next_sequence_length, **kwargs)
 
     def default_length(self, read: int, wanted: int) -> int:
         """Without a length asked for, as many tokens as Transformers takes, unless positions end before."""
@@ -486,7 +490,6 @@ def _config_of(place: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
-
     "HfLongformerEncoderDecoderModel",
     "HfLongformerEncoderDecoderPreTrainedModel",
     "HfLongformerForConditionalGeneration",

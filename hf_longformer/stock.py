@@ -1,15 +1,21 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Models of this package in the place of stock Longformer's, for software that knows stock alone."""
+"""Models of this package in the place of stock Longformer's and LED's, for software that knows stock alone."""
 
 from collections.abc import Iterator
 from threading import RLock
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING, TOKENIZER_MAPPING, LongformerConfig
+from transformers import CONFIG_MAPPING, TOKENIZER_MAPPING, LEDConfig, LongformerConfig
 
+from .configuration_encoder_decoder_hf_longformer import HfLongformerEncoderDecoderConfig
 from .configuration_hf_longformer import HfLongformerConfig
+from .modeling_encoder_decoder_hf_longformer import (
+    HfLongformerEncoderDecoderModel,
+    HfLongformerEncoderDecoderPreTrainedModel,
+    HfLongformerForConditionalGeneration,
+)
 from .modeling_heads_hf_longformer import (
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
@@ -24,7 +30,12 @@ MODELS = (
     *(HfLongformerPreTrainedModel, HfLongformerModel, HfLongformerForMaskedLM, HfLongformerForMultipleChoice),
     *(HfLongformerForQuestionAnswering, HfLongformerForSequenceClassification, HfLongformerForTokenClassification),
 )
-BY_STOCK_NAME: dict[str, type] = {model.__name__.removeprefix("Hf"): model for model in MODELS}
+BY_STOCK_NAME: dict[str, type] = {
+    **{model.__name__.removeprefix("Hf"): model for model in MODELS},
+    "LEDPreTrainedModel": HfLongformerEncoderDecoderPreTrainedModel,
+    "LEDModel": HfLongformerEncoderDecoderModel,
+    "LEDForConditionalGeneration": HfLongformerForConditionalGeneration,
+}
 
 _MISSING = object()
 _before: list[tuple[dict[Any, Any], Any, Any]] = []  # dictionary, key, and what stood there; empty: nothing is replaced
@@ -71,12 +82,31 @@ class _ConfigOfStock(HfLongformerConfig):
         return HfLongformerConfig.from_dict(config_dict, **kwargs)
 
 
-def replace_stock() -> StockReplacement:
-    """Puts the models of this package in the place of stock Longformer's, in the whole process.
+class _ConfigOfStockLed(HfLongformerEncoderDecoderConfig):
+    """The same for stock LED."""
 
-    `AutoConfig` reads a checkpoint of model type `longformer` as `HfLongformerConfig`; every Auto class that knows
-    stock Longformer makes the model of this package from it, or from a `LongformerConfig`; and
-    `transformers.LongformerModel`, `LongformerPreTrainedModel` and the heads are this package's. A call while stock is
+    def __new__(cls, *args: Any, **fields: Any) -> Any:
+        return HfLongformerEncoderDecoderConfig.of_stock(LEDConfig(*args, **fields))
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        return HfLongformerEncoderDecoderConfig.from_dict(config_dict, **kwargs)
+
+
+# Stock's classes of configurations, ours, and what stands for stock's.
+CONFIGS: tuple[tuple[Any, Any, type], ...] = (
+    (LongformerConfig, HfLongformerConfig, _ConfigOfStock),
+    (LEDConfig, HfLongformerEncoderDecoderConfig, _ConfigOfStockLed),
+)
+
+
+def replace_stock() -> StockReplacement:
+    """Puts the models of this package in the place of stock Longformer's and LED's, in the whole process.
+
+    `AutoConfig` reads a checkpoint of model type `longformer` as `HfLongformerConfig`, and one of `led` as
+    `HfLongformerEncoderDecoderConfig`; every Auto class that knows stock's makes the model of this package from it, or
+    from a `LongformerConfig` or `LEDConfig`; and `transformers.LongformerModel`, `LongformerPreTrainedModel` and the
+    heads, `LEDModel`, `LEDPreTrainedModel` and `LEDForConditionalGeneration` are this package's. A call while stock is
     replaced changes nothing; a `with` block leaves at its end what stood at its beginning, or, if another thread is in
     one by then, the last of them does.
 
@@ -98,7 +128,10 @@ def replace_stock() -> StockReplacement:
     * Names that were imported before (`from transformers import LongformerModel`), names of
       `transformers.models.longformer`, `LongformerSelfAttention` and models that exist stay stock's. `LongformerConfig`
       stays it, too: models take it as it is.
-    * `led`, the encoder-decoder, has no counterpart here and stays stock's.
+    * Texts padded on the left keep their positions in the encoder-decoder; stock's LED shifts them. Without
+      `attention_mask` it reads all tokens but `pad_token_id`; without `global_attention_mask` none is global, as in
+      stock. The decoder is that of BART, with its attention. `LEDForQuestionAnswering` stays stock's, and no Auto class
+      makes it.
 
     Returns:
         A context manager, which also has `undo()`.
@@ -117,22 +150,27 @@ def _replace() -> None:
     for entries, key, value in list(_replacements()):  # all of them, or none if one cannot be had
         _before.append((entries, key, entries.get(key, _MISSING)))
         entries[key] = value
-    HfLongformerConfig.reads_stock_as_stock = True
+    for _, config, _ in CONFIGS:
+        config.reads_stock_as_stock = True
 
 
 def _replacements() -> Iterator[tuple[dict[Any, Any], Any, Any]]:
     """Dictionaries, keys and what is to stand there."""
-    for mapping, name in auto_mappings(LongformerConfig.model_type):
-        yield registered(mapping), LongformerConfig, BY_STOCK_NAME[name]
-        yield registered(mapping), HfLongformerConfig, BY_STOCK_NAME[name]
-    yield registered(TOKENIZER_MAPPING), HfLongformerConfig, TOKENIZER_MAPPING[LongformerConfig]
-    yield registered(CONFIG_MAPPING), LongformerConfig.model_type, _ConfigOfStock
+    for stock, ours, of_stock in CONFIGS:
+        for mapping, name in auto_mappings(stock.model_type):
+            if name not in BY_STOCK_NAME:
+                continue
+            yield registered(mapping), stock, BY_STOCK_NAME[name]
+            yield registered(mapping), ours, BY_STOCK_NAME[name]
+        yield registered(TOKENIZER_MAPPING), ours, TOKENIZER_MAPPING[stock]
+        yield registered(CONFIG_MAPPING), stock.model_type, of_stock
     for name, model in BY_STOCK_NAME.items():
         yield vars(transformers), name, model
 
 
 def _undo() -> None:
-    HfLongformerConfig.reads_stock_as_stock = False
+    for _, config, _ in CONFIGS:
+        config.reads_stock_as_stock = False
     while _before:
         entries, key, value = _before.pop()
         if value is _MISSING:

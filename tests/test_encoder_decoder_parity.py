@@ -111,7 +111,9 @@ def test_random_models_equal_led(seed: int):
         inputs = random_batch(draw)
         real = inputs["attention_mask"].bool()
         theirs, mine = stock(**inputs), ours(**inputs)
-        assert_near(mine.encoder_last_hidden_state[real], theirs.encoder_last_hidden_state[: len(real)][real], "encoder")
+        assert_near(
+            mine.encoder_last_hidden_state[real], theirs.encoder_last_hidden_state[: len(real)][real], "encoder"
+        )
         assert_near(mine.logits, theirs.logits, "logits")
         assert_near(mine.loss, theirs.loss, "loss")
         theirs.loss.backward()
@@ -152,11 +154,11 @@ def test_bart_is_a_window_over_the_whole_text(scale: bool, tie: bool):
         **{"scale_embedding": scale, "tie_word_embeddings": tie},
     )
     bart = randomised(BartForConditionalGeneration(config), 0)
-    ours = randomised(
-        HfLongformerForConditionalGeneration(HfLongformerEncoderDecoderConfig.of_bart(config, 60, 38)), 1
-    )
+    ours = randomised(HfLongformerForConditionalGeneration(HfLongformerEncoderDecoderConfig.of_bart(config, 60, 38)), 1)
     state = bart.state_dict()
-    named = {f"led.{name.removeprefix('model.')}": tensor for name, tensor in state.items() if name.startswith("model.")}
+    named = {
+        f"led.{name.removeprefix('model.')}": tensor for name, tensor in state.items() if name.startswith("model.")
+    }
     left, names = ours.state_dict(), OF_LED | (OF_TIED_WORDS if tie else OF_UNTIED_WORDS)
     for name, tensor in named.items():
         name = name.replace(".self_attn.out_proj.", ".self_attn.output.") if ".encoder." in name else name

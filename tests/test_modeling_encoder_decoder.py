@@ -95,7 +95,9 @@ def test_generate_without_a_mask_does_not_read_padding(model: Any, side: str, be
     for row, text in enumerate(rows):
         assert torch.equal(without[row], model.generate(text[None], **settings)[0])
     written = torch.randint(3, 60, (3, 6))
-    outputs = [model(**inputs, decoder_input_ids=written).logits for inputs in ({"input_ids": batch["input_ids"]}, batch)]
+    outputs = [
+        model(**inputs, decoder_input_ids=written).logits for inputs in ({"input_ids": batch["input_ids"]}, batch)
+    ]
     assert torch.equal(*outputs)
 
 
@@ -204,7 +206,7 @@ def test_led_checkpoints_load_and_are_saved_as_ours(head: type, tie: bool, tmp_p
     auto = AutoModel if head is LEDModel else AutoModelForSeq2SeqLM
     ours_class = HfLongformerEncoderDecoderModel if head is LEDModel else HfLongformerForConditionalGeneration
     ours, report = ours_class.from_pretrained(tmp_path / "led", output_loading_info=True)
-    assert not report["missing_keys"] and not report["mismatched_keys"]
+    assert not any(report.values())
     ours.eval()
     inputs = batch_of(texts()) | {"decoder_input_ids": torch.randint(3, 60, (3, 6))}
     marked = torch.zeros_like(inputs["input_ids"])
@@ -213,7 +215,8 @@ def test_led_checkpoints_load_and_are_saved_as_ours(head: type, tie: bool, tmp_p
     torch.testing.assert_close(ours(**inputs)[0], expected, rtol=0, atol=2e-5)
     ours.save_pretrained(tmp_path / "ours")
     again, report = auto.from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(report.values()) and type(again) is ours_class
+    assert not any(report.values())
+    assert type(again) is ours_class
     assert torch.equal(again.eval()(**inputs)[0], ours(**inputs)[0])
     assert ours.config.to_dict() | NAME == again.config.to_dict() | NAME
 
@@ -237,7 +240,7 @@ def test_led_checkpoint_without_all_weights_is_refused(tmp_path: Path):
     kept = {name: one for name, one in weights.items() if "embed_tokens" not in name}
     assert len(kept) == len(weights) - 2
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="must hold all weights .* got none for .*embed_tokens"):
+    with pytest.raises(ValueError, match=r"must hold all weights .* got none for .*embed_tokens"):
         HfLongformerForConditionalGeneration.from_pretrained(tmp_path)
 
 
@@ -409,7 +412,10 @@ def test_half_precision(model: Any, dtype: torch.dtype):
 class TestConfig:
     def test_halves_must_fit(self):
         for fields, words in (
-            ({"encoder": {"hidden_size": 32}}, "hidden_size and d_model of encoder and decoder must be the same, got 32"),
+            (
+                {"encoder": {"hidden_size": 32}},
+                "hidden_size and d_model of encoder and decoder must be the same, got 32",
+            ),
             ({"decoder": {"vocab_size": 61}}, "vocab_size of encoder and decoder must be the same, got 60 and 61"),
             ({"decoder": {"pad_token_id": 3}}, "pad_token_id"),
             ({"decoder": {"scale_embedding": True}}, "scale_embedding"),
@@ -430,6 +436,7 @@ class TestConfig:
         ours, stock = HfLongformerEncoderDecoderConfig(), HfLongformerEncoderDecoderConfig.of_stock(LEDConfig())
         ours, stock = (one.to_dict() for one in (ours, stock))
         ours["decoder"]["forced_eos_token_id"] = None
+        ours["encoder"]["global_attention"] = "none"
         for one in (ours, stock):
             one["encoder"]["attention_window"] = 512
             for part in (one, one["encoder"], one["decoder"]):

@@ -30,7 +30,8 @@ INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
 ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "attention_triton", "attention_flex"}
 FLOORS = (
     {"version", "window_pattern", "configuration_hf_longformer", "transformers_internals", "operators", "byte_tokens"},
-    {"plain_modules", "token_roles", "workspace", "kernels_triton", "global_masks", "drawing"},
+    {"plain_modules", "token_roles", "workspace", "kernels_triton", "global_masks", "drawing"}
+    | {"configuration_encoder_decoder_hf_longformer"},
     {"dense_attention", "blocks", "masks", "dropout_cpu", "cache_hf_longformer", "attention_layout"},
     {"global_rows", "gradients_cpu", "feed_forward", "attention_causal", "inputs_hf_longformer"},
     {"attention_cpu_dropout"},
@@ -42,7 +43,9 @@ FLOORS = (
     {"layers_hf_longformer"},
     {"modeling_hf_longformer"},
     {"modeling_heads_hf_longformer", "explain"},
-    {"modeling_causal_hf_longformer", "modeling_coreference_hf_longformer", "modeling_evidence_hf_longformer", "stock"},
+    {"modeling_causal_hf_longformer", "modeling_coreference_hf_longformer", "modeling_evidence_hf_longformer"}
+    | {"modeling_encoder_decoder_hf_longformer"},
+    {"stock"},
 )
 ALLOWED: dict[str, set[str]] = {}
 for number, floor in enumerate(FLOORS):

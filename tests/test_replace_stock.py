@@ -22,10 +22,12 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForPreTraining,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
     AutoTokenizer,
     BertPreTrainedModel,
+    LEDConfig,
     LongformerConfig,
     LongformerModel,
     PreTrainedModel,
@@ -41,7 +43,11 @@ from hf_longformer.configuration_hf_longformer import BEYOND_STOCK
 from hf_longformer.conversion import export
 from hf_longformer.transformers_internals import auto_mappings, registered
 
-HEADS = {model.__name__: auto for model, auto in AUTO_CLASSES.items() if not model.__name__.endswith("CausalLM")}
+HEADS = {
+    model.__name__: auto
+    for model, auto in AUTO_CLASSES.items()
+    if model.config_class is HfLongformerConfig and not model.__name__.endswith("CausalLM")
+}
 OUTPUTS = ("loss", "last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits")
 
 
@@ -486,3 +492,43 @@ def test_pipelines(tmp_path: Path):
     (answer,), (other,) = classify(text), expected
     assert answer["label"] == other["label"]
     assert answer["score"] == pytest.approx(other["score"], abs=1e-10)
+
+
+LED_CLASSES = {
+    "LEDModel": (AutoModel, hf_longformer.HfLongformerEncoderDecoderModel),
+    "LEDForConditionalGeneration": (AutoModelForSeq2SeqLM, hf_longformer.HfLongformerForConditionalGeneration),
+}
+
+
+@pytest.mark.parametrize("name", LED_CLASSES)
+def test_led_is_replaced_too(name: str, tmp_path: Path):
+    auto, ours_class = LED_CLASSES[name]
+    config = LEDConfig(
+        **{"vocab_size": 60, "d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "attention_window": [4, 8]},
+        **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 8},
+        **{"max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 20},
+    )
+    stock = randomise(getattr(transformers, name)(config)).double()
+    stock.save_pretrained(tmp_path)
+    before = config.to_dict()
+    ids = torch.randint(3, 60, (2, 37))
+    mask = torch.ones_like(ids)
+    mask[1, 20:] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": torch.randint(3, 60, (2, 6))}
+    marked = torch.zeros_like(ids)
+    marked[:, [0, 7]] = 1
+    with replace_stock():
+        made = {
+            "loaded": auto.from_pretrained(tmp_path, dtype=torch.float64),
+            "by name": getattr(transformers, name).from_pretrained(tmp_path, dtype=torch.float64),
+        }
+        assert type(auto.from_config(config)) is type(getattr(transformers, name)(config)) is ours_class
+        assert type(AutoConfig.from_pretrained(tmp_path)) is hf_longformer.HfLongformerEncoderDecoderConfig
+    for what, model in made.items():
+        assert type(model) is ours_class, what
+        for more in ({}, {"global_attention_mask": marked}):
+            expected = stock(**inputs, **more)[0]
+            torch.testing.assert_close(model.eval()(**inputs, **more)[0], expected, rtol=0, atol=1e-12)
+    assert config.to_dict() == before
+    assert type(auto.from_pretrained(tmp_path)) is type(stock) is getattr(transformers, name)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is LEDConfig

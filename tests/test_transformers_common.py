@@ -13,11 +13,15 @@ from unittest.mock import patch
 import pytest
 import torch
 from fetch_transformers_tests import FOLDER, PACKAGE, is_fetched
+from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from hf_longformer import (
     HfLongformerConfig,
+    HfLongformerEncoderDecoderConfig,
+    HfLongformerEncoderDecoderModel,
     HfLongformerForCausalLM,
+    HfLongformerForConditionalGeneration,
     HfLongformerForMaskedLM,
     HfLongformerForMultipleChoice,
     HfLongformerForQuestionAnswering,
@@ -93,13 +97,15 @@ class HfLongformerModelTester:
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "global_attention_mask": global_attention_mask,
-            "token_type_ids": modeling_common.ids_tensor(shape, config.type_vocab_size),
+            "token_type_ids": modeling_common.ids_tensor(shape, 2),
         }
         return config, {name: tensor.to(modeling_common.torch_device) for name, tensor in inputs.items()}
 
 
-def set_layer_norm_eps(config: HfLongformerConfig) -> None:
-    config.layer_norm_eps = 1.0
+def set_layer_norm_eps(config: PreTrainedConfig) -> None:
+    for one in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if hasattr(one, "layer_norm_eps"):
+            one.layer_norm_eps = 1.0
 
 
 class HfLongformerModelTest(modeling_common.ModelTesterMixin, unittest.TestCase):
@@ -163,3 +169,54 @@ class HfLongformerForCausalLMTest(modeling_common.ModelTesterMixin, unittest.Tes
 
     def setUp(self) -> None:
         self.model_tester = HfLongformerCausalModelTester(self)
+
+
+class HfLongformerEncoderDecoderTester(HfLongformerModelTester):
+    """The same for the encoder-decoder, whose second text is as long as the first."""
+
+    def get_config(self) -> HfLongformerEncoderDecoderConfig:
+        size = {"vocab_size": 99, "max_position_embeddings": 40}
+        encoder = {
+            **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37},
+            "attention_window": self.attention_window,
+        }
+        decoder = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 37}
+        return HfLongformerEncoderDecoderConfig(encoder=size | encoder, decoder=size | decoder, num_labels=3)
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
+        config, inputs = super().prepare_config_and_inputs_for_common()
+        del inputs["token_type_ids"]
+        first_id = config.pad_token_id + 1
+        inputs["global_attention_mask"] *= self.num_global > 0
+        written = modeling_common.ids_tensor(inputs["input_ids"].shape, config.vocab_size - first_id) + first_id
+        return config, {**inputs, "decoder_input_ids": written}
+
+
+class HfLongformerEncoderDecoderTest(modeling_common.ModelTesterMixin, unittest.TestCase):
+    all_model_classes = (HfLongformerEncoderDecoderModel, HfLongformerForConditionalGeneration)
+    all_generative_model_classes = ()  # tests of `generate` are not in the source distribution
+    is_encoder_decoder = True
+    additional_model_inputs = ["global_attention_mask"]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        for model_class, table in (
+            (HfLongformerEncoderDecoderModel, modeling_auto.MODEL_MAPPING_NAMES),
+            (HfLongformerForConditionalGeneration, modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+        ):
+            name = HfLongformerEncoderDecoderConfig.model_type
+            cls.enterClassContext(patch.dict(table, {name: model_class.__name__}))
+        cls.enterClassContext(patch.object(modeling_common, "set_config_for_less_flaky_test", set_layer_norm_eps))
+
+    def setUp(self) -> None:
+        self.model_tester = HfLongformerEncoderDecoderTester(self)
+        self.config_tester = configuration_common.ConfigTester(self, config_class=HfLongformerEncoderDecoderConfig)
+
+    def test_attention_outputs(self) -> None:
+        """Without global tokens: their weights would be an output more than the test counts; and with as many keys in a
+        window as there are tokens, since the test takes one number for both.
+        """
+        tester = self.model_tester
+        tester.num_global, tester.attention_window, tester.key_length = 0, tester.seq_length - 1, tester.seq_length
+        super().test_attention_outputs()
