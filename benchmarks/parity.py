@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from hf_longformer import longformer_attention
 
@@ -136,16 +137,35 @@ def check_dense(ours: Peer, dense: Peer, size: str) -> None:
         config.attention_window, config.attention_dilation = was
 
 
+@torch.no_grad()
+def check_writers(ours: Peer, bart: Peer, size: str) -> None:
+    """Compares the logits of two decoders with the same weights, about the same states.
+
+    Raises:
+        ParityError: If they differ.
+    """
+    ids = random_ids(size, 1, 2 * parity_length(8))
+    states = torch.randn(1, len(ids[0]), SIZES[size]["hidden_size"], generator=torch.Generator().manual_seed(1))
+    device = ours.model.device
+    encoded, read = BaseModelOutput(last_hidden_state=states.to(device)), ids.to(device)
+    logits = [peer.model(encoder_outputs=encoded, decoder_input_ids=read).logits for peer in (ours, bart)]
+    _check_tolerance(logits[0], logits[1], "BART's decoder computes")
+
+
 def _parity_ids(ours: Peer, size: str) -> torch.Tensor:
     """A text whose length suits the first layer's window, as far as the model can read."""
-    config = ours.model.config
+    config = getattr(ours.model.config, "encoder", ours.model.config)
     length = parity_length(config.attention_windows[0], config.attention_dilations[0])
     return random_ids(size, 1, min(length, config.max_length_tokens)).to(ours.model.device)
 
 
 def _check_same(ours: Peer, other: Peer, input_ids: torch.Tensor, what: str) -> None:
     outputs = [peer.hidden_states(peer.inputs(input_ids)) for peer in (ours, other)]
-    difference = float((outputs[0] - outputs[1]).abs().max())
+    _check_tolerance(outputs[0], outputs[1], what)
+
+
+def _check_tolerance(ours: torch.Tensor, other: torch.Tensor, what: str) -> None:
+    difference = float((ours - other).abs().max())
     if not difference <= STOCK_TOLERANCE:
         raise ParityError(
             f"the model must compute what {what} to {STOCK_TOLERANCE}, got a difference of {difference:.2g}: no speed "

@@ -12,10 +12,14 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    BartConfig,
+    BartForConditionalGeneration,
     BigBirdConfig,
     BigBirdModel,
     GPT2Config,
     GPT2Model,
+    LEDConfig,
+    LEDModel,
     LongformerModel,
     ModernBertConfig,
     ModernBertModel,
@@ -24,7 +28,12 @@ from transformers import (
     RobertaModel,
 )
 
-from hf_longformer import HfLongformerConfig, HfLongformerModel
+from hf_longformer import (
+    HfLongformerConfig,
+    HfLongformerEncoderDecoderModel,
+    HfLongformerForConditionalGeneration,
+    HfLongformerModel,
+)
 from hf_longformer.conversion import export
 from hf_longformer.conversion.plan import extend_positions
 
@@ -34,6 +43,8 @@ INFERENCE = ("hf-longformer", "compiled", "stock", "roberta", "chunks", "bigbird
 TRAINING = ("hf-longformer", "compiled", "checkpointing", *INFERENCE[2:])
 PADDING = ("padded", "unpadded")
 CAUSAL = ("causal", "gpt2")
+SEQ2SEQ, WRITERS = ("encoder-decoder", "led"), ("encoder-decoder", "bart")
+WRITTEN = 128  # tokens of what is written
 TITLES = {
     "hf-longformer": "hf-longformer",
     "compiled": "hf-longformer, compiled",
@@ -50,6 +61,9 @@ TITLES = {
     "causal": "hf-longformer, causal",
     "gpt2": "GPT-2, dense",
     "bert": "dense BERT",
+    "encoder-decoder": "hf-longformer, encoder-decoder",
+    "led": "stock LED",
+    "bart": "BART's decoder",
     "inference": "inference",
     "training": "training",
     "training-checkpointing": "training, checkpointing",
@@ -100,6 +114,20 @@ class Peer:
             sparse = length > (5 + 2 * config.num_random_blocks) * config.block_size
             self.model.set_attention_type("block_sparse" if sparse else "original_full")
         return self.model(**inputs).last_hidden_state
+
+
+class Seq2SeqPeer(Peer):
+    """An encoder-decoder, which reads `WRITTEN` more tokens in its decoder."""
+
+    def inputs(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Arguments of the model for `(batch, S)` tokens."""
+        written = input_ids[:, :1].expand(-1, WRITTEN).contiguous()
+        return {**super().inputs(input_ids, attention_mask), "decoder_input_ids": written}
+
+    def hidden_states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Those of the encoder and of the decoder, `(batch, S + T, hidden_size)`."""
+        outputs = self.model(**inputs)
+        return torch.cat([outputs.encoder_last_hidden_state, outputs.last_hidden_state], dim=1)
 
 
 def our_config(size: str, longest: int, attention_window: int, attention_dilation: int = 1) -> HfLongformerConfig:
@@ -192,6 +220,51 @@ def make_causal_peers(size: str, longest: int, attention_window: int, attention_
     model.load_state_dict(model.state_dict() | _weights_of_gpt2(gpt2.state_dict(), sizes["num_hidden_layers"]))
     torch.nn.init.zeros_(model.embeddings.token_type_embeddings.weight)
     return {"causal": Peer(model), "gpt2": Peer(gpt2)}
+
+
+def make_seq2seq_peers(names: Iterable[str], size: str, longest: int, attention_window: int) -> dict[str, Peer]:
+    """Encoder-decoders with the same weights, half of the layers on either side, as in BART-base.
+
+    Args:
+        names: Of `SEQ2SEQ` or `WRITERS`.
+        size: One of `SIZES`.
+        longest: Tokens that the encoder can read.
+        attention_window: Of both encoders. Stock pads texts to a multiple of it.
+    """
+    torch.manual_seed(0)
+    sizes, of_decoder = SIZES[size], max(WRITTEN, 1024)
+    layers, heads, wide = sizes["num_hidden_layers"] // 2, sizes["num_attention_heads"], sizes["intermediate_size"]
+    common: dict[str, Any] = {"vocab_size": _vocabulary(size), "d_model": sizes["hidden_size"]}
+    for half in ("encoder", "decoder"):
+        common |= {f"{half}_layers": layers, f"{half}_attention_heads": heads, f"{half}_ffn_dim": wide}
+    led = LEDConfig(
+        **common,
+        attention_dropout=0.1,
+        activation_dropout=0.1,
+        attention_window=attention_window,
+        max_encoder_position_embeddings=-(-longest // attention_window) * attention_window,
+        max_decoder_position_embeddings=of_decoder,
+    )
+    peers: dict[str, Peer] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        stock = LEDModel(led)
+        stock.save_pretrained(folder)
+        ours = HfLongformerEncoderDecoderModel.from_pretrained(folder)
+        peers |= {"led": Seq2SeqPeer(stock, has_global=True), "encoder-decoder": Seq2SeqPeer(ours, has_global=True)}
+    if "bart" in names:
+        own: dict[str, Any] = {"encoder_layers": 1, "max_position_embeddings": of_decoder, "forced_eos_token_id": None}
+        writers: dict[str, Any] = {
+            "encoder-decoder": HfLongformerForConditionalGeneration(ours.config),
+            "bart": BartForConditionalGeneration(BartConfig(**common | own)),
+        }
+        state = ours.decoder.state_dict()
+        writers["encoder-decoder"].model.decoder.load_state_dict(state)
+        positions = state.pop("embed_positions.weight")
+        writers["bart"].model.decoder.load_state_dict(state, strict=False)
+        writers["bart"].model.decoder.embed_positions.weight.data[2:] = positions
+        writers["encoder-decoder"].tie_weights()
+        peers = {name: Seq2SeqPeer(model, has_global=name != "bart") for name, model in writers.items()}
+    return {name: peers[name] for name in peers if name in names}
 
 
 def _weights_of_gpt2(state: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 
 from hf_longformer.conversion import InputError
 
-from .peers import CAUSAL, INFERENCE, OPERATOR, PADDING, SIZES, TRAINING
+from .peers import CAUSAL, INFERENCE, OPERATOR, PADDING, SEQ2SEQ, SIZES, TRAINING, WRITERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What the C library is told (glibc), by environment variables: nothing; to keep freed pages for later; or to return
@@ -29,10 +29,14 @@ SUITES: dict[str, tuple[str, ...]] = {
     "inference": INFERENCE,
     "training": TRAINING,
     "causal training": CAUSAL,
+    "encoder-decoder inference": SEQ2SEQ,
+    "encoder-decoder training": SEQ2SEQ,
+    "encoder-decoder generation": WRITERS,
     "padding": PADDING,
     "memory": MEMORY,
 }
-CHOICES = ("operator", "inference", "training", "causal", "padding", "memory", "all")
+NOT_IN_ALL = ("memory", *(suite for suite in SUITES if suite.startswith("encoder-decoder")))
+CHOICES = ("operator", "inference", "training", "causal", "encoder-decoder", "padding", "memory", "all")
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,8 @@ def make_cells(
             raise InputError(f"{name} must be whole numbers from {least} on, got {_listed(values)}")
     if not windows or any(window < 2 or window % 2 for window in windows):
         raise InputError(f"--windows must be even numbers from 2 on, got {_listed(windows)}")
-    suites = [suite for suite in SUITES if what == suite.split()[0] or (what == "all" and suite != "memory")]
-    if "float16" in dtypes and {"training", "causal training", "memory"} & set(suites):
+    suites = [suite for suite in SUITES if what == suite.split()[0] or (what == "all" and suite not in NOT_IN_ALL)]
+    if "float16" in dtypes and any(suite.endswith("training") or suite == "memory" for suite in suites):
         raise InputError("training is measured in float32 and bfloat16, got --dtype float16")
     if device not in ("cpu", "cuda"):
         raise InputError(f"--device must be cpu or cuda, got {device}")
@@ -116,8 +120,8 @@ def choose_peers(cell: Cell, peers: Iterable[str] | None) -> list[str]:
     chosen = [name for name in known if peers is None or name in peers]
     if peers is None and cell.device == "cpu" and "compiled" in chosen:
         chosen.remove("compiled")  # it needs a C++ compiler, and minutes
-    if cell.attention_dilation > 1 and "stock" in chosen:
-        chosen.remove("stock")  # which ignores dilation
+    if cell.attention_dilation > 1:
+        chosen = [name for name in chosen if name not in ("stock", "led")]  # which ignore dilation
     return chosen
 
 

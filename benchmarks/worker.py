@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from hf_longformer import longformer_attention
@@ -21,10 +22,24 @@ from hf_longformer.transformers_internals import CHECKPOINTING
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
 from .memory import Setting, estimate, parameter_counts
-from .parity import ParityError, check_compiled, check_dense, check_operator, check_ours, check_stock
-from .peers import SIZES, Peer, floor_flops, gemm_shapes, make_causal_peers, make_peers, our_config, random_ids
-from .plan import DTYPES, Cell, choose_peers
+from .parity import ParityError, check_compiled, check_dense, check_operator, check_ours, check_stock, check_writers
+from .peers import (
+    SEQ2SEQ,
+    SIZES,
+    WRITERS,
+    WRITTEN,
+    Peer,
+    floor_flops,
+    gemm_shapes,
+    make_causal_peers,
+    make_peers,
+    make_seq2seq_peers,
+    our_config,
+    random_ids,
+)
+from .plan import DTYPES, SUITES, Cell, choose_peers
 
+NO_FLOOR = ("padding", *(suite for suite in SUITES if suite.startswith("encoder-decoder")))
 GEMM_TOKENS = 4096  # the yardstick's, whatever the length
 WARM_UP_TOKENS = 16
 Contestant = Callable[[], AbstractContextManager[Step]]
@@ -67,7 +82,7 @@ def measure_cells(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name in left_out:
             results[name] = {"failed": f"left out: more than {expected[name]:.0f} s"}
         size = cell.size, cell.length, cell.batch, cell.attention_window, cell.attention_dilation
-        floor = {} if cell.suite == "padding" else {"floor_flops": floor_flops(cell.suite, *size)}
+        floor = {} if cell.suite in NO_FLOOR else {"floor_flops": floor_flops(cell.suite, *size)}
         yield {"gemm_flops": rate, **floor, "peers": results}
 
 
@@ -75,6 +90,8 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
     """The encoders of a group of cells, after ours was compared with stock and with the definition."""
     if cell.suite == "causal training":
         return _proven_causal_peers(cell, names, longest)
+    if cell.suite.startswith("encoder-decoder"):
+        return _proven_seq2seq_peers(cell, names, longest)
     torch.manual_seed(0)
     needed = {*names, "hf-longformer"} | ({"stock"} if cell.attention_dilation == 1 else set())
     peers = make_peers(needed, cell.size, longest, cell.attention_window, cell.attention_dilation)
@@ -104,6 +121,34 @@ def _proven_causal_peers(cell: Cell, names: list[str], longest: int) -> dict[str
     check_dense(peers["causal"], peers["gpt2"], cell.size)
     check_ours(peers["causal"], cell.size, partial(_cast, cell), gradients=True)
     return {name: peers[name] for name in names}
+
+
+def _proven_seq2seq_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]:
+    """Ours and stock's with its weights; where text is written, ours and BART's decoder with the same weights. Each was
+    compared with the other before.
+    """
+    is_writing = cell.suite.endswith("generation")
+    needed = WRITERS if is_writing else SEQ2SEQ
+    peers = make_seq2seq_peers(needed, cell.size, longest, cell.attention_window)
+    for peer in peers.values():
+        torch.nn.Module.to(peer.model, cell.device).eval()
+    if is_writing:
+        check_writers(peers["encoder-decoder"], peers["bart"], cell.size)
+    else:
+        check_stock(peers["encoder-decoder"], peers["led"], cell.size)
+    if not cell.suite.endswith("training"):
+        for peer in peers.values():
+            torch.nn.Module.to(peer.model, DTYPES[cell.dtype])
+    return {name: peers[name] for name in names}
+
+
+def written(peer: Peer, size: str, length: int, device: str) -> torch.Tensor:
+    """What a model writes about random states of `length` tokens."""
+    width = SIZES[size]["hidden_size"]
+    states = torch.randn(1, length, width, generator=torch.Generator().manual_seed(0)).to(peer.model.dtype)
+    encoded = BaseModelOutput(last_hidden_state=states.to(device))
+    model: Any = peer.model
+    return model.generate(encoder_outputs=encoded, max_new_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=False)
 
 
 def _operators(names: list[str], cell: Cell) -> dict[str, Contestant]:
@@ -142,8 +187,11 @@ def _encoders(peers: dict[str, Peer], cell: Cell) -> dict[str, Contestant]:
     if cell.suite == "padding":
         return _padding(peers, cell)
     input_ids = random_ids(cell.size, cell.batch, cell.length).to(cell.device)
-    if cell.suite == "inference":
+    if cell.suite.endswith("inference"):
         return {name: partial(_inference, peer, [peer.inputs(input_ids)]) for name, peer in peers.items()}
+    if cell.suite.endswith("generation"):
+        write = partial(written, size=cell.size, length=cell.length, device=cell.device)
+        return {name: partial(bare, partial(write, peer)) for name, peer in peers.items()}
     return {
         name: partial(_training, peer, peer.inputs(input_ids), cell, checkpointing=name == "checkpointing")
         for name, peer in peers.items()
@@ -186,7 +234,8 @@ def _training(peer: Peer, inputs: dict[str, torch.Tensor], cell: Cell, checkpoin
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
     optimizer.zero_grad()
-    probe = torch.randn(*inputs["input_ids"].shape, model.config.hidden_size, device=cell.device)
+    tokens = torch.cat([ids for name, ids in inputs.items() if name.endswith("input_ids")], dim=1)
+    probe = torch.randn(*tokens.shape, model.config.hidden_size, device=cell.device)
 
     def step() -> None:
         with _cast(cell):

@@ -50,7 +50,9 @@ def demo(
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="operator, inference, training, causal, padding or memory; all: all but memory."),
+        typer.Argument(
+            help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last two."
+        ),
     ] = "all",
     size: Annotated[str, typer.Option(help="Of the encoders: tiny, small (6 layers of 384) or base.")] = "small",
     lengths: Annotated[str, typer.Option(help="Tokens per text, separated by commas.")] = "512,2048",

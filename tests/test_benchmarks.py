@@ -21,14 +21,23 @@ from hf_longformer import HfLongformerModel, attention_hf_longformer, feed_forwa
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
-from hf_longformer.benchmarks.parity import ParityError, check_dense, check_operator, check_ours, check_stock
+from hf_longformer.benchmarks.parity import (
+    ParityError,
+    check_dense,
+    check_operator,
+    check_ours,
+    check_stock,
+    check_writers,
+)
 from hf_longformer.benchmarks.peers import (
     INFERENCE,
     TITLES,
     TRAINING,
+    WRITERS,
     floor_flops,
     make_causal_peers,
     make_peers,
+    make_seq2seq_peers,
     our_config,
     random_ids,
 )
@@ -220,6 +229,16 @@ class TestParity:
         check_ours(peers["hf-longformer"], "tiny", gradients=True)
         check_operator("tiny", 32, 2, dtype, CPU)
 
+    def test_is_red_when_the_decoders_differ(self) -> None:
+        peers = make_seq2seq_peers(WRITERS, "tiny", 100, 8)
+        for peer in peers.values():
+            peer.model.eval()
+        check_writers(*peers.values(), "tiny")
+        with torch.no_grad():
+            peers["bart"].model.model.decoder.layers[0].fc1.bias[0] += 1.0
+        with pytest.raises(ParityError, match=r"what BART's decoder computes .*no speed is shown"):
+            check_writers(*peers.values(), "tiny")
+
     @pytest.mark.usefixtures("wrong_attention")
     def test_is_red_when_a_window_is_too_narrow(self) -> None:
         with pytest.raises(ParityError, match=r"the outputs of the operator .*no speed is shown"):
@@ -259,7 +278,10 @@ class TestParity:
             check_stock(peers["hf-longformer"], peers["stock"], "tiny")
 
     @pytest.mark.usefixtures("wrong_attention")
-    @pytest.mark.parametrize("suite", ["operator forward", "inference", "training", "causal training", "padding"])
+    @pytest.mark.parametrize(
+        "suite",
+        ["operator forward", "inference", "training", "causal training", "encoder-decoder training", "padding"],
+    )
     def test_measure_cells_measures_nothing_then(self, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hf_longformer.benchmarks.worker.alternate", lambda *_: pytest.fail("measured"))
         with pytest.raises((ParityError, RuntimeError), match=r"no speed is shown|the outputs differ"):
