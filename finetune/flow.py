@@ -20,7 +20,7 @@ from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
 from .identity import FINISHED, Run, identity
-from .prediction_defaults import save_defaults
+from .prediction_defaults import read_defaults, save_defaults
 from .results import save_results, write_lines
 from .training import LongTrainer, checkpoint_activations, train
 from .upload import repository_of, upload
@@ -48,6 +48,7 @@ class Task:
     smooths: ClassVar[bool] = True  # whether the loss heeds --label_smoothing_factor
     new: ClassVar[tuple[str, ...]] = ()  # parts of the model that may begin at random
     counted: ClassVar[str] = "rows"  # what an entry of a table is called
+    chosen: ClassVar[tuple[str, ...]] = ()  # attributes that validation decides, which go with the checkpoint
     pieces: ClassVar[str] = "windows"  # and what the model reads at once
     trainer_class: ClassVar[Any] = LongTrainer
     collator_needs_all: ClassVar[bool] = False  # also columns that the model does not take
@@ -239,6 +240,10 @@ def load(task: Task) -> list[str]:
         **given.changed,
         **config,
     )
+    if task.chosen and not task.training.do_train:
+        kept = read_defaults(given.model_name_or_path, given.local_files_only)
+        for name in task.chosen:
+            setattr(task, name, kept.get(name, getattr(task, name)))
     sentences = describe(notes)
     for sentence in sentences:
         logger.warning(sentence)

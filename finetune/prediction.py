@@ -3,7 +3,6 @@
 """Predictions for documents of any length: windows, batches by tokens, and one result per document."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -13,13 +12,11 @@ from transformers import DataCollatorWithPadding
 
 from hf_longformer import HfLongformerConfig, HfLongformerPreTrainedModel
 from hf_longformer.conversion import InputError
-from hf_longformer.conversion.files import read_json
 from hf_longformer.conversion.source import refusing
-from hf_longformer.transformers_internals import cached_file
 
 from .checkpoints import load_checkpoint
 from .data import text_of
-from .prediction_defaults import DEFAULTS
+from .prediction_defaults import read_defaults
 from .windows import check_length, check_stride
 
 TOKENS_PER_BATCH = 16_384
@@ -106,16 +103,7 @@ class Predictor:
     def _of_training(self, local_files_only: bool) -> dict[str, Any]:
         if not self.model.name_or_path:  # it was made here, and has no files
             return {}
-        file = cached_file(
-            self.model.name_or_path,
-            DEFAULTS,
-            local_files_only=local_files_only,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if file is None:
-            return {}
-        content = read_json(Path(file))
+        content = read_defaults(self.model.name_or_path, local_files_only)
         return {name: value for name, value in content.items() if name in self.defaults}
 
     def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@
 from pathlib import Path
 from typing import Any
 
-from hf_longformer.conversion.files import write_json
+from hf_longformer.conversion.files import read_json, write_json
+from hf_longformer.transformers_internals import cached_file
 
 DEFAULTS = "prediction.json"
 
@@ -19,3 +20,23 @@ def save_defaults(folder: Path, task: str, options: dict[str, Any]) -> None:
         options: Names and values.
     """
     write_json(folder / DEFAULTS, {"task": task, **options})
+
+
+def read_defaults(checkpoint: str, local_files_only: bool) -> dict[str, Any]:
+    """What the file of a checkpoint holds; nothing if it has none.
+
+    Args:
+        checkpoint: A folder or a Hub name.
+        local_files_only: Whether to stay off the network.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    file = cached_file(
+        checkpoint,
+        DEFAULTS,
+        local_files_only=local_files_only,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return {} if file is None else read_json(Path(file))

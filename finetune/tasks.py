@@ -192,7 +192,11 @@ TASKS = {
         Prediction(
             "Find the words of documents of any length that speak of the same.",
             {"text": "What holds the document."},
-            {},
+            {
+                "link_threshold": Option(
+                    float, "Logit above which two mentions speak of the same: the checkpoint's own."
+                ),
+            },
             "long-coreference",
         ),
     ),

@@ -36,8 +36,8 @@ class HfLongformerCoreferenceOutput(ModelOutput):
         spans: `(batch, K, 2)` int64, the first and the last word.
         mention_logits: `(batch, K)`, how likely a span is a mention: above 0 if it is.
         antecedents: `(batch, K)` int64, the likeliest earlier span that speaks of the same, as its place in `spans`; -1
-            if there is none, which is where no pair has a score above 0.
-        antecedent_logits: `(batch, K)`, the score of that pair.
+            for the first, before which there is none.
+        antecedent_logits: `(batch, K)`, the score of that pair: above 0 if it is likelier than that there is none.
     """
 
     loss: torch.Tensor | None = None
@@ -253,7 +253,7 @@ class HfLongformerForCoreference(HfLongformerPreTrainedModel):
             with_none = torch.cat([pairs.new_zeros(len(pairs), 1), pairs], dim=1)
             is_right = torch.cat([~is_same.any(dim=1, keepdim=True), is_same], dim=1)
             loss = (with_none.logsumexp(1) - with_none.masked_fill(~is_right, -torch.inf).logsumexp(1)).sum()
-        return best, torch.where(best > 0, place[index], -1), loss
+        return best, torch.where(best.isfinite(), place[index], -1), loss
 
 
 def _per_mention(total: torch.Tensor, mentions: torch.Tensor, kwargs: Mapping[str, Any]) -> torch.Tensor:

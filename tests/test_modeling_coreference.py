@@ -93,7 +93,7 @@ def by_definition(model: HfLongformerForCoreference, text: dict[str, torch.Tenso
             product = pairs.together(edges[q]) @ edges[c] / math.sqrt(len(edges[q]))
             table[c] = float(product + bias + scores[i, j] + scores[k, m])
         best = max(table, key=table.__getitem__, default=-1)
-        antecedents.append(best if table and table[best] > 0 else -1)
+        antecedents.append(best)
         right = [c for c in table if gold.get(spans[c], -1) == gold.get((i, j), -2)]
         total = math.log(1 + sum(map(math.exp, table.values())))
         loss += total - (math.log(sum(math.exp(table[c]) for c in right)) if right else 0.0)

@@ -18,7 +18,7 @@ from hf_longformer.finetune import run_coref
 from hf_longformer.finetune.coref import documents as readers
 from hf_longformer.finetune.coref.predictor import CoreferencePredictor
 from hf_longformer.finetune.coref.scores import coreference_scores
-from hf_longformer.finetune.coref.windows import cut_documents, gold_of, join_windows, packed
+from hf_longformer.finetune.coref.windows import choose_threshold, cut_documents, gold_of, join_windows, packed
 
 LITBANK = Path(__file__).parents[2] / "shared" / "data" / "litbank" / "litbank.zip"
 CONLL = """#begin document (bn/one); part 000
@@ -160,8 +160,14 @@ def test_windows_hold_every_word_and_mention(tmp_path: Path) -> None:
     )
 
 
-def output(spans: list[list[int]], antecedents: list[int], logits: list[float] | None = None) -> np.ndarray:
-    columns = [np.asarray([one]) for one in (spans, logits or [-1.0] * len(spans), antecedents)]
+def output(
+    spans: list[list[int]],
+    antecedents: list[int],
+    logits: list[float] | None = None,
+    pair_logits: list[float] | None = None,
+) -> np.ndarray:
+    pairs = pair_logits or [1.0] * len(spans)
+    columns = [np.asarray([one]) for one in (spans, logits or [-1.0] * len(spans), antecedents, pairs)]
     return packed(columns)[0]
 
 
@@ -192,6 +198,21 @@ def test_singletons_are_mentions_that_nothing_is_linked_to() -> None:
     one = output([[0, 0], [2, 2], [3, 3], [5, 5]], [-1, -1, 0, -1], [2.0, 1.0, 3.0, -0.5])
     assert join_windows([(0, 0)], [one], singletons=True) == {0: [[[0, 0], [3, 3]], [[2, 2]]]}
     assert join_windows([(0, 0)], [one], singletons=False) == {0: [[[0, 0], [3, 3]]]}
+
+
+def test_the_threshold_is_the_best_one_and_the_nearest_to_nothing() -> None:
+    spans = [[0, 0], [1, 1], [2, 2], [3, 3]]
+    outputs = [output(spans, [-1, 0, 1, 2], pair_logits=[-np.inf, 3.0, -0.6, -2.2])]
+    for gold, wanted in (
+        ([[[0, 0], [1, 1]]], 0.0),
+        ([[[0, 0], [1, 1], [2, 2]]], -0.75),
+        ([[[0, 0], [1, 1], [2, 2], [3, 3]]], -2.25),
+    ):
+        threshold = choose_threshold([(0, 0)], outputs, False, [gold])
+        assert threshold == wanted
+        assert join_windows([(0, 0)], outputs, False, threshold) == {0: gold}
+    far = [output(spans[:2], [-1, 0], pair_logits=[-np.inf, 3.6])]
+    assert choose_threshold([(0, 0)], far, False, [[[[5, 5]]]]) == 0.0  # nothing is right, whatever it is
 
 
 # ---- training ----
@@ -311,6 +332,11 @@ def test_a_trained_checkpoint_is_measured(folder: Path, model: Path) -> None:
     options = {"do_train": False, "model_name_or_path": folder / "run"}
     again = run_coref.main(arguments(folder, model, "again", **options))
     assert again["scores"] == first["scores"]
+    kept = folder / "run" / "prediction.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"link_threshold": 1e9}))
+    alone = run_coref.main(arguments(folder, model, "alone", **options, do_eval=False, eval_strategy="no"))
+    assert alone["link_threshold"] == 1e9  # no validation decides: it is that of the checkpoint
+    assert alone["scores"]["test"]["muc_recall"] == 0
 
 
 def test_mentions_beyond_the_width_are_counted(folder: Path, model: Path) -> None:

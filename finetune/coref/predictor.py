@@ -21,7 +21,7 @@ class CoreferencePredictor(WordsPredictor):
 
     task = "coref"
     model_class = HfLongformerForCoreference
-    defaults = {"max_seq_length": None, "stride": None}
+    defaults = {"max_seq_length": None, "stride": None, "link_threshold": 0.0}
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
@@ -43,7 +43,8 @@ class CoreferencePredictor(WordsPredictor):
     ) -> list[dict[str, Any]]:
         """The clusters of every document."""
         places = [(one[DOCUMENT], one[FIRST]) for one in windows]
-        found = join_windows(places, outputs, self.model.config.coreference_settings["singletons"])
+        singletons = self.model.config.coreference_settings["singletons"]
+        found = join_windows(places, outputs, singletons, self.options["link_threshold"])
         results = []
         for number, row in enumerate(rows):
             words, clusters = row["places"], []

@@ -15,7 +15,17 @@ from ..windows import CUT, check_stride
 from ..words import for_words
 from .documents import CLUSTERS, NAME, TOKENS, checked, read_documents
 from .scores import COUNTS, coreference_scores
-from .windows import DOCUMENT, FIRST, OUTPUTS, CoreferenceCollator, cut_documents, gold_of, join_windows, packed
+from .windows import (
+    DOCUMENT,
+    FIRST,
+    OUTPUTS,
+    CoreferenceCollator,
+    choose_threshold,
+    cut_documents,
+    gold_of,
+    join_windows,
+    packed,
+)
 
 MEASURES = ("conll_f1", *(f"{name}_{part}" for name in COUNTS for part in ("precision", "recall", "f1")))
 
@@ -55,6 +65,8 @@ class Coreference(flow.Task):
     unit = "nats per mention"
     new = ("mention_scorer", "antecedent_scorer")
     counted = "documents"
+    link_threshold = 0.0
+    chosen = ("link_threshold",)
 
     def read(self) -> dict[str, Table]:
         """The documents, with words and clusters in one form."""
@@ -100,16 +112,26 @@ class Coreference(flow.Task):
         }
 
     def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The scores, and the clusters of every document."""
+        """The scores, and the clusters of every document. Validation documents decide above which logit two mentions
+        speak of the same.
+        """
         windows, rows = self.windows[split], self.tables[split].rows
-        outputs = packed(found.predictions[: len(OUTPUTS)])
+        outputs = list(packed(found.predictions[: len(OUTPUTS)]))
         places = list(zip(windows[DOCUMENT][:], windows[FIRST][:], strict=True))
-        clusters = join_windows(places, list(outputs), self.model.config.coreference_settings["singletons"])
+        singletons = self.model.config.coreference_settings["singletons"]
+        if split == "validation":
+            self.link_threshold = choose_threshold(places, outputs, singletons, rows[CLUSTERS][:])
+        clusters = join_windows(places, outputs, singletons, self.link_threshold)
         lines = [
             {ROW: row[ROW], NAME: row[NAME], CLUSTERS: clusters.get(index, []), "gold": row[CLUSTERS]}
             for index, row in enumerate(rows)
         ]
         return coreference_scores([line[CLUSTERS] for line in lines], [line["gold"] for line in lines]), lines
+
+    def measure(self, trainer: Any, results: dict[str, Any]) -> None:
+        """Adds the threshold, too."""
+        super().measure(trainer, results)
+        results["link_threshold"] = self.link_threshold
 
     def more_results(self) -> dict[str, Any]:
         """How windows overlap, how mentions are looked for, and texts that stand in several splits."""
@@ -122,4 +144,5 @@ class Coreference(flow.Task):
 
     def defaults(self) -> dict[str, Any]:
         """For `hf-longformer predict coref`."""
-        return {"max_seq_length": self.length, "stride": check_stride(self.data.stride, self.length)}
+        stride = check_stride(self.data.stride, self.length)
+        return {"max_seq_length": self.length, "stride": stride, "link_threshold": self.link_threshold}

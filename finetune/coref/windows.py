@@ -15,9 +15,11 @@ from hf_longformer.conversion import InputError
 
 from ..windows import CUT
 from ..words import cut_texts, with_special_tokens
+from .scores import coreference_scores
 
 FIRST, DOCUMENT = "first_word", "text"  # entries of windows; the latter as all predictors have it
-OUTPUTS = ("spans", "mention_logits", "antecedents")  # of the model, that clusters are made of
+OUTPUTS = ("spans", "mention_logits", "antecedents", "antecedent_logits")  # of the model, that clusters are made of
+THRESHOLDS = tuple(number / 4 for number in range(-16, 17))
 IGNORED = -100  # the label of what is padding
 
 
@@ -113,12 +115,14 @@ class CoreferenceCollator:
 
 
 def packed(outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """The `OUTPUTS` of windows as one array `(windows, K, 4)`: a span's first and last word, logit and antecedent."""
+    """The `OUTPUTS` of windows as one array `(windows, K, 5)`: a span's first and last word, its logit, its antecedent
+    and the logit of these two.
+    """
     return np.concatenate([one if one.ndim > 2 else one[..., None] for one in outputs], axis=2)
 
 
 def join_windows(
-    windows: list[tuple[int, int]], outputs: list[np.ndarray], singletons: bool
+    windows: list[tuple[int, int]], outputs: list[np.ndarray], singletons: bool, threshold: float = 0.0
 ) -> dict[int, list[list[list[int]]]]:
     """The clusters of documents, by the order of their first mentions.
 
@@ -126,8 +130,9 @@ def join_windows(
 
     Args:
         windows: Of every window the document and its first word.
-        outputs: Of every window `(K, 4)`, as `packed` gives them.
+        outputs: Of every window `(K, 5)`, as `packed` gives them.
         singletons: Whether mentions count of which nothing else speaks.
+        threshold: Two spans speak of the same if their logit is above it.
     """
     parents: dict[int, dict[tuple[int, int], tuple[int, int]]] = defaultdict(dict)
 
@@ -141,7 +146,8 @@ def join_windows(
         parent = parents[text]
         real = output[output[:, 0] >= 0]
         spans = [(begin + first, end + first) for begin, end in real[:, :2].astype(int).tolist()]
-        for span, logit, antecedent in zip(spans, real[:, 2], real[:, 3].astype(int), strict=True):
+        antecedents = np.where(real[:, 4] > threshold, real[:, 3], -1).astype(int)
+        for span, logit, antecedent in zip(spans, real[:, 2], antecedents, strict=True):
             if antecedent >= 0:
                 parent[root(parent, span)] = root(parent, spans[antecedent])
             elif singletons and logit > 0:
@@ -153,3 +159,20 @@ def join_windows(
             clusters[root(parent, mention)].append(list(mention))
         found[text] = sorted(clusters.values())
     return found
+
+
+def choose_threshold(
+    windows: list[tuple[int, int]], outputs: list[np.ndarray], singletons: bool, gold: list[list[list[list[int]]]]
+) -> float:
+    """The threshold of `join_windows` with which documents have the best CoNLL F1; of several, the one nearest to 0.
+
+    Args:
+        windows, outputs, singletons: As for `join_windows`.
+        gold: The clusters of every document.
+    """
+
+    def score(threshold: float) -> float:
+        found = join_windows(windows, outputs, singletons, threshold)
+        return float(coreference_scores([found.get(number, []) for number in range(len(gold))], gold)["conll_f1"])
+
+    return max(sorted(THRESHOLDS, key=abs), key=score)

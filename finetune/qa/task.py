@@ -68,7 +68,8 @@ class QuestionAnswering(flow.Task):
     counted = "questions"
     trainer_class = QuestionAnsweringTrainer
     collator_needs_all = True
-    threshold: float | None = None
+    null_threshold: float | None = None
+    chosen = ("null_threshold",)
 
     def read(self) -> dict[str, Table]:
         """The tables, without what cannot be asked or learned from, and how many rows that were."""
@@ -162,22 +163,22 @@ class QuestionAnswering(flow.Task):
         """The official scores; the official scorer's input, the n best answers, and how much likelier no answer is."""
         answers = self._found(split, found.predictions)
         if self.may_be_silent and split == "validation":
-            self.threshold = choose_null_threshold(answers, self.gold[split])
+            self.null_threshold = choose_null_threshold(answers, self.gold[split])
         if self.training.process_index == 0:
             contents = {
-                "predictions": {name: one.text(self.threshold) for name, one in answers.items()},
+                "predictions": {name: one.text(self.null_threshold) for name, one in answers.items()},
                 "nbest": {name: one.candidates for name, one in answers.items()},
                 "null-odds": {name: one.null_score for name, one in answers.items()},
             }
             for name, content in contents.items():
                 write_json(self.folder / f"{split}-{name}.json", content)
-        return scores(answers, self.gold[split], self.threshold, self.data.normalisation)
+        return scores(answers, self.gold[split], self.null_threshold, self.data.normalisation)
 
     def measure(self, trainer: Any, results: dict[str, Any]) -> None:
         """Adds the threshold too."""
         super().measure(trainer, results)
         results["questions"] = {split: len(names) for split, names in self.gold.items()}
-        results["null_threshold"] = self.threshold
+        results["null_threshold"] = self.null_threshold
 
     def more_results(self) -> dict[str, Any]:
         """What became of long documents."""
@@ -187,4 +188,4 @@ class QuestionAnswering(flow.Task):
         """For `hf-longformer predict qa`."""
         kept = {name: getattr(self.data, name) for name in ("max_question_length", "max_answer_length")}
         stride = check_stride(self.data.stride, self.length)
-        return {"max_seq_length": self.length, "null_threshold": self.threshold, "stride": stride, **kept}
+        return {"max_seq_length": self.length, "null_threshold": self.null_threshold, "stride": stride, **kept}
