@@ -9,11 +9,23 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_longformer import HfLongformerConfig, HfLongformerPreTrainedModel
+from hf_longformer import (
+    HfLongformerConfig,
+    HfLongformerEncoderDecoderConfig,
+    HfLongformerEncoderDecoderPreTrainedModel,
+    HfLongformerPreTrainedModel,
+)
 from hf_longformer.conversion.errors import InputError, one_line
 
-# Whose weights have the names of this package's: its own, and stock Longformer.
-LOADABLE = (HfLongformerConfig.model_type, "longformer")
+# Of models of two kinds, whose weights they can have: this package's own, and those of stock Longformer and LED.
+ENCODER, ENCODER_DECODER = "an encoder", "an encoder-decoder"
+LOADABLE = {
+    ENCODER: (HfLongformerConfig.model_type, "longformer"),
+    ENCODER_DECODER: (HfLongformerEncoderDecoderConfig.model_type, "led"),
+}
+OURS: tuple[Any, ...] = (HfLongformerPreTrainedModel, HfLongformerEncoderDecoderPreTrainedModel)
+# What options call fields of both halves of an encoder-decoder, and what the decoder calls them.
+OF_DECODER = {"hidden_dropout_prob": "dropout", "attention_probs_dropout_prob": "attention_dropout"}
 BASE = f"{HfLongformerPreTrainedModel.base_model_prefix}."
 # Of the encoder, but used by some heads only, or not at all: buffers of old checkpoints.
 OPTIONAL = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
@@ -45,7 +57,9 @@ def load_checkpoint(
     settings = {key: value for key, value in options.items() if key not in ("revision", "local_files_only")}
     words: Any = None
     try:
-        config = check_type(name, **where)
+        config = check_type(name, model_class, **where)
+        if kind_of(model_class) == ENCODER_DECODER:
+            settings = _of_halves(name, settings, where)
         if tokenizer:
             words = AutoTokenizer.from_pretrained(name, **where)
         loaded: Any = model_class.from_pretrained(
@@ -69,11 +83,34 @@ def load_checkpoint(
     return model, words, notes
 
 
-def check_type(name: str, **where: Any) -> dict[str, Any]:
-    """Refuses a checkpoint that is not of this package by its config.json alone.
+def kind_of(model_class: Any) -> str:
+    """Of which kind a class of models is, of those of `LOADABLE`."""
+    return ENCODER_DECODER if issubclass(model_class, HfLongformerEncoderDecoderPreTrainedModel) else ENCODER
+
+
+def encoder_config(config: Any) -> Any:
+    """The configuration of the encoder: that of the model, but for an encoder-decoder."""
+    return getattr(config, "encoder", config)
+
+
+def _of_halves(name: str, settings: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
+    """Settings with a `config`, in which fields that encoders have are changed where an encoder-decoder has them."""
+    changed = {key: value for key, value in settings.items() if key not in ("dtype", "config")}
+    if not changed:
+        return settings
+    content = HfLongformerEncoderDecoderConfig.from_pretrained(name, **where).to_dict()
+    content["encoder"] |= changed
+    content["decoder"] |= {OF_DECODER[key]: value for key, value in changed.items() if key in OF_DECODER}
+    kept = {key: value for key, value in settings.items() if key not in changed}
+    return {**kept, "config": HfLongformerEncoderDecoderConfig.from_dict(content)}
+
+
+def check_type(name: str, model_class: Any, **where: Any) -> dict[str, Any]:
+    """Refuses a checkpoint that is not of this package, or not of the right kind, by its config.json alone.
 
     Args:
         name: A folder or a Hub name.
+        model_class: What it is to be loaded as.
         **where: `revision`, `local_files_only`.
 
     Returns:
@@ -88,12 +125,16 @@ def check_type(name: str, **where: Any) -> dict[str, Any]:
         raise InputError(f"the checkpoint {name} cannot be loaded: {one_line(error)}") from error
     if not config:
         raise InputError(f"the checkpoint {name} cannot be loaded: it has no config.json")
-    kind = config.get("model_type")
-    if kind not in LOADABLE:
-        folder = f"{Path(name).name}-4096"
+    kind, wanted = config.get("model_type"), kind_of(model_class)
+    if other := [one for one, types in LOADABLE.items() if kind in types and one != wanted]:
+        raise InputError(f"{name} must be {wanted} ({' or '.join(LOADABLE[wanted])}), got {other[0]} ({kind})")
+    if kind not in LOADABLE[wanted]:
+        source, folder = name, f"{Path(name).name}-4096"
+        if wanted == ENCODER_DECODER and kind != "bart":
+            source, folder = "BART", "FOLDER"
         raise InputError(
             f"{name} must be a checkpoint of this package, got one of {kind or 'an unknown type'} that was not "
-            f"converted: run `hf-longformer convert {name} {folder}` first"
+            f"converted: run `hf-longformer convert {source} {folder}` first"
         )
     return config
 
@@ -129,7 +170,7 @@ def _is_head(key: str) -> bool:
 
 def _is_optional(key: str, model: Any) -> bool:
     rest = key.removeprefix(BASE)
-    is_shared = model.config.global_projections == "shared" and "_global." in rest
+    is_shared = encoder_config(model.config).global_projections == "shared" and "_global." in rest
     return rest.startswith(OPTIONAL) or is_shared
 
 

@@ -80,7 +80,8 @@ class Task:
         # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
         name = checkpoint.model_name_or_path
         check_smoothing(cls.name, cls.smooths, objects[2])
-        check_type(name, revision=checkpoint.revision, local_files_only=checkpoint.local_files_only)
+        where = {"revision": checkpoint.revision, "local_files_only": checkpoint.local_files_only}
+        check_type(name, cls.model_class, **where)
         return whole_run(task, identity(objects, name, task=cls.name))
 
     @property

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorWithPadding, PreTrainedConfig
 
-from hf_longformer import HfLongformerConfig, HfLongformerPreTrainedModel
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.source import refusing
 
-from .checkpoints import load_checkpoint
+from .checkpoints import LOADABLE, OURS, load_checkpoint
 from .data import text_of
 from .prediction_defaults import read_defaults
 from .windows import check_length, check_stride
@@ -54,7 +53,7 @@ class Predictor:
         **options: Any,
     ) -> None:
         if not isinstance(model, self.model_class):
-            is_ours = isinstance(model, HfLongformerPreTrainedModel)
+            is_ours = isinstance(model, OURS)
             what = "trained for another task" if is_ours else "not converted: run `hf-longformer convert` first"
             raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {type(model).__name__}, {what}")
         if tokenizer is None:
@@ -118,17 +117,25 @@ class Predictor:
         """
         rows = [self.read(row) for row in rows]
         windows = self.windows(rows)
-        outputs: list[Any] = [None] * len(windows)
-        with torch.inference_mode():
-            for chosen in token_batches([len(one["input_ids"]) for one in windows], self.tokens_per_batch):
-                for index, output in zip(chosen, self.forward([windows[index] for index in chosen]), strict=True):
-                    outputs[index] = self._checked(output)
-        results = self.results(rows, windows, outputs)
+        results = self.results(rows, windows, self.outputs(windows))
         cut = {one["text"]: one["cut"] for one in windows}
         return [
             {**result, "truncated": True, "tokens_cut": cut[number]} if cut[number] else result
             for number, result in enumerate(results)
         ]
+
+    def outputs(self, windows: list[dict[str, Any]]) -> list[Any]:
+        """What the model says of windows, in batches of about the same length.
+
+        Raises:
+            RuntimeError: If it gives no numbers.
+        """
+        found: list[Any] = [None] * len(windows)
+        with torch.inference_mode():
+            for chosen in token_batches([len(one["input_ids"]) for one in windows], self.tokens_per_batch):
+                for index, output in zip(chosen, self.forward([windows[index] for index in chosen]), strict=True):
+                    found[index] = self._checked(output)
+        return found
 
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
         """What `windows` and `results` need of a row; new, so that they can add to it.
@@ -194,9 +201,9 @@ def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) ->
         try:
             model, tokenizer, _ = load_checkpoint(predictor.model_class, checkpoint, **options)
         except InputError as error:
-            config, _ = HfLongformerConfig.get_config_dict(checkpoint, local_files_only=True)
-            named = config.get("architectures") or [None]
-            if config.get("model_type") == HfLongformerConfig.model_type and named[0] != predictor.model_class.__name__:
+            config, _ = PreTrainedConfig.get_config_dict(checkpoint, local_files_only=True)
+            named, types = config.get("architectures") or [None], [ours for ours, *_ in LOADABLE.values()]
+            if config.get("model_type") in types and named[0] != predictor.model_class.__name__:
                 raise InputError(
                     f"{checkpoint} must be trained for {predictor.task}, got a {named[0]}: train it with "
                     f"`hf-longformer finetune {predictor.task}`"

@@ -115,6 +115,11 @@ _LABEL = _asked(
 _FOLLOW = _asked(
     "coref PATH documents.jsonl --output clusters.jsonl", "long-coreference", 'follow("a document of any length")'
 )
+_SUMMARISE = _asked(
+    "summarization PATH documents.jsonl --output summaries.jsonl",
+    "long-summarization",
+    'summarise("a document of any length")',
+)
 _CHOOSE = """```python
 import hf_longformer
 
@@ -198,6 +203,30 @@ TASKS = {
                 ),
             },
             "long-coreference",
+        ),
+    ),
+    "summarization": Entry(
+        "Train an encoder-decoder to summarise documents.",
+        "to summarise documents",
+        _SUMMARISE,
+        Prediction(
+            "Summarise documents of any length.",
+            {"text": "What holds the document."},
+            {
+                "overflow": Option(
+                    str, "Longer documents: truncate, or hierarchical, summaries of summaries of windows; truncate."
+                ),
+                "prefix": Option(str, "What stands in front of every document: the checkpoint's own."),
+                "num_beams": Option(int, "Beams of the search: the checkpoint's own.", 1),
+                "max_new_tokens": Option(int, "The longest summary: the checkpoint's own.", 1),
+                "min_new_tokens": Option(int, "The shortest summary: the checkpoint's own.", 0),
+                "no_repeat_ngram_size": Option(
+                    int, "No n-gram of this size is written twice: the checkpoint's own.", 0
+                ),
+                "length_penalty": Option(float, "Beyond 0, longer summaries are preferred: the checkpoint's own."),
+            },
+            "long-summarization",
+            hint="--overflow hierarchical reads documents as a whole",
         ),
     ),
     "multiple-choice": Entry(

@@ -24,6 +24,7 @@ from hf_longformer.conversion.weights import local_names
 from hf_longformer.transformers_internals import CHECKPOINTING, trainer_with_hooks
 
 from .arguments import LongTrainingArguments
+from .checkpoints import encoder_config
 from .errors import TrainingError
 from .samplers import LengthSampler, SetEpoch, TokenBatchSampler
 
@@ -254,7 +255,7 @@ def train(trainer: Any, arguments: LongTrainingArguments) -> dict[str, Any]:
         trainer.add_callback(EarlyStopping(arguments.early_stopping_patience))
     parameters = dict(trainer.model.named_parameters())
     if any(parameters[name].requires_grad for name in local_names(parameters)):
-        trainer.model.config.global_projections = "trained"
+        encoder_config(trainer.model.config).global_projections = "trained"
     if checkpoint is not None and _is_over(Path(checkpoint)):
         _load_finished(trainer, Path(checkpoint))
     else:

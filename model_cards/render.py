@@ -16,6 +16,7 @@ PIPELINES = {
     "ForCausalLM": "text-generation",
     "ForQuestionAnswering": "question-answering",
     "ForTokenClassification": "token-classification",
+    "ForConditionalGeneration": "summarization",
     "ForMultipleChoice": None,  # the Hub has no such task, nor the next two
     "ForCoreference": None,
     "ForEvidenceQuestionAnswering": None,
@@ -104,7 +105,12 @@ def render_trained_card(
         "steps": f"{training['steps']:,}",
         "time": f"{training['seconds'] / 60:.1f} minutes on {machine}",
         **phases,
-        **{name: value for name, value in report["hyperparameters"].items() if value is not None},
+        **{
+            name: value
+            for group in ("hyperparameters", "generation")
+            for name, value in (report.get(group) or {}).items()
+            if value is not None
+        },
         "seed": report["seed"],
         "versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
         "date": report["date"],

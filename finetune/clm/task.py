@@ -100,7 +100,7 @@ class CausalTraining:
         if name is not None:
             if model:
                 raise InputError("a recipe has model: or --model_name_or_path, got both")
-            check_type(name)
+            check_type(name, HfLongformerForCausalLM)
         check_smoothing("clm", False, training)
         this_run = identity((data, training), name, task="clm", model=model, phases=phases)
         return whole_run(cls(data, training, recipe.get("model", {}), phases), this_run)
