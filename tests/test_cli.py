@@ -395,7 +395,17 @@ def test_version(command) -> None:
     assert (done.code, done.out) == (0, f"hf-longformer {__version__}\n")
 
 
-TASKS = ("qa", "hotpotqa", "classification", "token-classification", "multiple-choice", "clm", "mlm", "coref")
+TASKS = (
+    "qa",
+    "hotpotqa",
+    "classification",
+    "token-classification",
+    "multiple-choice",
+    "clm",
+    "mlm",
+    "coref",
+    "summarization",
+)
 
 
 @pytest.mark.parametrize("task", TASKS)

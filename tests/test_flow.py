@@ -56,6 +56,7 @@ FILES = {
     "token-classification": "--train_file",
     "multiple-choice": "--train_file",
     "coref": "--train_file",
+    "summarization": "--train_file",
     "mlm": "--train_files",
     "clm": "--train_files",
 }
@@ -71,6 +72,7 @@ ROWS = {
     },
     "token-classification": {"tokens": ["the", "fox"], "tags": ["O", "B-X"]},
     "coref": {"tokens": ["the", "fox"], "clusters": [[[0, 1]]]},
+    "summarization": {"text": "the fox", "summary": "fox"},
     "multiple-choice": {"question": "who", "candidates": ["fox", "dog"], "supports": ["the fox"], "answer": "fox"},
 }
 

@@ -353,7 +353,7 @@ def test_what_predict_writes(task: str, models: Path, tmp_path: Path) -> None:
         assert document["facts"] or task in ("coref", "token-classification")
         wanted += len(document["marks"])
     assert report["marks"] == wanted
-    assert wanted > 0 or task == "classification"
+    assert wanted > 0 or task in ("classification", "summarization")
 
 
 def test_page_from_the_command_line(command: Callable[..., Any], tmp_path: Path) -> None:  # noqa: F811

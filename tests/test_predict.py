@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from sources import bert_tokenizer, edit_json, make_source
+from summarization_runs import make_summariser
 from test_run_qa import WORDS
 from transformers import AutoTokenizer, RobertaForQuestionAnswering, pipeline
 
@@ -40,7 +41,8 @@ from hf_longformer.finetune.words import whole_words
 
 NAMES = {task: prediction.pipeline for task, prediction in ASKED.items()}
 ROWS = dict.fromkeys(ASKED, ("text",)) | dict.fromkeys(("qa", "hotpotqa"), ("question", "context"))
-ONE_SIZE = "qa", "hotpotqa"  # tasks whose heads have no other
+ONE_SIZE = "qa", "hotpotqa", "summarization"  # tasks whose heads have no other
+WHOLE = {"classification": "stride-mean", "summarization": "hierarchical"}  # what reads documents to their end
 WITHOUT_STRIDE = ("hotpotqa",)  # whose windows hold whole paragraphs
 HEADS = {
     "classification": "ForSequenceClassification",
@@ -74,6 +76,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_tokens(model, tokenizer, MARKERS)
     model.save_pretrained(folder / "hotpotqa")
     tokenizer.save_pretrained(folder / "hotpotqa")
+    make_summariser(folder / "summarization")
     return folder
 
 
@@ -116,14 +119,14 @@ def said_of(result: dict[str, Any]) -> Any:
     """The answer, without its probabilities."""
     if "entities" in result:
         return [(one["entity_group"], one["word"], one["start"], one["end"]) for one in result["entities"]]
-    return result.get("label", result.get("answer", result.get("clusters")))
+    return next((result[name] for name in ("label", "answer", "clusters", "summary") if name in result), None)
 
 
 @pytest.mark.parametrize("task", ASKED)
 def test_results_do_not_depend_on_the_batch(task: str, models: Path, tmp_path: Path) -> None:
     """One text alone, all in one batch, windows of one document in different batches."""
     rows = make_rows(task)
-    options: Any = {"overflow": "stride-mean"} if task == "classification" else {}
+    options: Any = {"overflow": WHOLE[task]} if task in WHOLE else {}
     options |= strided(task, 10)
     file = write(tmp_path / "in.jsonl", rows)
     found = []
@@ -376,6 +379,7 @@ def test_command_line(
     for task in ASKED:
         file, output = write(tmp_path / f"{task}.jsonl", [*make_rows(task, 2), "{"]), tmp_path / f"{task}.out"
         words = ["predict", task, str(models / task), str(file), "--output", str(output)]
+        words += ["--overflow", WHOLE[task]] if task in WHOLE else []
         monkeypatch.setattr(sys, "argv", ["hf-longformer", *words])
         with pytest.raises(SystemExit) as caught:
             cli.main()
@@ -404,7 +408,7 @@ def damage_nothing_converted(folder: Path, task: str) -> None:
 
 
 def damage_prefix(folder: Path, task: str) -> None:
-    rewrite(folder, lambda name: name.replace("longformer.", "roberta."))
+    rewrite(folder, lambda name: name.replace("longformer.", "roberta.").replace("model.encoder.", "roberta."))
 
 
 def damage_half(folder: Path, task: str) -> None:
@@ -412,7 +416,9 @@ def damage_half(folder: Path, task: str) -> None:
 
 
 def damage_more_layers(folder: Path, task: str) -> None:
-    edit_json(folder / "config.json", num_hidden_layers=1, attention_window=[16], attention_dilation=[1])
+    fewer = {"num_hidden_layers": 1, "attention_window": [16], "attention_dilation": [1]}
+    own = json.loads((folder / "config.json").read_text())
+    edit_json(folder / "config.json", **({"encoder": own["encoder"] | fewer} if "encoder" in own else fewer))
 
 
 def damage_no_head(folder: Path, task: str) -> None:

@@ -3,7 +3,6 @@
 """How summaries are written: by `generate`, as options and a checkpoint's generation_config.json say."""
 
 import math
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -38,7 +37,8 @@ def generation_of(model: Any, options: dict[str, Any]) -> GenerationConfig:
     given = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     for name, value in given.items():
         _check(name, value)
-    made = deepcopy(model.generation_config)
+    own = model.generation_config.to_dict()
+    made = GenerationConfig.from_dict({name: value for name, value in own.items() if not name.startswith("_")})
     for name, value in (given | ALWAYS | dict.fromkeys(OF_SAMPLING)).items():
         setattr(made, name, value)
     limit = model.config.decoder.max_position_embeddings

@@ -35,16 +35,22 @@ class SummarizationPredictor(Predictor):
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
-        overflow, most = self.options["overflow"], self.options["max_seq_length"]
+        overflow = self.options["overflow"]
         if overflow not in (TRUNCATE, HIERARCHICAL):
             raise InputError(f"overflow must be {TRUNCATE} or {HIERARCHICAL}, got {overflow}")
         self.generation = generation_of(model, self.options)
         self.options |= {name: getattr(self.generation, name) for name in OPTIONS}
-        if overflow == HIERARCHICAL and 2 * self.generation.max_new_tokens > most:
+        if overflow == HIERARCHICAL and 2 * self.generation.max_new_tokens > (apart := self._apart()):
             raise InputError(
-                f"max_new_tokens must be at most half of the {most} tokens of a window for summaries of summaries, got "
-                f"{self.generation.max_new_tokens}: they would not become shorter"
+                f"max_new_tokens must be at most half of the {apart} tokens from one window to the next, for summaries "
+                f"of summaries to become shorter, got {self.generation.max_new_tokens}"
             )
+
+    def _apart(self) -> int:
+        """Tokens of a document from one window to the next."""
+        prefix = self.tokenizer(self.options["prefix"], add_special_tokens=False)["input_ids"]
+        special = self.tokenizer.num_special_tokens_to_add()
+        return max(0, self.options["max_seq_length"] - special - len(prefix) - self.options["stride"])
 
     def windows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Every document as its beginning, or in windows."""
@@ -94,4 +100,3 @@ class SummarizationPredictor(Predictor):
         if len(ids) >= self.generation.max_new_tokens:
             found["at_limit"] = True
         return found | ({"levels": level, "windows": windows} if self.options["overflow"] == HIERARCHICAL else {})
-

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from transformers.utils import logging
 
 from hf_longformer import DataCollatorWithGlobalAttention, HfLongformerForConditionalGeneration
 from hf_longformer.conversion import InputError
@@ -19,7 +20,13 @@ from .generation import generation_of, said_of, whole
 from .scores import COPIED, ROUGE, copied, lengths, rouge, scorers
 from .trainer import SummarizationTrainer
 
+logger = logging.get_logger(__name__)
 LEAST_TARGET = 3  # tokens
+# Counts among the scores, and what is said of those summaries.
+SAID = {
+    "at_limit": "as long as --max_new_tokens lets them be, and may lack their end",
+    "unicode_words": "scored by words of Unicode, since rouge-score's own have letters from a to z alone",
+}
 
 
 @dataclass
@@ -138,6 +145,14 @@ class Summarization(flow.Task):
         """Adds the scores, of written summaries whatever was measured before."""
         trainer.generates = True
         super().measure(trainer, results)
+
+    def score(self, split: str, found: Any) -> dict[str, Any]:
+        """The scores; says how many summaries may lack their end, and how many were scored by words of Unicode."""
+        scores, number = super().score(split, found), len(self.windows[split])
+        for name, what in SAID.items():
+            if scores[name]:
+                logger.warning(f"{scores[name]:,} of {number:,} summaries of {split} are {what}")
+        return scores
 
     def scores_and_lines(self, split: str, found: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The loss, of all tokens alike, and, of written summaries, their scores and themselves beside the gold."""

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import hf_longformer_cli as cli
 
-TASKS = ("qa", "hotpotqa", "classification", "token-classification", "coref", "multiple-choice", "clm", "mlm")
+ASKED = ("qa", "hotpotqa", "classification", "token-classification", "coref", "summarization")
+TASKS = (*ASKED, "multiple-choice", "clm", "mlm")
 COMMANDS = [
     *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict")),
     *(["finetune"], ["fly"]),
-    *(["predict", task] for task in ("qa", "classification", "token-classification", "coref", "hotpotqa", "mlm")),
+    *(["predict", task] for task in (*ASKED, "mlm")),
     *(["finetune", task] for task in TASKS),
 ]
 FILES = ("in.jsonl", "in.csv", "in.txt", "model", "empty", "nowhere/out", "out", "recipe.yaml", "-", ".")
@@ -37,7 +38,15 @@ OPTIONS = (
     *("--estimate-memory", "--batch", "--dry-run", "--help", "--version", "--traceback-not", "--text-column"),
     *("--model_name_or_path", "--train_file", "--train_files", "--output_dir", "--learning_rate", "--learing_rate"),
     *("--seed", "--fsdp", "--optim", "--lr_scheduler_type", "--eval_strategy", "--num_train_epochs", "--help-all"),
-    *("--dataset_name", "--local_files_only", "--label_column", "--folds", "--max_seq_length", "--overflow"),
+    *(
+        "--dataset_name",
+        "--local_files_only",
+        "--label_column",
+        "--folds",
+        "--max_seq_length",
+        "--num_beams",
+        "--prefix",
+    ),
 )
 WORDS = st.one_of(
     st.sampled_from(FILES),
