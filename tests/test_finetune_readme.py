@@ -21,6 +21,7 @@ import yaml
 from blocks import blocks, run, run_python
 from hotpotqa_runs import invented, write
 from sources import CORPUS, make_source
+from summarization_runs import make_rows, make_summariser
 from test_run_coref import CONLL
 from test_run_qa import make_squad
 
@@ -64,6 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "litbank" / split).mkdir(parents=True)
         (folder / "litbank" / split / "book_brat.conll").write_text(CONLL)
     (folder / "novels.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPUS[:3]))
+    make_summariser(folder / "bart-16384")
+    (folder / "papers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in make_rows(12)))
     (folder / "characters.yaml").write_text(next(code for language, code in blocks(TEXT) if language == "yaml"))
     recipe = "model_name_or_path: roberta-4096\ntrain_files: [corpus.txt]\noutput_dir: run-of-one\n"
     (folder / "recipe.yaml").write_text(recipe + SMALL)
@@ -75,14 +78,14 @@ def test_every_block_runs(place: Path) -> None:
     for language, code in blocks(TEXT, "bash|python"):
         run(code, place) if language == "bash" else run_python(code, place)
     assert json.loads((place / "run-of-two" / "results.json").read_text())["processes"] == 2
-    for output, number in (("answers", 2), ("labels", 40), ("clusters", len(CORPUS[:3]))):
+    for output, number in (("answers", 2), ("labels", 40), ("clusters", len(CORPUS[:3])), ("summaries", 12), ("of-all", 12)):
         lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]
         assert len(lines) == number
         assert not any("error" in line for line in lines)
     assert (place / "answers.html").read_text().count('type="application/json"') == 3
-    for folder in ("reader", "evidence", "classifier", "coref", "run", "run-of-one"):
+    for folder in ("reader", "evidence", "classifier", "coref", "run", "run-of-one", "summariser"):
         card = (place / folder / "README.md").read_text()
-        assert "roberta-4096" in card
+        assert ("bart-16384" if folder == "summariser" else "roberta-4096") in card
         assert (place / folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -107,7 +110,7 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
     tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
     tasks |= dict.fromkeys(("triviaqa", "squad"), "qa")
-    tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification"}
+    tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification", "arxiv": "summarization"}
     first = recipe.stem.split("-")[0]
     arguments = module_of(tasks.get(recipe.stem, tasks.get(first, first))).TASK.arguments
     types = (ModelArguments, LongTrainingArguments, arguments)
@@ -116,7 +119,7 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank")):
         return
     in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
-    assert in_all == (64 if recipe.stem.startswith("mlm") else 32)  # the paper's
+    assert in_all == {"mlm": 64, "arxiv": 16}.get(first, 32)  # the paper's
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from sources import CORPUS, bert_tokenizer, edit_json, make_source, roberta_toke
 from summarization_runs import arguments, make_rows, make_summariser
 from training_runs import Kill, losses
 from transformers import AutoTokenizer, LEDConfig, LEDForConditionalGeneration
+from warm import run_two
 
 from hf_longformer import HfLongformerForConditionalGeneration
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.finetune import run_classification, run_summarization
 from hf_longformer.finetune.errors import TrainingError
 from hf_longformer.finetune.predict import predict
+from hf_longformer.finetune.summarization import TASK
 from hf_longformer.finetune.summarization.data import SummarizationCollator, cut_documents, cut_summaries
 from hf_longformer.finetune.summarization.generation import generation_of, whole
 from hf_longformer.finetune.summarization.predictor import SummarizationPredictor
@@ -256,6 +259,24 @@ def test_killed_run_goes_on_with_the_same_losses(model: Path, tmp_path: Path, mo
     assert results["scores"] == whole_["scores"]
 
 
+@pytest.mark.timeout(300)
+def test_two_processes_train_as_one_with_twice_the_batch(model: Path, tmp_path: Path) -> None:
+    """Losses to rounding, and the same summaries of 7 documents, of which neither process has half."""
+    write_rows(tmp_path / "test.jsonl", make_rows(7, 5))
+    common = {**SMALL, "train_sampling_strategy": "sequential", "do_eval": False, "label_smoothing_factor": 0.1}
+    common["max_target_length"] = 20
+    one = run_summarization.main(arguments(model, tmp_path, "one", per_device_train_batch_size=4, **common))
+    common |= {"per_device_train_batch_size": 2, "ddp_backend": "gloo"}
+    done = run_two(["python", run_summarization.__file__, *arguments(model, tmp_path, "two", **common)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert two["processes"] == 2
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert two["scores"]["test"] == pytest.approx(one["scores"]["test"], rel=1e-4)
+    found = [read_lines(tmp_path / name / "test-predictions.jsonl") for name in ("one", "two")]
+    assert found[0] == found[1]
+
+
 def test_arguments_of_the_model_reach_both_halves(model: Path, tmp_path: Path) -> None:
     """And activations that are computed again, and batches by tokens, change no loss but by rounding."""
     options = {"attention_window": 8, "attention_probs_dropout_prob": 0.2, "global_attention": "none"}
@@ -324,6 +345,12 @@ def test_bad_arguments(options: dict[str, Any], message: str, model: Path, tmp_p
     with pytest.raises(InputError, match=message):
         run_summarization.main(arguments(model, tmp_path, **options))
     assert not list(tmp_path.glob("run/*"))
+
+
+def test_sharding_is_refused() -> None:
+    training: Any = SimpleNamespace(fsdp=["full_shard"])
+    with pytest.raises(InputError, match="--fsdp cannot be had for summarization, since encoder, decoder and output"):
+        TASK(SimpleNamespace(), None, training).read()
 
 
 def test_checkpoints_of_the_other_kind_are_refused(model: Path, tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ class Summarization(flow.Task):
 
     def read(self) -> dict[str, Table]:
         """The tables, without rows of which a text is empty."""
+        if self.training.fsdp:
+            raise InputError(
+                "--fsdp cannot be had for summarization, since encoder, decoder and output share their embeddings: "
+                f"leave it out, got {self.training.fsdp}"
+            )
         scorers()  # before anything is trained: the package may be missing
         data, trains = self.data, self.training.do_train
         tables = read_tables(data, self.model_arguments.local_files_only, trains)
