@@ -78,7 +78,13 @@ def test_every_block_runs(place: Path) -> None:
     for language, code in blocks(TEXT, "bash|python"):
         run(code, place) if language == "bash" else run_python(code, place)
     assert json.loads((place / "run-of-two" / "results.json").read_text())["processes"] == 2
-    for output, number in (("answers", 2), ("labels", 40), ("clusters", len(CORPUS[:3])), ("summaries", 12), ("of-all", 12)):
+    for output, number in (
+        ("answers", 2),
+        ("labels", 40),
+        ("clusters", len(CORPUS[:3])),
+        ("summaries", 12),
+        ("of-all", 12),
+    ):
         lines = [json.loads(line) for line in (place / f"{output}.jsonl").read_text().splitlines()]
         assert len(lines) == number
         assert not any("error" in line for line in lines)
