@@ -328,14 +328,17 @@ def test_stock_led_is_trained_with_its_own_generation(tmp_path: Path) -> None:
     old = {"num_beams": 3, "max_length": 13, "min_length": 4, "no_repeat_ngram_size": 3, "length_penalty": 2.0}
     edit_json(tmp_path / "led" / "config.json", **old)
     options = {"num_beams": None, "max_new_tokens": None, "max_steps": 1, "eval_strategy": "no", "save_steps": 1}
-    results = run_summarization.main(arguments(tmp_path / "led", tmp_path, **options, do_eval=False))
+    options |= {"attention_window": 6, "do_eval": False}
+    results = run_summarization.main(arguments(tmp_path / "led", tmp_path, **options))
     expected = {"num_beams": 3, "min_new_tokens": 3, "no_repeat_ngram_size": 3, "length_penalty": 2.0}
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "led")
     longest = max(len(tokenizer(row["summary"])["input_ids"]) for row in read_lines(tmp_path / "train.jsonl"))
     assert results["generation"] == expected | {"max_new_tokens": longest}
     asked = SummarizationPredictor.load(str(tmp_path / "led"))
     assert {name: asked.options[name] for name in results["generation"]} == expected | {"max_new_tokens": 12}
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["model_type"] == "hf_longformer_encoder_decoder"
+    assert asked.model.config.encoder.attention_window == [8]
+    trained = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (trained["model_type"], trained["encoder"]["attention_window"]) == ("hf_longformer_encoder_decoder", 6)
 
 
 # ---- what cannot be had ----
@@ -354,6 +357,7 @@ def test_stock_led_is_trained_with_its_own_generation(tmp_path: Path) -> None:
         ({"length_penalty": "nan"}, "--length_penalty must be a finite number, got nan"),
         ({"global_attention": "question"}, "must be auto, cls or none for summarization, got question"),
         ({"metric_for_best_model": "bleu"}, "must be one of loss, rouge2, rouge1, .*, got bleu"),
+        ({"metric_for_best_model": "rouge1", "predict_with_generate": False}, "must be one of loss, got rouge1"),
         ({"attention_window": 7}, "cannot be loaded: .*even"),
         ({"prefixx": "a"}, "there is no argument --prefixx: did you mean --prefix"),
     ],

@@ -17,7 +17,7 @@ from ..data import ROW, Table, TableArguments, add_splits, find_leaks, read_tabl
 from ..results import scalars
 from .data import SummarizationCollator, make_rows, parts_of
 from .generation import generation_of, said_of, whole
-from .scores import COPIED, ROUGE, copied, lengths, rouge, scorers
+from .scores import ROUGE, copied, lengths, rouge, scorers
 from .trainer import SummarizationTrainer
 
 logger = logging.get_logger(__name__)
@@ -65,7 +65,6 @@ class Summarization(flow.Task):
     name = "summarization"
     arguments = SummarizationArguments
     model_class = HfLongformerForConditionalGeneration
-    measures = (*ROUGE, "generated_tokens", "length_ratio", *(f"copied_{size}grams" for size in COPIED))
     unit = "nats per token"
     trainer_class = SummarizationTrainer
     target_length: int
@@ -75,6 +74,11 @@ class Summarization(flow.Task):
     def best(self) -> str:
         """What the best model is chosen by."""
         return "rouge2" if self.data.predict_with_generate else "loss"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What it could be chosen by, beside the loss."""
+        return ROUGE if self.data.predict_with_generate else ()
 
     def read(self) -> dict[str, Table]:
         """The tables, without rows of which a text is empty."""
@@ -111,7 +115,14 @@ class Summarization(flow.Task):
                 f"the tokenizer must end texts with the token that ends a generation, {ends}, got {behind}: a model "
                 "trained so would not learn to stop"
             )
-        self.generation = generation_of(self.model, vars(self.data))
+        self._settle(self.target_length)
+
+    def _settle(self, longest: int) -> None:
+        """How summaries are written; in a training, if nothing is said, with as many tokens as the longest has."""
+        given = dict(vars(self.data))
+        if self.training.do_train and given["max_new_tokens"] is None:
+            given["max_new_tokens"] = longest
+        self.generation = generation_of(self.model, given)
 
     def _target_length(self) -> int:
         asked, limit = self.data.max_target_length, self.model.config.decoder.max_position_embeddings
@@ -133,10 +144,8 @@ class Summarization(flow.Task):
 
     def trainer_options(self) -> dict[str, Any]:
         """Batches, how summaries are written, and scores."""
-        if "train" in self.windows and self.data.max_new_tokens is None:
-            longest = max(map(len, self.windows["train"]["labels"]))
-            self.generation = generation_of(self.model, {**vars(self.data), "max_new_tokens": longest})
         if self.training.do_train:
+            self._settle(max(map(len, self.windows["train"]["labels"])))
             self.model.generation_config = self.generation
         collator = SummarizationCollator(self.tokenizer, self.model.prepare_decoder_input_ids_from_labels)
         return {
