@@ -4,27 +4,35 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 import hf_longformer
 from hf_longformer.model_cards import render_card
 
 from .bits import Bits, bits_of_text, read_text
-from .errors import GateError, InputError, first_line
+from .errors import GateError, InputError, first_line, one_line
 from .files import check_output, new_folder, write_json
 from .gate import failures, reference_outputs, run_gate, source_model
-from .plan import DECODER, POSITION_INITS, Plan, empty_model, make_plan, target_class, target_config
+from .plan import POSITION_INITS, Plan, empty_model, make_plan, target_class, target_config
 from .sentence_modules import MODULES, copy_modules
-from .source import Source, load_converted_config, open_source
+from .source import (
+    GENERATION,
+    Source,
+    encoder_config,
+    generation_settings,
+    load_converted_config,
+    open_source,
+)
 from .weights import Weights, local_names
 
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEFAULT_LENGTH, LONGEST_LENGTH = 4096, 2**24  # tokens
+LONGEST_LENGTH = 2**24  # tokens
 
 
 def convert(
@@ -50,14 +58,15 @@ def convert(
     """Converts a checkpoint and writes model, tokenizer, report and card to a new folder.
 
     The position rows are copied again and again (section 5 of arXiv 2004.05150), the global projections are clones of
-    the local ones unless the source has its own, and everything else stays as it is. Nothing is trained.
+    the local ones unless the source has its own, and everything else stays as it is: of an encoder-decoder also the
+    decoder (section 7). Nothing is trained.
 
     Args:
         source: A folder or a Hub name: any of `families.FAMILIES`, or a sentence-transformers folder with one.
         output: The folder to write: it appears whole, or not at all.
         max_length: Longest input of the result in tokens, at least that of the source. None: 4,096, or the source's if
-            that is more.
-        attention_window: Total width of the window in tokens: even. None: the source's own, or 512.
+            that is more; of encoder-decoders 16,384.
+        attention_window: Total width of the window in tokens: even. None: the source's own, or 512, of BART 1,024.
         attention_dilation: Distance between neighbouring keys of the window, 1 = no gaps. None: the source's own, or 1.
         position_init: `"copy"`; `"interpolate"` for the source's rows stretched over all (short texts are no longer
             read as by the source); `"random"` for rows as a new model would have (a baseline that loses the source).
@@ -104,7 +113,7 @@ def convert(
         progress("writing the model")
         write_model(plan, folder)
         if opened.tokenizer is not None:
-            save_tokenizer(opened.tokenizer, folder, length, config.type_vocab_size)
+            save_tokenizer(opened.tokenizer, folder, length, plan.encoder.type_vocab_size)
         copy_modules(opened.root, folder, length, allow_pickle)
         checks = [] if reference is None else run_gate(plan, folder, reference, progress)
         bits = [] if text is None else measure_bits(plan, folder, text, progress)
@@ -119,7 +128,7 @@ def convert(
 
 def _length(opened: Source, max_length: int | None) -> int:
     """Tokens that the result takes: never fewer than the source."""
-    length = max(DEFAULT_LENGTH, opened.max_length) if max_length is None else max_length
+    length = max(opened.family.default_length, opened.max_length) if max_length is None else max_length
     if length < opened.max_length:
         raise InputError(f"--max-length must be at least the source's {opened.max_length} tokens, got {length}")
     return length
@@ -156,7 +165,7 @@ def verify(
         GateError: If they are not equal.
     """
     folder = Path(converted)
-    config = load_converted_config(folder)
+    config: Any = load_converted_config(folder)
     progress("opening the source")
     opened = open_source(
         str(source),
@@ -165,7 +174,8 @@ def verify(
         local_files_only=local_files_only,
         allow_pickle=allow_pickle,
     )
-    expected = target_config(opened, config.max_length_tokens, config.attention_window, config.attention_dilation)
+    encoder = encoder_config(config)
+    expected = target_config(opened, encoder.max_length_tokens, encoder.attention_window, encoder.attention_dilation)
     plan = make_plan(opened, expected, Weights(folder).dtype, position_init, seed)
     plan.settle_ties()
     progress("running the source")
@@ -180,11 +190,25 @@ def verify(
 def write_model(plan: Plan, folder: Path) -> None:
     """Writes config.json and weights; what does not change goes from file to file."""
     _settle_global_projections(plan)
-    model: PreTrainedModel = empty_model(plan.source, plan.config)
+    model: Any = empty_model(plan.source, plan.config)
+    if (settings := generation_settings(plan.source)) is not None:
+        _check_settings(settings, plan.source.name)
+        model.generation_config = settings
     model.load_state_dict(plan.all_weights(), strict=True, assign=True)
     model.tie_weights()
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(folder)
+
+
+def _check_settings(settings: GenerationConfig, name: str) -> None:
+    """Refuses what Transformers would read, and not write."""
+    with TemporaryDirectory() as folder:
+        try:
+            settings.save_pretrained(folder)
+        except ValueError as error:
+            raise InputError(
+                f"the generation settings of {name} contradict each other: {one_line(error)}: mend its {GENERATION}"
+            ) from error
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, token_types: int = 2) -> None:
@@ -228,8 +252,8 @@ def measure_bits(plan: Plan, folder: Path, text: str, progress: Callable[[str], 
 def describe(plan: Plan) -> dict[str, Any]:
     """What a conversion would do, from names, shapes and sizes alone: bytes, tokens and numbers of weights."""
     source, config = plan.source, plan.config
-    tied = config.tie_word_embeddings and DECODER in plan.shapes
-    stored = {name: shape for name, shape in plan.shapes.items() if not (tied and name.startswith("lm_head.decoder."))}
+    tied = plan.ties if config.tie_word_embeddings else {}
+    stored = {name: shape for name, shape in plan.shapes.items() if name not in tied}
     parameters = sum(torch.Size(shape).numel() for shape in stored.values())
     size = sum(weight.numel * weight.dtype.itemsize for weight in source.weights.values())
     return {
@@ -237,9 +261,9 @@ def describe(plan: Plan) -> dict[str, Any]:
         "source_bytes": size,
         "bytes": parameters * plan.dtype.itemsize,
         "parameters": parameters,
-        "window_each_side": [window // 2 for window in config.attention_windows],
-        "special_rows": config.first_position,
-        "position_rows": config.max_length_tokens,
+        "window_each_side": [window // 2 for window in plan.encoder.attention_windows],
+        "special_rows": plan.encoder.first_position,
+        "position_rows": plan.encoder.max_length_tokens,
         "taken_over": len(plan.taken) - 1,
         "cloned": sorted(f"{origin} → {name}" for name, origin in plan.made.items() if origin and name in stored),
         "zeros": sorted(name for name, origin in plan.made.items() if not origin),
@@ -256,10 +280,10 @@ def _memory(plan: Plan, source_bytes: int, result_bytes: int) -> int:
 
 def _settle_global_projections(plan: Plan) -> None:
     """A long source without a record of its global projections: whether they differ from the local ones is measured."""
-    if plan.config.global_projections is None:
+    if plan.encoder.global_projections is None:
         pairs = local_names(plan.shapes).items()
         same = all(torch.equal(plan.weight(one), plan.weight(other)) for one, other in pairs)
-        plan.config.global_projections = "copied" if same else "trained"
+        plan.encoder.global_projections = "copied" if same else "trained"
 
 
 def _bits_row(model: str, bits: Bits) -> dict[str, Any]:
@@ -284,7 +308,8 @@ def _check_options(
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
-    source, config = plan.source, plan.config
+    source, config = plan.source, plan.encoder
+    decoder = getattr(plan.config, "decoder", None)
     return {
         "source": source.name if source.revision else Path(source.name).resolve().name,
         "revision": source.revision,
@@ -294,6 +319,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "source_is_long": source.family.is_long,
         "model_class": f"HfLongformer{source.head}",
         "max_length": config.max_length_tokens,
+        "decoder_max_length": None if decoder is None else decoder.max_position_embeddings,
         "attention_window": config.attention_window,
         "attention_dilation": config.attention_dilation,
         "position_init": plan.position_init,
@@ -310,7 +336,7 @@ def _report(plan: Plan, checks: list[dict], bits: list[dict]) -> dict[str, Any]:
         **_facts(plan),
         "parameters": described["parameters"],
         "new_weights": f"{len(described['cloned'])} clones of query, key and value, "
-        f"{plan.config.max_length_tokens - plan.source.max_length} position rows beyond the source's",
+        f"{plan.encoder.max_length_tokens - plan.source.max_length} position rows beyond the source's",
         "sentence_transformers": (plan.source.root / MODULES).exists(),
         "checks": checks,
         "bits": bits,

@@ -11,6 +11,7 @@ GIGABYTE = 1e9
 def plan_lines(plan: dict[str, Any]) -> list[str]:
     """What a conversion would do: what `convert(…, dry_run=True)` returned, as lines."""
     longest, rows, first = plan["source_max_length"], plan["position_rows"], plan["special_rows"]
+    special, decoder = f"0 … {first - 1} special; " * bool(first), plan["decoder_max_length"]
     windows = sorted(set(plan["window_each_side"]))
     made = {
         "copy": f"the source's {longest:,}, repeated {rows / longest:.4g} times",
@@ -22,7 +23,8 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"  longest input   {longest:,} → {rows:,} tokens",
         f"  window          {plan['attention_window']} in all, {', '.join(map(str, windows))} on each side, "
         f"dilation {plan['attention_dilation']}",
-        f"  position rows   0 … {first - 1} special; {first} … {first + rows - 1} {made[plan['position_init']]}",
+        f"  position rows   {special}{first} … {first + rows - 1} {made[plan['position_init']]}",
+        *([] if decoder is None else [f"  decoder         {decoder:,} tokens, as in the source"]),
         f"  weights         {plan['taken_over']} unchanged, 1 extended, {len(plan['cloned'])} cloned, "
         f"{len(plan['zeros'])} of zeros, {len(plan['dropped_weights'])} dropped",
         *(f"    cloned        {name}" for name in sorted({re.sub(r"[.]\d+[.]", ".*.", one) for one in plan["cloned"]})),

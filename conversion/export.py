@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Export: a checkpoint of ours as one that plain Transformers loads as `longformer`."""
+"""Export: a checkpoint of ours as one that plain Transformers loads as `longformer`, or as `led`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,23 @@ import torch
 import transformers
 from transformers import LongformerConfig, PreTrainedModel
 
-from hf_longformer import HfLongformerConfig
+from hf_longformer import HfLongformerConfig, HfLongformerEncoderDecoderConfig
 
+from .convert import save_tokenizer
 from .errors import GateError, InputError
 from .files import check_output, new_folder
 from .plan import target_class
 from .sentence_modules import copy_modules
-from .source import load_converted_config, load_tokenizer
+from .source import encoder_config, load_converted_config, load_tokenizer
+from .stock_led import STOCK_CLASSES, led_config, led_weights, longest_input, notes_on_led, reasons_against_led
 from .weights import Weights
 
 FORMATS = ("transformers",)
 TOLERANCE = 1e-4
+OUTPUTS = (
+    *("last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"),
+    "encoder_last_hidden_state",
+)
 STOCK_FIELDS = (
     *("attention_window", "sep_token_id", "pad_token_id", "bos_token_id", "eos_token_id", "vocab_size", "hidden_size"),
     *("num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "hidden_dropout_prob"),
@@ -36,11 +42,13 @@ def export(
     Args:
         checkpoint: A folder with an `hf_longformer` checkpoint.
         output: The folder to write: it appears whole, or not at all.
-        format: `"transformers"`: model type `longformer`, which plain Transformers loads without this package.
+        format: `"transformers"`: model type `longformer`, or `led` of an encoder-decoder, which plain Transformers
+            loads without this package.
         overwrite: Whether to replace a checkpoint at `output`.
 
     Returns:
-        `model_class`, the class to load it with, and `largest_difference` of the outputs in float32.
+        `model_class`, the class to load it with, `largest_difference` of the outputs in float32, and `notes`, sentences
+        on what stock does otherwise.
 
     Raises:
         InputError: If the checkpoint has something that the format cannot express; every reason is named.
@@ -52,28 +60,48 @@ def export(
     if not folder.is_dir():
         raise InputError(f"CHECKPOINT must be a folder, got {checkpoint}")
     check_output(output, overwrite, folder)
-    config = load_converted_config(folder)
-    if reasons := reasons_against_stock(config):
-        raise InputError(f"stock Longformer cannot express this checkpoint: {'; '.join(reasons)}")
-    head = config.architectures[0].removeprefix("HfLongformer")
+    config: Any = load_converted_config(folder)
+    is_led = isinstance(config, HfLongformerEncoderDecoderConfig)
+    if reasons := (reasons_against_led(config) if is_led else reasons_against_stock(config)):
+        raise InputError(
+            f"stock {'LED' if is_led else 'Longformer'} cannot express this checkpoint: {'; '.join(reasons)}"
+        )
+    head = str(config.architectures[0]).removeprefix("HfLongformer")
     has_pooler = head != "Model" or "pooler.dense.weight" in Weights(folder)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
     ours = target_class(head).from_pretrained(folder, local_files_only=True, **options)
-    stock_class = getattr(transformers, f"Longformer{head}")
-    with torch.device("meta"):
-        stock = stock_class(LongformerConfig(**{name: getattr(config, name) for name in STOCK_FIELDS}), **options)
-    stock.load_state_dict(ours.state_dict(), strict=True, assign=True)
+    stock_class = getattr(transformers, STOCK_CLASSES[head] if is_led else f"Longformer{head}")
+    length = longest_input(config) if is_led else config.max_length_tokens
+    stock = _stock_model(stock_class, config, options)
+    stock.load_state_dict(led_weights(ours.state_dict()) if is_led else ours.state_dict(), strict=True, assign=True)
     stock.tie_weights()
+    if head == "ForConditionalGeneration":
+        stock.generation_config = ours.generation_config
     with new_folder(output) as new:
         stock.save_pretrained(new)
         if (tokenizer := load_tokenizer(folder)) is not None:
-            tokenizer.save_pretrained(new)
+            if length < tokenizer.model_max_length and is_led:
+                save_tokenizer(tokenizer, new, length)
+            else:
+                tokenizer.save_pretrained(new)
         copy_modules(folder, new, config.max_length_tokens)
-        difference = _largest_difference(ours, stock_class.from_pretrained(new, local_files_only=True, **options))
-        report = {"model_class": stock_class.__name__, "largest_difference": difference}
+        loaded = stock_class.from_pretrained(new, local_files_only=True, **options)
+        difference = _largest_difference(ours, loaded, length)
+        notes = notes_on_led(config) if is_led else []
+        report = {"model_class": stock_class.__name__, "largest_difference": difference, "notes": notes}
         if not difference <= TOLERANCE:
             raise GateError(f"the outputs differ by {difference:.3g} (limit {TOLERANCE})", report)
     return report
+
+
+def _stock_model(stock_class: Any, config: Any, options: dict[str, Any]) -> PreTrainedModel:
+    """Stock's model without numbers."""
+    if isinstance(config, HfLongformerEncoderDecoderConfig):
+        made: Any = led_config(config)
+    else:
+        made = LongformerConfig(**{name: getattr(config, name) for name in STOCK_FIELDS})
+    with torch.device("meta"):
+        return stock_class(made, **options)
 
 
 def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
@@ -111,17 +139,18 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
 
 
 @torch.no_grad()
-def _largest_difference(ours: PreTrainedModel, stock: PreTrainedModel) -> float:
+def _largest_difference(ours: PreTrainedModel, stock: PreTrainedModel, longest: int) -> float:
     """Of all outputs in float32, on a text of random tokens with separators, padding and a few global tokens."""
-    config = ours.config
-    length = min(config.max_length_tokens, max(config.attention_windows) * 3 // 2 + 7)
+    config = encoder_config(ours.config)
+    length = min(longest, max(config.attention_windows) * 3 // 2 + 7)
     generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(config.first_position, config.vocab_size, (2, length), generator=generator)
+    first_word = 0 if config.pad_token_id is None else config.pad_token_id + 1
+    input_ids = torch.randint(first_word % config.vocab_size, config.vocab_size, (2, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, length - length // 4 :] = 0
     if config.sep_token_id is not None:
         input_ids[:, length // 5] = config.sep_token_id
-    input_ids[attention_mask == 0] = config.pad_token_id
+    input_ids[attention_mask == 0] = config.pad_token_id or 0
     global_attention_mask = torch.zeros_like(input_ids)
     global_attention_mask[:, 0] = global_attention_mask[0, length // 2] = 1
     inputs: dict[str, Any] = {
@@ -131,12 +160,16 @@ def _largest_difference(ours: PreTrainedModel, stock: PreTrainedModel) -> float:
     }
     if type(ours).__name__.endswith("ForMultipleChoice"):
         inputs = {name: tensor[None] for name, tensor in inputs.items()}
+    if config is not ours.config:
+        limit = ours.config.decoder.max_position_embeddings
+        inputs["decoder_input_ids"] = input_ids[:1, :limit].repeat(2, 1)
     real = attention_mask.bool()
     largest = 0.0
     one, other = ours.eval().float()(**inputs), stock.eval().float()(**inputs)
-    for name in ("last_hidden_state", "pooler_output", "logits", "start_logits", "end_logits"):
+    for name in OUTPUTS:
         if one.get(name) is not None:
             difference = (one[name] - other[name]).abs()
-            difference = difference[real] if difference.shape[:2] == real.shape else difference
+            is_per_token = difference.shape[:2] == real.shape and (config is ours.config or "encoder" in name)
+            difference = difference[real] if is_per_token else difference
             largest = max(largest, float(difference.max()))
     return largest

@@ -4,7 +4,6 @@
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,21 @@ from transformers import PreTrainedModel
 from hf_longformer import HfLongformerConfig
 
 from .errors import InputError, first_line
+from .outputs import Reference, compute_in, last_states, outputs_on_texts, settings_of
 from .plan import Plan, target_class
 from .sentence_modules import read_modules
-from .source import Source, load_model, load_tokenizer, refusing
+from .source import (
+    Source,
+    base_model,
+    encoder_config,
+    load_converted_config,
+    load_model,
+    load_tokenizer,
+    refusing,
+)
 
 LONGEST_COMPARISON, SHORT = 4096, 64  # tokens
 EMBEDDING_TOLERANCE = 1e-5
-OUTPUTS = {
-    "logits": "logits",
-    "start_logits": "start logits",
-    "end_logits": "end logits",
-    "pooler_output": "pooled outputs",
-}
 TOLERANCE = 1e-4  # largest difference, in float32, of hidden states and of head outputs
 LARGEST_ERROR = TOLERANCE / 3  # of the source's own rounding: the result's may be twice that, and both count
 SAMPLE_TEXTS = (
@@ -35,23 +37,6 @@ SAMPLE_TEXTS = (
     "",
 )
 WORDS_FOR_TRUNCATION = 5000
-
-
-@dataclass
-class Reference:
-    """What the source computes.
-
-    Args:
-        long: The last hidden states of a text as long as the source takes, by name.
-        short: All outputs of a short text, by name.
-        length: Of the long text, in tokens.
-        short_length: Of the short text, in tokens.
-    """
-
-    long: dict[str, torch.Tensor]
-    short: dict[str, torch.Tensor]
-    length: int
-    short_length: int
 
 
 def source_model(plan: Plan, dtype: torch.dtype) -> Any:
@@ -74,11 +59,12 @@ def reference_outputs(plan: Plan) -> Reference:
         InputError: If the source cannot be loaded or cannot be run.
     """
     model = source_model(plan, torch.float32)
-    length = min(plan.source.max_length, LONGEST_COMPARISON)
+    length = min(plan.source.longest_input, LONGEST_COMPARISON)
     short_length = min(length, SHORT)
     try:
-        reference = Reference(*_outputs(plan, model, length, short_length), length, short_length)
-    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        outputs = outputs_on_texts(plan, model, length, short_length)
+        reference = Reference(*outputs, length, short_length, settings_of(model))
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError, AttributeError, KeyError) as error:
         raise InputError(f"{plan.source.name} cannot be run as it is: {first_line(error)}") from error
     for name, output in (reference.long | reference.short).items():
         if not output.isfinite().all():
@@ -101,13 +87,12 @@ def run_gate(plan: Plan, folder: Path, reference: Reference, progress: Callable[
     progress("checking weights")
     model, info = _reload(plan, folder, dtype="auto")
     checks = [_check_keys(model, info), _check_reload(plan, model), _check_positions(plan, model)]
-    del model
     progress("comparing outputs with the source")
-    checks += _check_outputs(plan, folder, reference)
+    checks += _check_settings(model, reference) + _check_outputs(plan, folder, reference)
     progress("checking the tokenizer")
-    checks += _check_tokenizer(plan.source, folder, plan.config)
+    checks += _check_tokenizer(plan.source, folder, plan.encoder)
     checks += _check_embeddings(plan, folder)
-    progress(f"encoding {plan.config.max_length_tokens:,} tokens")
+    progress(f"encoding {plan.encoder.max_length_tokens:,} tokens")
     model, _ = _reload(plan, folder, dtype="auto")
     if model.dtype == torch.float16:  # which not every CPU multiplies
         model = compute_in(torch.bfloat16, model)
@@ -177,18 +162,18 @@ def _check_reload(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _check_positions(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
-    new = _base(model).embeddings.position_embeddings.weight
+    new = _positions(model)
     source = plan.source
     old = source.weights.read(source.position_table).to(new.dtype)
-    first, new_first, n = source.first_position, plan.config.first_position, source.max_length
-    special = torch.equal(new[:new_first], old[:first] if first else torch.zeros_like(new[:new_first]))
+    first, new_first, n = source.first_position, plan.encoder.first_position, source.max_length
+    special = torch.equal(new[:new_first], old[:first] if first == new_first else torch.zeros_like(new[:new_first]))
     if plan.position_init == "random":
         return _check("special position rows unchanged", special, "equal" if special else "different")
     if plan.position_init == "interpolate":
         ends = torch.equal(new[new_first], old[first]) and torch.equal(new[-1], old[-1])
         measured = ("equal" if ends else "different") + ("" if special else ", special rows differ")
         return _check(f"first and last position row are the source's, {n} stretched", ends and special, measured)
-    rows = torch.arange(plan.config.max_length_tokens)
+    rows = torch.arange(plan.encoder.max_length_tokens)
     same = (new[new_first + rows] == old[first + rows % n]).all(dim=1)
     measured = f"{int(same.sum())} of {len(rows)} equal" + ("" if special else ", special rows differ")
     return _check(f"position rows repeat the source's {n}", bool(same.all()) and special, measured)
@@ -196,13 +181,16 @@ def _check_positions(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
 
 @torch.no_grad()
 def _check_outputs(plan: Plan, folder: Path, reference: Reference) -> list[dict[str, Any]]:
-    model = compute_in(torch.float32, _reload(plan, folder, dtype="auto", **_same_attention(plan))[0])
+    config: Any = load_converted_config(folder)
+    for name, value in _same_attention(plan).items():
+        setattr(encoder_config(config), name, value)
+    model = compute_in(torch.float32, _reload(plan, folder, dtype="auto", config=config)[0])
     if plan.position_init != "copy":  # everything but the positions is compared, on the source's own
-        table = _base(model).embeddings.position_embeddings.weight
+        table = _positions(model)
         old = plan.source.weights.read(plan.source.position_table).to(plan.dtype).to(table.dtype)
         rows = old[plan.source.first_position :]
-        table[plan.config.first_position :][: len(rows)] = rows
-    outputs = _outputs(plan, model, reference.length, reference.short_length)
+        table[plan.encoder.first_position :][: len(rows)] = rows
+    outputs = outputs_on_texts(plan, model, reference.length, reference.short_length)
     on = "" if plan.position_init == "copy" else ", on the source's positions"
     checks = []
     for ours, theirs, length in (
@@ -210,61 +198,31 @@ def _check_outputs(plan: Plan, folder: Path, reference: Reference) -> list[dict[
         (outputs[1], reference.short, reference.short_length),
     ):
         for name in theirs:
-            difference = float((ours[name] - theirs[name]).abs().max()) if name in ours else float("inf")
             title = f"{name} equal the source's at {length} tokens, float32{on}"
+            if not theirs[name].is_floating_point():  # what was written
+                same = int((ours[name] == theirs[name]).sum())
+                checks.append(_check(title, same == theirs[name].numel(), f"{same} of {theirs[name].numel()}"))
+                continue
+            difference = float((ours[name] - theirs[name]).abs().max()) if name in ours else float("inf")
             checks.append(_check(title, difference <= TOLERANCE, difference, TOLERANCE))
     return checks
 
 
+def _check_settings(model: Any, reference: Reference) -> list[dict[str, Any]]:
+    """Of generation: `num_beams` and the like."""
+    if not reference.settings:
+        return []
+    ours, theirs = settings_of(model), reference.settings
+    different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    measured = f"not {', '.join(different)}" if different else f"{len(theirs)} equal"
+    return [_check("generation settings equal the source's", not different, measured)]
+
+
 def _same_attention(plan: Plan) -> dict[str, Any]:
     """A window in which the result attends as the source does: the source's own, or one that covers its inputs."""
-    own = {name: getattr(plan.source.config, name, 1) for name in ("attention_window", "attention_dilation")}
+    own = {name: getattr(plan.source.encoder_config, name, 1) for name in ("attention_window", "attention_dilation")}
     dense = {"attention_window": 2 * plan.source.max_length, "attention_dilation": 1}
     return own if plan.source.family.is_long else dense
-
-
-def _outputs(
-    plan: Plan, model: Any, length: int, short_length: int
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Of the encoder on a long text, and of the whole model on a short one, of real tokens only."""
-    head, base = plan.source.head, _base(model)
-    inputs = _sample_inputs(plan, length)
-    real = inputs["attention_mask"].bool()
-    outputs = base(**inputs, return_dict=True)  # whatever config.json says
-    long = {"last hidden states": outputs.last_hidden_state[real]}
-    inputs = _sample_inputs(plan, short_length)
-    real = inputs["attention_mask"].bool()
-    if head == "ForMultipleChoice":
-        inputs = {name: tensor[None] for name, tensor in inputs.items()}
-    outputs = model(**inputs, output_hidden_states=True, return_dict=True)
-    short = {"hidden states": torch.stack([states[real] for states in outputs.hidden_states[1:]])}
-    for name, title in OUTPUTS.items():
-        if outputs.get(name) is not None and not (name == "pooler_output" and plan.source.lacks_pooler):
-            per_token = outputs[name].shape[:2] == real.shape
-            short[title] = outputs[name][real] if per_token else outputs[name]
-    return long, short
-
-
-def _sample_inputs(plan: Plan, length: int) -> dict[str, torch.Tensor]:
-    """Two texts of random tokens and separators, the second half as long and padded: `(2, length)`."""
-    config = plan.config
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    special = {config.pad_token_id, config.bos_token_id, config.sep_token_id, *ends}
-    words = [token for token in range(config.vocab_size) if token not in special]
-    generator = torch.Generator().manual_seed(0)
-    input_ids = torch.tensor(words)[torch.randint(len(words), (2, length), generator=generator)]
-    if config.sep_token_id is not None:
-        input_ids[:, length // 3] = config.sep_token_id
-    attention_mask = torch.ones_like(input_ids)
-    attention_mask[1, length // 2 + 1 :] = 0
-    input_ids[attention_mask == 0] = config.pad_token_id or 0
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if config.type_vocab_size > 1:
-        inputs["token_type_ids"] = (torch.arange(length) > length // 3).long().expand(2, -1)
-    if plan.source.family.is_long:  # its global projections may differ from the local ones
-        inputs["global_attention_mask"] = torch.zeros_like(input_ids)
-        inputs["global_attention_mask"][:, 0] = inputs["global_attention_mask"][0, length // 2] = 1
-    return inputs
 
 
 def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -> list[dict[str, Any]]:
@@ -326,22 +284,34 @@ def _check_embeddings(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     return [_check(name, difference <= EMBEDDING_TOLERANCE, difference, EMBEDDING_TOLERANCE)]
 
 
+def _positions(model: PreTrainedModel) -> torch.Tensor:
+    base = base_model(model)
+    return getattr(base, "encoder" if hasattr(base, "decoder") else "", base).embeddings.position_embeddings.weight
+
+
+def _many_words(config: HfLongformerConfig, length: int) -> torch.Tensor:
+    """All words one after the other, again and again, `(length,)`: none is padding."""
+    padding = -1 if config.pad_token_id is None else config.pad_token_id
+    first = config.first_position if config.first_position > padding else 0
+    words = torch.arange(first, config.vocab_size)
+    words = words[words != padding]
+    return words[torch.arange(first, first + length) % len(words)]
+
+
 @torch.no_grad()
 def _check_long_input(model: Any) -> list[dict[str, Any]]:
-    base, config = _base(model), model.config
+    config = encoder_config(model.config)
     length = config.max_length_tokens
-    first_word = config.first_position
-    words = torch.arange(first_word, first_word + length + 1) % (config.vocab_size - first_word) + first_word
-    input_ids = words[None]
+    input_ids = _many_words(config, length + 1)[None]
     checks = []
     for marked in (0, 1):
         mask = torch.zeros(1, length, dtype=torch.long)
         mask[:, :marked] = 1
-        states = base(input_ids[:, :length], global_attention_mask=mask).last_hidden_state
+        states = last_states(model, input_ids[:, :length], global_attention_mask=mask)
         name = f"{length:,} tokens, {'one global' if marked else 'no global'} token: all outputs finite"
         checks.append(_check(name, bool(states.isfinite().all()), f"mean square {float(states.square().mean()):.3g}"))
     try:
-        base(input_ids)
+        last_states(model, input_ids)
         refusal = "accepted"
     except ValueError as error:
         refusal = str(error)
@@ -354,7 +324,7 @@ def _check_long_input(model: Any) -> list[dict[str, Any]]:
 def _check_certainty(plan: Plan, reference: Reference) -> None:
     """Refuses a source whose own rounding errors leave nothing to compare: damaged numbers make the largest ones."""
     model = source_model(plan, torch.float64)
-    exact = _outputs(plan, model, reference.length, reference.short_length)
+    exact = outputs_on_texts(plan, model, reference.length, reference.short_length)
     for outputs, rounded in zip(exact, (reference.long, reference.short), strict=True):
         for name, output in outputs.items():
             error = float((output - rounded[name]).abs().max())
@@ -363,42 +333,7 @@ def _check_certainty(plan: Plan, reference: Reference) -> None:
                     f"outputs must be certain to {LARGEST_ERROR:.1g} in float32 to be compared, got rounding errors of "
                     f"{error:.2g} in the {name} of {plan.source.name}: some of its weights are far too large"
                 )
-    config, length = plan.config, plan.source.max_length
     model = source_model(plan, torch.float32)
-    words = torch.arange(config.max_length_tokens) % (config.vocab_size - config.first_position) + config.first_position
-    if not all(_base(model)(piece[None]).last_hidden_state.isfinite().all() for piece in words.split(length)):
+    words = _many_words(plan.encoder, plan.encoder.max_length_tokens)
+    if not all(last_states(model, piece[None]).isfinite().all() for piece in words.split(plan.source.longest_input)):
         raise InputError(f"outputs must be finite numbers, got NaN or infinity for some words of {plan.source.name}")
-
-
-def compute_in(dtype: torch.dtype, model: Any) -> Any:
-    """Makes a model compute in another dtype, in which only the layer at work is held in memory.
-
-    Args:
-        dtype: To compute in.
-        model: Any encoder, changed in place.
-    """
-    if model.dtype == dtype:
-        return model
-    layers = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
-    inside = {id(parameter) for parameter in layers.parameters()}
-    for parameter in model.parameters():
-        if id(parameter) not in inside:
-            parameter.data = parameter.data.to(dtype)
-    stored: dict[torch.nn.Parameter, torch.Tensor] = {}
-
-    def cast(layer: torch.nn.Module, inputs: Any) -> None:
-        stored.update({parameter: parameter.data for parameter in layer.parameters()})
-        layer.to(dtype)
-
-    def put_back(layer: torch.nn.Module, inputs: Any, outputs: Any) -> None:
-        for parameter in layer.parameters():
-            parameter.data = stored.pop(parameter)
-
-    for layer in layers:
-        layer.register_forward_pre_hook(cast)
-        layer.register_forward_hook(put_back)
-    return model
-
-
-def _base(model: PreTrainedModel) -> Any:
-    return getattr(model, model.base_model_prefix, model)

@@ -10,15 +10,19 @@ import torch
 from transformers import PreTrainedModel
 
 import hf_longformer
-from hf_longformer import HfLongformerConfig
+from hf_longformer import HfLongformerConfig, HfLongformerEncoderDecoderConfig
 
-from .errors import InputError
-from .source import POSITIONS, Source, missing_weights
+from .errors import InputError, first_line
+from .source import POSITIONS, OwnConfig, Source, encoder_config, missing_weights
 from .weights import local_names
 
 POSITION_INITS = ("copy", "interpolate", "random")
 WORDS, DECODER = "embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BIASES = ("lm_head.bias", "lm_head.decoder.bias")
+# Of encoder-decoders: the words and positions of the decoder, the output, and what is added to it.
+DECODER_WORDS, DECODER_POSITIONS = "decoder.embed_tokens.weight", "decoder.embed_positions.weight"
+OUTPUT, OUTPUT_BIAS = "lm_head.weight", "final_logits_bias"
+SHARED = "shared.weight"
 # Fields of the source's config that the new one takes over; the rest is set in `target_config`.
 KEPT_FIELDS = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -30,6 +34,7 @@ LONG_FIELDS = (
     *("attention_window", "attention_dilation", "global_attention", "is_decoder", "sep_token_id"),
     *("classifier_activation", "global_projections", "position_counting", "coreference", "tag_layers"),
 )
+OWN_FIELDS = ("activation_dropout", "layerdrop", "scale_embedding")  # which stock Longformer would pass over
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Plan:
     """
 
     source: Source
-    config: HfLongformerConfig
+    config: OwnConfig
     dtype: torch.dtype
     position_init: str
     seed: int
@@ -61,7 +66,26 @@ class Plan:
     @property
     def positions(self) -> str:
         """The new name of the position table."""
-        return f"{self.source.base}{POSITIONS}"
+        return f"{self.source.base_of_encoder}{POSITIONS}"
+
+    @property
+    def encoder(self) -> HfLongformerConfig:
+        """The new configuration of the encoder: `config`, where there is no decoder."""
+        return encoder_config(self.config)
+
+    @property
+    def words(self) -> str:
+        """The new name of the table of words, which others are tied to."""
+        return f"{self.source.base_of_encoder}{WORDS}"
+
+    @property
+    def ties(self) -> dict[str, str]:
+        """New names of weights that `tie_word_embeddings` ties, and of those that they are tied to."""
+        if self.source.family.is_encoder_decoder:
+            tied = {f"{self.source.base}{DECODER_WORDS}": self.words, OUTPUT: self.words}
+        else:
+            tied = {DECODER: self.words, BIASES[1]: BIASES[0]} if DECODER in self.shapes else {}
+        return {name: other for name, other in tied.items() if name in self.shapes}
 
     def weight(self, name: str) -> torch.Tensor:
         """One of the new weights: a tensor of the source where nothing changes.
@@ -76,12 +100,14 @@ class Plan:
             tensor = extend_positions(
                 tensor,
                 self.source.first_position,
-                self.config.first_position,
-                self.config.max_length_tokens,
+                self.encoder.first_position,
+                self.encoder.max_length_tokens,
                 self.position_init,
                 torch.Generator().manual_seed(self.seed),
-                self.config.initializer_range,
+                self.encoder.initializer_range,
             )
+        elif name.endswith(DECODER_POSITIONS):
+            tensor = tensor[self.source.family.first_row :]
         return tensor.to(self.dtype)
 
     def all_weights(self) -> dict[str, torch.Tensor]:
@@ -102,11 +128,10 @@ class Plan:
         return weight(origin) if tied else weight(origin).clone()
 
     def settle_ties(self) -> None:
-        """Keeps a language model's output layer of its own where it is not what the configuration ties it to."""
-        if not self.config.tie_word_embeddings or DECODER not in self.shapes:
+        """Keeps an output layer, or embeddings, of their own where they are not what the configuration ties them to."""
+        if not self.config.tie_word_embeddings:
             return
-        tied = {DECODER: f"{self.source.base}{WORDS}", BIASES[1]: BIASES[0]}
-        pairs = [(name, other) for name, other in tied.items() if name in self.taken and other in self.taken]
+        pairs = [(name, other) for name, other in self.ties.items() if name in self.taken and other in self.taken]
         if any(not torch.equal(self.weight(name), self.weight(other)) for name, other in pairs):
             self.config.tie_word_embeddings = False
 
@@ -116,7 +141,7 @@ def target_class(head: str) -> Any:
     return getattr(hf_longformer, f"HfLongformer{head}")
 
 
-def empty_model(source: Source, config: HfLongformerConfig) -> PreTrainedModel:
+def empty_model(source: Source, config: OwnConfig) -> PreTrainedModel:
     """The new model without numbers: names and shapes only."""
     options = {"add_pooling_layer": not source.lacks_pooler} if source.head == "Model" else {}
     with torch.device("meta"):
@@ -125,20 +150,25 @@ def empty_model(source: Source, config: HfLongformerConfig) -> PreTrainedModel:
 
 def target_config(
     source: Source, max_length: int, attention_window: Any = None, attention_dilation: Any = None
-) -> HfLongformerConfig:
+) -> OwnConfig:
     """The new configuration: the source's own values, and only what must change changed.
 
     Args:
         source: What is converted.
         max_length: Longest input of the result in tokens.
-        attention_window: Total width in tokens; None: the source's own, or 512.
+        attention_window: Total width in tokens; None: the source's own, or 512, of BART 1,024.
         attention_dilation: None: the source's own, or 1.
 
     Raises:
         InputError: If the values do not go together.
     """
+    chosen = {"attention_window": attention_window, "attention_dilation": attention_dilation}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if source.family.is_encoder_decoder:
+        return _encoder_decoder_config(source, max_length, chosen)
     given, family = source.config, source.family
     wanted = {name: family.fields.get(name, name) for name in (*KEPT_FIELDS, *(LONG_FIELDS if family.is_long else ()))}
+    wanted |= {name: name for name in OWN_FIELDS if isinstance(given, HfLongformerConfig)}
     kept = {name: getattr(given, theirs) for name, theirs in wanted.items() if hasattr(given, theirs)}
     kept |= {**family.values.get("", {}), **family.values.get(source.head, {})}
     if kept.get("embedding_size") == kept["hidden_size"]:
@@ -149,8 +179,7 @@ def target_config(
         kept["sep_token_id"] = kept.get("eos_token_id") if from_tokenizer is None else from_tokenizer
     if not family.is_long:
         kept["global_projections"] = "copied"
-    chosen = {"attention_window": attention_window, "attention_dilation": attention_dilation}
-    kept |= {name: value for name, value in chosen.items() if value is not None}
+    kept |= chosen
     special_rows = (kept["pad_token_id"] if kept["pad_token_id"] is not None else -1) + 1
     try:
         return HfLongformerConfig(**kept, max_position_embeddings=max_length + special_rows)
@@ -158,8 +187,31 @@ def target_config(
         raise InputError(f"the options and the source's config.json do not go together: {error}") from error
 
 
+def _encoder_decoder_config(
+    source: Source, max_length: int, chosen: dict[str, Any]
+) -> HfLongformerEncoderDecoderConfig:
+    """Both halves as the source has them, but for the encoder's positions and what was chosen for its attention."""
+    to_config, tokenizer = source.family.to_config, source.tokenizer
+    try:
+        config: Any = None if to_config is None else to_config(source.config)
+        encoder = config.encoder
+        encoder.max_position_embeddings = max_length + encoder.first_position
+        for name, value in chosen.items():
+            setattr(encoder, name, value)
+        if not source.family.is_long:
+            encoder.global_projections = "copied"
+        if not isinstance(source.config, HfLongformerEncoderDecoderConfig):
+            separator = None if tokenizer is None else tokenizer.sep_token_id
+            end = config.eos_token_id if isinstance(config.eos_token_id, int) else None
+            encoder.sep_token_id = end if separator is None else separator
+        config.validate_architecture()
+    except Exception as error:  # strict dataclasses have exceptions of their own
+        raise InputError(f"the options and the source's config.json do not go together: {first_line(error)}") from error
+    return config
+
+
 def make_plan(
-    source: Source, config: HfLongformerConfig, dtype: torch.dtype, position_init: str = "copy", seed: int = 0
+    source: Source, config: OwnConfig, dtype: torch.dtype, position_init: str = "copy", seed: int = 0
 ) -> Plan:
     """Finds for every new weight what it is taken or made from.
 
@@ -186,6 +238,8 @@ def make_plan(
             plan.taken[target] = name
         else:
             plan.dropped.append(name)
+    if source.family.is_encoder_decoder:
+        _plan_words(plan)
     _check_shapes(plan)
     _plan_made(plan)
     missing = shapes.keys() - plan.taken.keys() - plan.made.keys()
@@ -208,7 +262,7 @@ def extend_positions(
     Args:
         table: `(first_position + n, hidden_size)`.
         first_position: Row of the first real token in `table`.
-        new_first_position: The same in the result. If `table` has no special rows, zeros are put there.
+        new_first_position: The same in the result. If it is another one, zeros are put in front, or nothing.
         max_length: Real rows of the result.
         position_init: `"copy"`: `new[new_first + i] = old[first + (i mod n)]` (section 5 of arXiv 2004.05150).
             `"interpolate"`: the n rows are stretched over all, with straight lines between them; first and last row
@@ -219,7 +273,8 @@ def extend_positions(
     Returns:
         `(new_first_position + max_length, hidden_size)`.
     """
-    special = table[:first_position] if first_position else table.new_zeros(new_first_position, table.shape[1])
+    is_alike = first_position == new_first_position
+    special = table[:first_position] if is_alike else table.new_zeros(new_first_position, table.shape[1])
     learned = table[first_position:]
     n = learned.shape[0]
     if position_init == "copy":
@@ -241,13 +296,16 @@ def _check_shapes(plan: Plan) -> None:
         if not weight.dtype.is_floating_point:
             raise InputError(f"weights must be floating point, got {name} as integers")
         if target == plan.positions:
-            rows = plan.source.config.max_position_embeddings
+            rows, added = plan.source.stated_rows, plan.source.family.first_row
             expected = (plan.source.max_length + plan.source.first_position, expected[1])
             if rows != expected[0]:
+                field = plan.source.family.fields.get("max_position_embeddings", "max_position_embeddings")
                 raise InputError(
-                    f"the weights of {plan.source.name} do not fit its config.json: max_position_embeddings is {rows}, "
-                    f"got {expected[0]} rows"
+                    f"the weights of {plan.source.name} do not fit its config.json: {field} is {rows - added}, "
+                    f"got {expected[0]} rows" + f", of which {added} are special" * bool(added)
                 )
+        if target.endswith(DECODER_POSITIONS):
+            expected = (expected[0] + plan.source.family.first_row, expected[1])
         if weight.shape != expected:
             raise InputError(
                 f"the weights of {plan.source.name} do not fit its config.json: {name} must have the shape "
@@ -257,13 +315,34 @@ def _check_shapes(plan: Plan) -> None:
 
 def _plan_made(plan: Plan) -> None:
     """Names weights that the source cannot have: an empty origin stands for zeros."""
-    base = plan.source.base
     origins = {} if plan.source.family.is_long else local_names(plan.shapes)
-    origins[DECODER] = f"{base}{WORDS}"
+    origins[DECODER] = plan.words
     origins[BIASES[0]], origins[BIASES[1]] = BIASES[1], BIASES[0]
     if "type_vocab_size" in plan.source.family.values.get("", {}):
-        plan.made[f"{base}embeddings.token_type_embeddings.weight"] = ""
+        plan.made[f"{plan.source.base}embeddings.token_type_embeddings.weight"] = ""
     for name, origin in origins.items():
         untied_output = name == DECODER and not plan.config.tie_word_embeddings
         if name in plan.shapes and name not in plan.taken and origin in plan.taken and not untied_output:
             plan.made[name] = origin
+
+
+def _plan_words(plan: Plan) -> None:
+    """Where the words of encoder, decoder and output come from: their own table in the file, the shared one, or any
+    that they are tied to. An output that is not tied has one of its own.
+    """
+    shared = [name for name in plan.source.weights if name.split(".")[-2:] == SHARED.split(".")]
+    holder = None
+    for target in (plan.words, *plan.ties):
+        if target in plan.taken or (target == OUTPUT and not plan.config.tie_word_embeddings):
+            continue
+        if holder is not None:
+            plan.made[target] = holder
+        elif len(shared) == 1:
+            plan.taken[target], holder = shared[0], target
+            plan.dropped.remove(shared[0])
+        elif plan.config.tie_word_embeddings:
+            other = next((name for name in (plan.words, *plan.ties) if name in plan.taken), None)
+            if other is not None:
+                plan.made[target] = other
+    if OUTPUT_BIAS in plan.shapes and OUTPUT_BIAS not in plan.taken:
+        plan.made[OUTPUT_BIAS] = ""

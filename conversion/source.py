@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import PreTrainedConfig
 
 import hf_longformer
-from hf_longformer import HfLongformerConfig
+from hf_longformer import HfLongformerConfig, HfLongformerEncoderDecoderConfig
 
 from .errors import InputError, first_line
-from .families import SourceFamily, check_head, find_family, find_head
+from .families import SourceFamily, base_of, check_head, find_family, find_head
 from .files import check_readable, read_json
 from .sentence_modules import check_modules, encoder_folder
 from .weights import Weights
@@ -43,7 +44,14 @@ SIZES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("max_position_embeddings", "type_vocab_size", "embedding_size", "num_labels"),
 )
+SIZES_OF_ENCODER_DECODERS = (
+    *("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "max_encoder_position_embeddings"),
+    *("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", "max_decoder_position_embeddings"),
+)
 POSITIONS = "embeddings.position_embeddings.weight"
+GENERATION = "generation_config.json"
+OWN_CONFIGS = {one.model_type: one for one in (HfLongformerConfig, HfLongformerEncoderDecoderConfig)}
+OwnConfig = HfLongformerConfig | HfLongformerEncoderDecoderConfig
 
 
 @dataclass
@@ -78,8 +86,18 @@ class Source:
 
     @property
     def base(self) -> str:
+        """What names of parameters outside the head begin with in our model."""
+        return base_of(self.head)
+
+    @property
+    def base_of_encoder(self) -> str:
         """What names of the encoder's parameters begin with in our model."""
-        return "" if self.head == "Model" else "longformer."
+        return f"{self.base}encoder." if self.family.is_encoder_decoder else self.base
+
+    @property
+    def encoder_config(self) -> Any:
+        """Its configuration, or the encoder's where that is one of its own."""
+        return encoder_config(self.config)
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -89,7 +107,15 @@ class Source:
     @property
     def first_position(self) -> int:
         """Row of the source's position table that the first real token takes."""
-        return int(self.config.pad_token_id or 0) + 1 if self.family.counts_from_padding else 0
+        if isinstance(self.config, HfLongformerEncoderDecoderConfig):
+            return self.encoder_config.first_position
+        return int(self.config.pad_token_id or 0) + 1 if self.family.counts_from_padding else self.family.first_row
+
+    @property
+    def stated_rows(self) -> Any:
+        """Rows of its position table by config.json."""
+        name = "max_position_embeddings"
+        return getattr(self.encoder_config, self.family.fields.get(name, name)) + self.family.first_row
 
     @property
     def position_table(self) -> str:
@@ -98,7 +124,7 @@ class Source:
         Raises:
             InputError: If it has none, or one without a row for a token.
         """
-        name = self.names.get(f"{self.base}{POSITIONS}")
+        name = self.names.get(f"{self.base_of_encoder}{POSITIONS}")
         if name is None or len(self.weights[name].shape) != 2 or self.weights[name].shape[0] <= self.first_position:
             raise InputError(
                 f"{self.name} must have a table of learned positions behind row {self.first_position}, "
@@ -110,6 +136,13 @@ class Source:
     def max_length(self) -> int:
         """Longest input of the source in tokens, by its position table."""
         return self.weights[self.position_table].shape[0] - self.first_position
+
+    @property
+    def longest_input(self) -> int:
+        """Longest input that it can be run on: of LED, which looks up positions of padding, whole windows."""
+        windows = self.encoder_config.attention_window if self.family.pads_to_windows else 1
+        largest = max(windows, default=1) if isinstance(windows, list) else windows
+        return self.max_length // largest * largest or self.max_length
 
     @property
     def lacks_pooler(self) -> bool:
@@ -146,20 +179,26 @@ def find_folder(
     return Path(fetched), Path(fetched).name
 
 
-def load_converted_config(folder: Path) -> HfLongformerConfig:
+def encoder_config(config: Any) -> Any:
+    """A configuration of ours or of a source, or the encoder's where that is one of its own."""
+    return config.encoder if isinstance(config, HfLongformerEncoderDecoderConfig) else config
+
+
+def load_converted_config(folder: Path) -> OwnConfig:
     """The configuration of a checkpoint of ours.
 
     Raises:
         InputError: If the folder holds none.
     """
     content = read_json(folder / "config.json")
-    if content.get("model_type") != HfLongformerConfig.model_type or not content.get("architectures"):
+    kind, named = content.get("model_type"), content.get("architectures")
+    if not isinstance(kind, str) or kind not in OWN_CONFIGS or not named:
         raise InputError(
-            f"{folder} must hold a converted checkpoint (model_type {HfLongformerConfig.model_type!r}), "
-            f"got model_type {content.get('model_type')!r}, architectures {content.get('architectures')!r}"
+            f"{folder} must hold a converted checkpoint (model_type {' or '.join(map(repr, OWN_CONFIGS))}), "
+            f"got model_type {kind!r}, architectures {named!r}"
         )
     try:
-        return HfLongformerConfig.from_pretrained(folder, local_files_only=True)
+        return OWN_CONFIGS[kind].from_pretrained(folder, local_files_only=True)
     except Exception as error:  # strict dataclasses have exceptions of their own
         raise InputError(f"config.json of {folder} cannot be used: {first_line(error)}") from error
 
@@ -253,9 +292,46 @@ def load_model(source: Source) -> PreTrainedModel:
     except Exception as error:  # whatever the loader makes of a damaged checkpoint
         raise InputError(f"{source.name} cannot be loaded as {source.class_name}: {first_line(error)}") from error
     missing = {name for name in info["missing_keys"] if not (source.lacks_pooler and "pooler." in name)}
+    if source.family.is_encoder_decoder:
+        missing -= _share_words(model, missing)
     if missing:
         raise InputError(missing_weights(source, missing))
     return model.eval()
+
+
+def _share_words(model: Any, missing: set[str]) -> set[str]:
+    """Files of Transformers 4 hold no embeddings of the halves by themselves, which are the shared ones there, whatever
+    `tie_word_embeddings` says; today's Transformers makes them random. Returns the names of those that were mended.
+    """
+    mended, base = set(), base_model(model)
+    shared = next((name for name in model.state_dict() if name.split(".")[-2:] == ["shared", "weight"]), None)
+    for half in ("encoder", "decoder"):
+        names = {name for name in missing if name.endswith(f"{half}.embed_tokens.weight")}
+        if names and shared not in (None, *missing):
+            getattr(base, half).embed_tokens.weight = model.get_input_embeddings().weight
+            mended |= names
+    return mended
+
+
+def base_model(model: Any) -> Any:
+    """A model without its head."""
+    return getattr(model, model.base_model_prefix, model)
+
+
+def generation_settings(source: Source) -> GenerationConfig | None:
+    """How a source generates, from the file for it or, where there is none, from config.json; None if it does not.
+
+    Raises:
+        InputError: If the settings cannot be read.
+    """
+    if source.head != "ForConditionalGeneration":
+        return None
+    try:
+        if (source.folder / GENERATION).exists():
+            return GenerationConfig.from_pretrained(source.folder, local_files_only=True)
+        return GenerationConfig.from_model_config(read_json(source.folder / "config.json"))
+    except Exception as error:  # whatever comes of settings that nobody has ever had
+        raise InputError(f"the generation settings of {source.name} cannot be used: {first_line(error)}") from error
 
 
 def missing_weights(source: Source, names: set[str]) -> str:
@@ -284,7 +360,7 @@ def _load_config(content: dict[str, Any], class_name: str) -> PreTrainedConfig:
 
 def _check_windows(source: Source) -> None:
     """Refuses windows that no text of the source can fill: stock Longformer pads every text to a whole window."""
-    windows = getattr(source.config, "attention_window", 0) if source.family.is_long else 0
+    windows = getattr(source.encoder_config, "attention_window", 0) if source.family.is_long else 0
     largest = max(windows, default=0) if isinstance(windows, list) else windows
     limit = max(2 * source.max_length, WIDEST_WINDOW)
     if largest > limit:
@@ -306,9 +382,12 @@ def _check_vocabulary(source: Source) -> None:
 def _check_sizes(content: dict[str, Any], family: SourceFamily, weights: Weights) -> None:
     """Refuses sizes that the weights do not have, before anything of that size is made."""
     largest = max((max(weight.shape, default=1) for weight in weights.values()), default=1)
-    for field in SIZES:
+    parts = [content]
+    if family.is_encoder_decoder:
+        parts += [content[half] for half in ("encoder", "decoder") if isinstance(content.get(half), dict)]
+    for field, part in product((*SIZES, *(SIZES_OF_ENCODER_DECODERS if family.is_encoder_decoder else ())), parts):
         name = family.fields.get(field, field)
-        value = content.get(name)
-        limit = max(len(weights), 2) if field == "num_hidden_layers" else max(largest, 2)
+        value = part.get(name)
+        limit = max(len(weights), 2) if field.endswith("layers") else max(largest, 2)
         if isinstance(value, (int, float)) and not 0 <= value <= limit:
             raise InputError(f"{name} of config.json does not fit the weights: got {value}, at most {limit} is there")

@@ -73,7 +73,10 @@ def _copy_rest(folder: Path, new: Path, without: list[str]) -> None:
 def _record(folder: Path) -> None:
     for name in ("config.json", "conversion_report.json"):
         if (folder / name).exists():
-            write_json(folder / name, {**read_json(folder / name), "global_projections": "synced"})
+            content = read_json(folder / name)
+            encoder = content.get("encoder")  # of an encoder-decoder
+            (encoder if isinstance(encoder, dict) else content)["global_projections"] = "synced"
+            write_json(folder / name, content)
     card = folder / "README.md"
     if card.exists():
         line = f"| global projections | {GLOBAL_PROJECTIONS['synced']} |"

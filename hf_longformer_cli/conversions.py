@@ -12,13 +12,15 @@ from .terminal import quiet, refusal, show_checks, steps
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A RoBERTa- or BERT-like checkpoint: a folder or a Hub name.")],
+    source: Annotated[str, typer.Argument(help="A RoBERTa-, BERT- or BART-like checkpoint: a folder or a Hub name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     max_length: Annotated[
-        int | None, typer.Option(help="Longest input in tokens: 4096, or the source's if that is more.", min=1)
+        int | None,
+        typer.Option(help="Longest input in tokens: 4096 (BART, LED: 16384), or the source's if that is more.", min=1),
     ] = None,
     attention_window: Annotated[
-        int | None, typer.Option(help="Total width of the window, both sides together: the source's own, or 512.")
+        int | None,
+        typer.Option(help="Total width of the window, both sides together: the source's own, or 512 (BART: 1024)."),
     ] = None,
     attention_dilation: Annotated[
         int | None, typer.Option(help="Distance between keys of the window: the source's own, or 1 = no gaps.")
@@ -39,7 +41,9 @@ def convert(
         str | None, typer.Option(metavar="REPO", help="Upload the result to this repository.")
     ] = None,
 ) -> None:
-    """Turn a checkpoint for 512 tokens into a Longformer for 4,096, and prove that nothing was lost."""
+    """Turn a checkpoint for 512 tokens into a Longformer for 4,096, and prove that nothing was lost. An encoder-decoder
+    for 1,024 tokens becomes one for 16,384.
+    """
     from hf_longformer import conversion
 
     if push_to_hub is not None and no_verify:
@@ -104,12 +108,14 @@ def export(
     format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a checkpoint that plain Transformers loads as `longformer`."""
+    """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`."""
     from hf_longformer import conversion
 
     quiet()
     report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
+    for note in report["notes"]:
+        typer.echo(note)
 
 
 def sync_global(

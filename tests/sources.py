@@ -3,6 +3,7 @@
 """Small source checkpoints with awkward sizes, made on the spot."""
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -93,6 +94,16 @@ FAMILIES = {
         {"vocab_size": 301, "type_vocab_size": 1, "attention_window": [8, 16], "sep_token_id": 2, "pad_token_id": 1},
     ),
 }
+# Encoder-decoders have heads of their own: `make_source` makes them, too.
+ENCODER_DECODER_HEADS = ("Model", "ForConditionalGeneration")
+ENCODER_DECODERS = {
+    "bart": ("Bart", roberta_tokenizer, 0, {"vocab_size": 301}),
+    "led": ("LED", roberta_tokenizer, 0, {"vocab_size": 301, "attention_window": [8, 16]}),
+}
+ENCODER_DECODER_SIZES = {
+    **{"d_model": 24, "encoder_layers": 2, "encoder_attention_heads": 3, "encoder_ffn_dim": 37},
+    **{"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 31, "init_std": 0.2},
+}
 DISTILBERT_SIZES = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "initializer_range": 0.2}
 
 
@@ -111,17 +122,23 @@ def make_source(
     Every weight is random, also those that a new model would have at 0 or 1: a weight that conversion forgot shows.
     """
     torch.manual_seed(7)
-    prefix, make_tokenizer, special_rows, fields = FAMILIES[family]
-    sizes = DISTILBERT_SIZES if family == "distilbert" else SIZES
-    config = getattr(transformers, f"{prefix}Config")(
-        **sizes, **fields, max_position_embeddings=positions + special_rows
+    prefix, make_tokenizer, special_rows, fields = (FAMILIES | ENCODER_DECODERS)[family]
+    sizes = {"max_position_embeddings": positions + special_rows}
+    if family == "led":
+        sizes = {"max_encoder_position_embeddings": positions, "max_decoder_position_embeddings": 41}
+    sizes |= (
+        DISTILBERT_SIZES if family == "distilbert" else ENCODER_DECODER_SIZES if family in ENCODER_DECODERS else SIZES
     )
+    config = getattr(transformers, f"{prefix}Config")(**sizes, **fields)
     for name, value in overrides.items():
         setattr(config, name, value)
     model = getattr(transformers, prefix + head)(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "LayerNorm.weight" in name or "layer_norm.weight" in name else 0.0, 0.2)
+            is_norm = re.search(r"(LayerNorm|layer_norm|layernorm_embedding)\.weight", name)
+            parameter.normal_(1.0 if is_norm else 0.0, 0.2)
+        if family in ENCODER_DECODERS and head == "ForConditionalGeneration":
+            model.final_logits_bias.normal_(0.0, 0.2)
     model.to(dtype).save_pretrained(folder)
     if with_tokenizer:
         make_tokenizer(folder).save_pretrained(folder)

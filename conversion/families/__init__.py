@@ -6,22 +6,26 @@ from typing import Any
 
 from ..errors import InputError
 from . import (
+    bart,
     bert,
     camembert,
     data2vec_text,
     distilbert,
     electra,
     hf_longformer,
+    hf_longformer_encoder_decoder,
+    led,
     longformer,
     longformer_2020,
     roberta,
     xlm_roberta,
 )
-from .family import HEADS, SourceFamily
+from .family import HEADS, SourceFamily, base_of
 
 _MODULES = (
     *(roberta, xlm_roberta, camembert, data2vec_text, bert, distilbert, electra),
     *(longformer, hf_longformer),
+    *(bart, led, hf_longformer_encoder_decoder),
 )
 FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in _MODULES}
 
@@ -44,9 +48,25 @@ REFUSED = {
     "funnel": "it has relative positions, and pools between layers",
     "mobilebert": "its layers have bottlenecks",
     "squeezebert": "its layers are convolutions",
-    "led": "it has a decoder",
-    "bart": "it has a decoder",
-    "t5": "it has a decoder, and relative positions",
+    "mbart": "its layer norms stand before the attention, not after it",
+    "pegasus": "its positions are sinusoidal, and its layer norms stand before the attention, not after it",
+    "pegasus_x": "it has another sparse attention, and takes 16,384 tokens already",
+    "bigbird_pegasus": "it has another sparse attention, and takes 4,096 tokens already",
+    "marian": "its positions are sinusoidal",
+    "blenderbot": "its layer norms stand before the attention, not after it",
+    "blenderbot-small": "its decoder normalizes embeddings before positions are added",
+    "mvp": "its layers take prompts besides",
+    "plbart": "its decoder begins with the code of a language, which ends the text",
+    "m2m_100": "its positions are sinusoidal, and its layer norms stand before the attention, not after it",
+    "nllb-moe": "its layers choose among experts",
+    "fsmt": "its positions are sinusoidal, and its halves have vocabularies of their own",
+    "prophetnet": "its decoder predicts several tokens at once",
+    "encoder-decoder": "it is made of two models of any kind: convert its encoder by itself",
+    "t5": "it has relative positions",
+    "mt5": "it has relative positions",
+    "umt5": "it has relative positions",
+    "longt5": "it has relative positions, and takes 16,384 tokens already",
+    "switch_transformers": "it has relative positions, and its layers choose among experts",
     "gpt2": "it is a decoder",
 }
 
@@ -74,7 +94,7 @@ def find_family(config: dict[str, Any], architecture: str = "auto") -> SourceFam
         raise InputError(
             f"model_type {model_type!r} cannot be converted{reason}: supported are {', '.join(sorted(FAMILIES))}"
         )
-    if model_type != "hf_longformer" and (config.get("is_decoder") or config.get("add_cross_attention")):
+    if not model_type.startswith("hf_longformer") and (config.get("is_decoder") or config.get("add_cross_attention")):
         raise InputError("only encoders can be converted, got a source with is_decoder or add_cross_attention set")
     position_type = config.get("position_embedding_type") or "absolute"
     if position_type != "absolute":
@@ -114,11 +134,13 @@ def find_head(config: dict[str, Any], family: SourceFamily, architecture: str) -
     ending = architecture
     for prefix in ("HfLongformer", family.class_prefix, *family.other_prefixes):
         ending = ending.removeprefix(prefix)
+    if family.is_encoder_decoder:
+        ending = ending.removeprefix("EncoderDecoder")
     if ending not in family.heads:
         supported = ", ".join(family.class_prefix + name for name in family.heads)
         raise InputError(f"architecture must be one of {supported}, got {architecture!r}")
     head = family.heads[ending]
-    return family.class_prefix + head, head
+    return family.class_of(head), head
 
 
 def check_head(config: Any, family: SourceFamily, head: str) -> None:
@@ -141,4 +163,4 @@ def check_head(config: Any, family: SourceFamily, head: str) -> None:
             )
 
 
-__all__ = ["FAMILIES", "HEADS", "REFUSED", "SourceFamily", "check_head", "find_family", "find_head"]
+__all__ = ["FAMILIES", "HEADS", "REFUSED", "SourceFamily", "base_of", "check_head", "find_family", "find_head"]
