@@ -190,7 +190,15 @@ def _check_outputs(plan: Plan, folder: Path, reference: Reference) -> list[dict[
         old = plan.source.weights.read(plan.source.position_table).to(plan.dtype).to(table.dtype)
         rows = old[plan.source.first_position :]
         table[plan.encoder.first_position :][: len(rows)] = rows
-    outputs = outputs_on_texts(plan, model, reference.length, reference.short_length)
+    try:
+        outputs = outputs_on_texts(plan, model, reference.length, reference.short_length)
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
+        if not reference.settings:
+            raise
+        raise InputError(
+            f"{plan.source.name} is set to generate in a way that the result cannot: {first_line(error)}: change its "
+            "generation settings"
+        ) from error
     on = "" if plan.position_init == "copy" else ", on the source's positions"
     checks = []
     for ours, theirs, length in (
@@ -213,7 +221,7 @@ def _check_settings(model: Any, reference: Reference) -> list[dict[str, Any]]:
     if not reference.settings:
         return []
     ours, theirs = settings_of(model), reference.settings
-    different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    different = sorted(name for name in ours.keys() | theirs.keys() if repr(ours.get(name)) != repr(theirs.get(name)))
     measured = f"not {', '.join(different)}" if different else f"{len(theirs)} equal"
     return [_check("generation settings equal the source's", not different, measured)]
 

@@ -28,7 +28,7 @@ class Reference:
     """What the source computes.
 
     Args:
-        long: The last hidden states of a text as long as the source takes, by name.
+        long: The last hidden states of a text as long as the source takes, by name, and what is written about it.
         short: All outputs of a short text, by name.
         length: Of the long text, in tokens.
         short_length: Of the short text, in tokens.
@@ -103,7 +103,7 @@ def _of_halves(plan: Plan, base: Any, model: Any, length: int) -> dict[str, torc
 
 
 def _of_encoder_decoder(plan: Plan, model: Any, length: int) -> dict[str, torch.Tensor]:
-    """Of the whole model on a short text, of real tokens only, and what it writes about it."""
+    """Of the whole model on a short text, of real tokens only."""
     inputs = sample_inputs(plan, length)
     read = sample_inputs(plan, min(length, plan.config.decoder.max_position_embeddings))["input_ids"].flip(0)
     outputs = model(**inputs, decoder_input_ids=read, output_hidden_states=True, use_cache=False, return_dict=True)
@@ -112,8 +112,7 @@ def _of_encoder_decoder(plan: Plan, model: Any, length: int) -> dict[str, torch.
         "hidden states": torch.stack([states[real] for states in outputs.encoder_hidden_states[1:]]),
         "hidden states of the decoder": torch.stack(list(outputs.decoder_hidden_states[1:])),
     }
-    logits = {} if outputs.get("logits") is None else {"logits": outputs.logits}
-    return found | logits | _written(plan, model, inputs)
+    return found if outputs.get("logits") is None else {**found, "logits": outputs.logits}
 
 
 def _written(plan: Plan, model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -291,7 +291,7 @@ def extend_positions(
 
 
 def _check_shapes(plan: Plan) -> None:
-    for target, name in plan.taken.items():
+    for target, name in sorted(plan.taken.items(), key=lambda pair: pair[0] != plan.positions):
         weight, expected = plan.source.weights[name], plan.shapes[target]
         if not weight.dtype.is_floating_point:
             raise InputError(f"weights must be floating point, got {name} as integers")

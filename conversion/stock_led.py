@@ -40,7 +40,6 @@ LAYER_NORM_EPS = 1e-5
 # Fields of our encoder that LED has not, what it computes as if they were, and why.
 FIXED = {
     "scale_embedding": (False, "it passes over scaled embeddings"),
-    "global_attention": ("auto", "it knows global tokens by global_attention_mask alone"),
     "norm_style": ("post", "its layer norms stand behind the attention"),
     "type_vocab_size": (0, "its tokens have no types"),
     "first_position": (0, "it counts positions from row 0"),
@@ -67,6 +66,11 @@ def reasons_against_led(config: HfLongformerEncoderDecoderConfig) -> list[str]:
         one, other = getattr(encoder, ours), getattr(decoder, theirs)
         if one != other:
             reasons.append(f"encoder and decoder have one {theirs}, got {one!r} and {other!r}")
+    if encoder.global_attention not in ("auto", "none"):
+        reasons.append(
+            "it knows global tokens by global_attention_mask alone, "
+            f"got global_attention={encoder.global_attention!r}: set 'none' and pass the mask"
+        )
     if encoder.global_projections == "shared":
         reasons.append("its global tokens have projections of their own, got global_projections='shared'")
     windows = encoder.attention_windows
@@ -90,7 +94,9 @@ def longest_input(config: HfLongformerEncoderDecoderConfig) -> int:
 def notes_on_led(config: HfLongformerEncoderDecoderConfig) -> list[str]:
     """What somebody who runs the checkpoint as stock LED has to know."""
     encoder: Any = config.encoder
-    notes = ["stock LED has no global token by itself: pass a global_attention_mask with 1 for the first one"]
+    notes = []
+    if encoder.global_attention == "auto":
+        notes.append("stock LED has no global token by itself: pass a global_attention_mask with 1 for the first one")
     if longest_input(config) < encoder.max_length_tokens:
         notes.append(
             f"stock LED takes {longest_input(config):,} of the {encoder.max_length_tokens:,} tokens, whole windows of "
@@ -136,7 +142,7 @@ def led_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     words = next((name for name in renamed if name.endswith(WORDS)), None)
     if words is None:
         raise InputError("the checkpoint must have embeddings of words, got none")
-    return renamed | {words.replace(WORDS, "shared.weight"): renamed[words]}
+    return renamed | {words.replace(WORDS, "shared.weight"): renamed[words].clone()}
 
 
 def _led_name(name: str) -> str:

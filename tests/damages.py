@@ -31,8 +31,11 @@ PLAIN = {
     "distilbert": ("distilbert", "ForTokenClassification", {"num_labels": 4}),
     "electra": ("electra", "ForMultipleChoice", {}),
     "longformer": ("longformer", "ForMaskedLM", {}),
+    "bart": ("bart", "ForConditionalGeneration", {}),
+    "bart-untied": ("bart", "ForConditionalGeneration", {"tie_word_embeddings": False}),
+    "led": ("led", "ForConditionalGeneration", {}),
 }
-EVERY = (*PLAIN, "hf_longformer", "sharded", "sentence")
+EVERY = (*PLAIN, "hf_longformer", "hf_longformer_encoder_decoder", "sharded", "sentence")
 
 
 def make_sources(folder: Path) -> dict[str, Path]:
@@ -40,7 +43,8 @@ def make_sources(folder: Path) -> dict[str, Path]:
     made = {name: folder / name for name in (*EVERY, "vocabulary", "pickled")}
     for name, (family, head, options) in PLAIN.items():
         make_source(made[name], family, head, positions=30, **options)
-    convert(made["roberta"], made["hf_longformer"], max_length=34, attention_window=6, check=False)
+    for name, origin in {"hf_longformer": "roberta", "hf_longformer_encoder_decoder": "bart"}.items():
+        convert(made[origin], made[name], max_length=34, attention_window=6, check=False)
     model = make_source(made["sharded"], "roberta", "ForMaskedLM", positions=30)
     (made["sharded"] / WEIGHTS).unlink()
     model.save_pretrained(made["sharded"], max_shard_size="20KB")
@@ -296,7 +300,13 @@ FIELDS = (
     *("onnx_export", "pad_token_id", "position_embedding_type", "qa_dropout", "sep_token_id", "seq_classif_dropout"),
     *("sinusoidal_pos_embds", "summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
     *("tie_weights_", "tie_word_embeddings", "transformers_version", "type_vocab_size", "use_cache", "vocab_size"),
+    *("activation_dropout", "activation_function", "d_model", "decoder", "decoder_attention_heads", "decoder_ffn_dim"),
+    *("decoder_layerdrop", "decoder_layers", "decoder_start_token_id", "encoder", "encoder_attention_heads"),
+    *("encoder_ffn_dim", "encoder_layerdrop", "encoder_layers", "forced_eos_token_id", "init_std", "layerdrop"),
+    *("max_decoder_position_embeddings", "max_encoder_position_embeddings", "scale_embedding"),
     # not written by today's Transformers, or not for these sources
+    *("normalize_before", "normalize_embedding", "add_final_layer_norm", "static_position_embeddings"),
+    *("extra_pos_embeddings", "force_bos_token_to_be_generated", "num_beams", "prefix"),
     *("_attn_implementation", "attn_implementation", "auto_map", "autoregressive", "chunk_size_feed_forward"),
     *("forced_bos_token_id", "is_encoder_decoder", "max_length", "name_or_path", "num_labels", "output_attentions"),
     *(
@@ -322,6 +332,18 @@ def config_field(case: Case) -> str:
     source = case.copy(*([one for one, config in configs.items() if name in config] or EVERY))
     (case.folder / "config.json").write_text(json.dumps({**configs[source], name: value}))
     return f"{source}: {name} = {shown(value)}"
+
+
+def halves(case: Case) -> str:
+    """Fields of encoder and decoder, of a checkpoint of this package."""
+    case.copy("hf_longformer_encoder_decoder")
+    file, luck = case.folder / "config.json", case.luck
+    content = json.loads(file.read_text())
+    half = luck.choice(("encoder", "decoder"))
+    name, value = luck.choice(sorted(content[half])), luck.choice(ABSURD)
+    content[half][name] = value
+    file.write_text(json.dumps(content))
+    return f"{half}: {name} = {shown(value)}"
 
 
 def config_removed(case: Case) -> str:

@@ -375,6 +375,30 @@ def not_a_file(case: Case) -> str:
     return f"{source}: {name} is a {kind}"
 
 
+SETTINGS = (
+    *("num_beams", "max_length", "min_length", "max_new_tokens", "min_new_tokens", "no_repeat_ngram_size", "do_sample"),
+    *("length_penalty", "early_stopping", "forced_bos_token_id", "forced_eos_token_id", "decoder_start_token_id"),
+    *("eos_token_id", "pad_token_id", "bos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("repetition_penalty", "encoder_repetition_penalty", "temperature", "top_k", "top_p", "num_return_sequences"),
+    *("use_cache", "cache_implementation", "guidance_scale", "watermarking_config", "sequence_bias", "stop_strings"),
+    *("num_beam_groups", "penalty_alpha", "output_scores", "return_dict_in_generate", "assistant_lookbehind", "x"),
+    *("prompt_lookup_num_tokens", "constraints", "force_words_ids", "exponential_decay_length_penalty", "max_time"),
+    *("renormalize_logits", "compile_config", "custom_generate", "low_memory", "transformers_version"),
+)
+
+
+def generation(case: Case) -> str:
+    """Settings of generation, in the file for them and in config.json, where old checkpoints have them."""
+    source, luck = case.copy("bart", "bart-untied", "led", "hf_longformer_encoder_decoder"), case.luck
+    name, value = SETTINGS[case.number % len(SETTINGS)], luck.choice(ABSURD)
+    file = case.folder / "generation_config.json"
+    if luck.random() < 0.25:
+        file.unlink()
+        file = case.folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    return f"{source}, {file.name}: {name} = {shown(value)}"
+
+
 def other_files(case: Case) -> str:
     source = case.copy("roberta", "bert-words", "longformer", "sentence", "distilbert")
     luck = case.luck

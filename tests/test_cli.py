@@ -55,6 +55,28 @@ def test_convert_verify_export(command, source: Path, tmp_path: Path) -> None:
     assert command("export", tmp_path / "output", tmp_path / "stock", "--format", "transformers").code == 0
 
 
+def test_convert_verify_export_of_an_encoder_decoder(command, tmp_path: Path) -> None:
+    source, output = tmp_path / "source", tmp_path / "output"
+    make_source(source, "bart", "ForConditionalGeneration", positions=34)
+    done = command("convert", source, output, "--dry-run")
+    assert done.code == 0
+    assert "longest input   34 → 16,384 tokens" in done.out
+    done = command("convert", source, output, *SMALL)
+    assert done.code == 0
+    assert "✓ tokens of 4 beams equal the source's" in done.out
+    assert "BartForConditionalGeneration → HfLongformerForConditionalGeneration, 777 tokens" in done.out
+    assert command("verify", source, output).code == 0
+    done = command("export", output, tmp_path / "stock")
+    assert done.code == 0
+    assert "stock LED takes 768 of the 777 tokens" in done.out
+    edit_json(output / "generation_config.json", num_beams=3)
+    done = command("verify", source, output)
+    assert (done.code, "generation settings equal the source's: not num_beams" in done.sentence) == (1, True)
+    edit_json(source / "config.json", model_type="mbart")
+    done = command("convert", source, tmp_path / "other", *SMALL)
+    assert (done.code, "its layer norms stand before the attention" in done.sentence) == (2, True)
+
+
 def test_convert_dry_run(command, source: Path, tmp_path: Path) -> None:
     done = command("convert", source, tmp_path / "output", "--dry-run", *SMALL)
     assert done.code == 0
@@ -257,7 +279,7 @@ def damage_tokenizer(folder: Path) -> None:
         (damage_truncated, "damaged"),
         (damage_header, "damaged"),
         (damage_pickle_only, "--allow-pickle"),
-        (damage_other_family, "'gpt2' cannot be converted, because it is a decoder: supported are bert,"),
+        (damage_other_family, "'gpt2' cannot be converted, because it is a decoder: supported are bart, bert,"),
         (damage_decoder, "only encoders"),
         (damage_other_head, "architecture must be one of RobertaModel, RobertaForMaskedLM"),
         (damage_no_architecture, "choose one with --architecture"),

@@ -157,7 +157,7 @@ def test_other_families_are_refused_with_the_reason(model_type: str, tmp_path: P
     with pytest.raises(InputError) as caught:
         convert(tmp_path / "source", tmp_path / "output", **SMALL)
     assert reason in str(caught.value)
-    assert "supported are bert, camembert, data2vec-text, distilbert, electra" in str(caught.value)
+    assert "supported are bart, bert, camembert, data2vec-text, distilbert, electra" in str(caught.value)
 
 
 def test_config_of_2019_without_model_type(tmp_path: Path) -> None:

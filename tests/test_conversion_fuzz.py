@@ -53,6 +53,7 @@ KINDS = {
         Kind(damages.numbers, 10, 200),
         Kind(damages.tensors, 10, 150),
         Kind(damages.config_field, 25, len(damages.FIELD_VALUES)),
+        Kind(damages.halves, 8, 150),
         Kind(damages.config_removed, 6, 75),
         Kind(damages.config_file, 6, 75),
         Kind(damages.labels, 6, 75),
@@ -64,6 +65,7 @@ KINDS = {
         Kind(damages_of_files.pickle_without_flag, 3, 25),
         Kind(damages_of_files.pickle_with_flag, 8, 125),
         Kind(damages_of_files.not_a_file, 8, 200),
+        Kind(damages_of_files.generation, 12, 200),
         Kind(damages_of_files.other_files, 6, 75),
     )
 }

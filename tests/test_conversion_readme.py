@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from blocks import blocks, run
 from measure_conversions import README, RESULTS, tables
-from sources import FAMILIES, HEADS, make_source
+from sources import ENCODER_DECODER_HEADS, ENCODER_DECODERS, FAMILIES, HEADS, make_source
 
 from hf_longformer.benchmarks.report import put_parts
 from hf_longformer.conversion.families import FAMILIES as SUPPORTED
@@ -31,8 +31,8 @@ def test_tables_are_those_of_the_results() -> None:
 
 def test_every_family_and_head_was_measured() -> None:
     small = [row for row in MEASURED["families"] if row["name"] == "random weights"]
-    assert len(small) == len(FAMILIES) * len(HEADS)
-    assert set(SUPPORTED) == {*FAMILIES, "hf_longformer"}
+    assert len(small) == len(FAMILIES) * len(HEADS) + len(ENCODER_DECODERS) * len(ENCODER_DECODER_HEADS)
+    assert set(SUPPORTED) == {*FAMILIES, *ENCODER_DECODERS, "hf_longformer", "hf_longformer_encoder_decoder"}
     assert len(MEASURED["families"]) > len(small)  # real weights too
     for row in MEASURED["families"]:
         assert row["hidden_states"] <= 1e-4

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The traps of turning RoBERTa into Longformer that other converters fell into, one test each.
 
-T16 (signatures of patched attention modules), T17 (three-valued masks) and T20 (LED) cannot occur: the model is a class
-of its own, with bool masks, and LED is not offered.
+T16 (signatures of patched attention modules) and T17 (three-valued masks) cannot occur: the model is a class of its
+own, with bool masks. T20 (LED) is `test_conversion_encoder_decoders.py`.
 """
 
 import json
