@@ -330,6 +330,16 @@ def _facts(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _notes(plan: Plan) -> list[str]:
+    """What the result does otherwise than its source where nobody asks for anything."""
+    if plan.source.family.pads_to_windows and plan.encoder.global_attention == "auto":
+        return [
+            "without a global_attention_mask the first token is global here, and none is in stock LED: "
+            "config.encoder.global_attention='none' makes both the same"
+        ]
+    return []
+
+
 def _report(plan: Plan, checks: list[dict], bits: list[dict]) -> dict[str, Any]:
     described = describe(plan)
     return {
@@ -337,6 +347,7 @@ def _report(plan: Plan, checks: list[dict], bits: list[dict]) -> dict[str, Any]:
         "parameters": described["parameters"],
         "new_weights": f"{len(described['cloned'])} clones of query, key and value, "
         f"{plan.encoder.max_length_tokens - plan.source.max_length} position rows beyond the source's",
+        "notes": _notes(plan),
         "sentence_transformers": (plan.source.root / MODULES).exists(),
         "checks": checks,
         "bits": bits,

@@ -74,6 +74,8 @@ def convert(
     for line in conversion.bits_lines(report):
         typer.echo(line)
     typer.echo(f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}")
+    for note in report["notes"]:
+        typer.echo(note)
     if push_to_hub is not None:
         typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
 

@@ -21,7 +21,6 @@ PIPELINES = {
     "ForCoreference": None,
     "ForEvidenceQuestionAnswering": None,
     "EncoderDecoderModel": "feature-extraction",
-    "ForConditionalGeneration": None,  # a task that the source's card names
 }
 POSITIONS = {
     "copy": "the source's {:,} rows, repeated",
@@ -45,10 +44,11 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     """
     head = report["model_class"].removeprefix("HfLongformer")
     is_sentence_encoder = report["sentence_transformers"]
-    named = _metadata(source_card, "pipeline_tag").get("pipeline_tag") if head == "ForConditionalGeneration" else None
+    writes = head == "ForConditionalGeneration"  # what it writes, the source's card says
+    task = _metadata(source_card, "pipeline_tag").get("pipeline_tag") if writes else PIPELINES[head]
     data = ModelCardData(
         library_name="sentence-transformers" if is_sentence_encoder else "transformers",
-        pipeline_tag="sentence-similarity" if is_sentence_encoder else named or PIPELINES[head],
+        pipeline_tag="sentence-similarity" if is_sentence_encoder else task,
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=report["source"] if report["from_hub"] else None,
         **_metadata(source_card),
@@ -59,7 +59,7 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
         "checks": checks,
         "parameters": f"{report['parameters']:,}",
         "positions": POSITIONS[report["position_init"]].format(report["source_max_length"]),
-        "writes": head == "ForConditionalGeneration",
+        "writes": writes,
         "global_state": GLOBAL_PROJECTIONS[report["global_projections"]],
     }
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)

@@ -93,6 +93,25 @@ def test_convert_every_head(family: str, head: str, tmp_path: Path) -> None:
             assert torch.equal(*(model.generate(**inputs, **options) for model in (source, result)))
 
 
+@FAMILY
+def test_default_global_tokens_are_the_first_and_stock_led_is_said_to_have_none(family: str, tmp_path: Path) -> None:
+    source = make(tmp_path / "source", family)
+    report = convert(tmp_path / "source", tmp_path / "output", check=False, **SMALL)
+    assert bool(report["notes"]) == (family == "led")
+    assert ("none is in stock LED" in (tmp_path / "output" / "README.md").read_text()) == (family == "led")
+    fields = {"attention_window": [8, 16]} if family == "led" else {"attention_window": 68}
+    first = (torch.arange(32) == 0).long().expand(2, -1)
+    inputs = {"input_ids": sample(family)["input_ids"][:1].expand(2, -1), "decoder_input_ids": torch.full((2, 3), 9)}
+    with torch.no_grad():
+        by_default = load(tmp_path / "output", **fields)(**inputs).logits
+        of_first = load(tmp_path / "output", **fields)(**inputs, global_attention_mask=first).logits
+        without = load(tmp_path / "output", global_attention="none", **fields)(**inputs).logits
+        theirs = source(**inputs).logits
+    torch.testing.assert_close(by_default, of_first)
+    torch.testing.assert_close(without, theirs, atol=1e-5, rtol=1e-5)
+    assert family == "bart" or (by_default - theirs).abs().max() > 1e-2
+
+
 def test_positions_are_behind_the_two_rows_of_bart_and_the_decoder_keeps_its_own(tmp_path: Path) -> None:
     make(tmp_path / "source")
     convert(tmp_path / "source", tmp_path / "output", check=False, **SMALL)
