@@ -3,6 +3,7 @@
 """Reports of a conversion as lines to read."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 GIGABYTE = 1e9
@@ -46,6 +47,12 @@ def bits_lines(report: dict[str, Any]) -> list[str]:
         f"{row['bits_per_token']:.3f} per masked token"
         for row in report["bits"]
     ]
+
+
+def result_lines(report: dict[str, Any], output: Path) -> list[str]:
+    """What was made, as lines: the figures that were measured, the classes, and what the result does otherwise."""
+    made = f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}"
+    return [*bits_lines(report), made, *report["notes"]]
 
 
 def _size(number: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from .plan import Plan
 from .source import base_model
@@ -99,7 +100,10 @@ def _of_halves(plan: Plan, base: Any, model: Any, length: int) -> dict[str, torc
         "last hidden states": outputs.encoder_last_hidden_state[real],
         f"last hidden states of the decoder, {read.shape[1]} tokens of its own,": outputs.last_hidden_state,
     }
-    return found | _written(plan, model, inputs)
+    if plan.source.head != "ForConditionalGeneration":
+        return found
+    tokens, states = min(GENERATED, plan.config.decoder.max_position_embeddings), outputs.encoder_last_hidden_state
+    return found | {name: _written(model, inputs, states, beams, tokens) for name, beams in BEAMS.items()}
 
 
 def _of_encoder_decoder(plan: Plan, model: Any, length: int) -> dict[str, torch.Tensor]:
@@ -115,22 +119,17 @@ def _of_encoder_decoder(plan: Plan, model: Any, length: int) -> dict[str, torch.
     return found if outputs.get("logits") is None else {**found, "logits": outputs.logits}
 
 
-def _written(plan: Plan, model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a model writes about texts; nothing if it has no head to do so."""
-    if plan.source.head != "ForConditionalGeneration":
-        return {}
-    tokens = min(GENERATED, plan.config.decoder.max_position_embeddings)
-    return {name: _generated(model, inputs, beams, tokens) for name, beams in BEAMS.items()}
-
-
-def _generated(model: Any, inputs: dict[str, torch.Tensor], beams: int, tokens: int) -> torch.Tensor:
+def _written(
+    model: Any, inputs: dict[str, torch.Tensor], states: torch.Tensor, beams: int, tokens: int
+) -> torch.Tensor:
     """What a model writes by its own settings, but with this many beams and tokens: `(2, tokens + 1)`."""
     settings = deepcopy(model.generation_config)
     length = {"max_length": tokens + 1, "min_length": tokens + 1, "max_new_tokens": None, "min_new_tokens": None}
     plain = {"do_sample": False, "num_return_sequences": 1, "return_dict_in_generate": False}
     unwanted = dict.fromkeys(("output_scores", "output_logits", "output_attentions", "output_hidden_states"), False)
     settings.update(num_beams=beams, **length, **plain, **unwanted)
-    written = model.generate(**inputs, generation_config=settings)
+    encoded = BaseModelOutput(last_hidden_state=states)  # which `generate` repeats for its beams
+    written = model.generate(**inputs, encoder_outputs=encoded, generation_config=settings)
     return torch.nn.functional.pad(written, (0, tokens + 1 - written.shape[1]), value=-1)
 
 

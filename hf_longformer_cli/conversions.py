@@ -71,11 +71,7 @@ def convert(
         typer.echo("\n".join(conversion.plan_lines(report)))
         return
     show_checks(report)
-    for line in conversion.bits_lines(report):
-        typer.echo(line)
-    typer.echo(f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}")
-    for note in report["notes"]:
-        typer.echo(note)
+    typer.echo("\n".join(conversion.result_lines(report, output)))
     if push_to_hub is not None:
         typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
 
