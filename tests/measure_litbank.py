@@ -3,6 +3,9 @@
 """Coreference and entities in LitBank, whole documents beside windows of 512 tokens, and clusters beside those of equal
 heads: `make litbank`.
 
+Coreference is trained in windows first, of which a step holds many; then further, on whole documents or in windows as
+before. Validation documents decide above which logit mentions are linked.
+
     python tests/measure_litbank.py PLACE --encoder FOLDER --litbank ZIP
 
 Every run has a folder in PLACE; those that are done are not done again, and one that was killed goes on. Results go to
@@ -44,6 +47,9 @@ RUNS = {
     "entities": (run_token_classification.__name__, "litbank-entities.yaml"),
 }
 LENGTHS = {512: 8, 4096: 1}  # tokens at once, and windows per step: about as many tokens
+KEY = ("encoder", "length", "seed")  # of a row
+RATES = {TINY.name: (5e-4, 3e-4), SMALL: (3e-4, 2e-4)}  # of coreference, at first and then
+FURTHER_EPOCHS = 6
 SIZES = (5_000, 10_000, 20_000)  # words
 SHOWN = {
     "coref": {"conll_f1": "CoNLL F1", "conll_f1_without_singletons": "without singletons"},
@@ -110,18 +116,35 @@ def measure(
     place: Path, folders: dict[str, Path], kind: str, encoders: dict[str, Path], seeds: list[int], processes: int
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """A row per encoder, tokens at once and seed, and the folders of the runs."""
-    script, recipe = RUNS[kind]
-    keys, runs = [], []
-    for seed in seeds:
-        for name, encoder in encoders.items():
-            for length, windows in LENGTHS.items():
-                options: dict[str, Any] = {f"{split}_file": folder for split, folder in folders.items()}
-                options |= {"model_name_or_path": encoder, "max_seq_length": length, "seed": seed}
-                options |= {"per_device_train_batch_size": windows, "per_device_eval_batch_size": windows}
-                keys.append({"encoder": name, "length": length, "seed": seed})
-                runs.append(Run(script, RECIPES / recipe, place / f"{kind}-{name}-{length}-{seed}", options))
-    rows = [{**key, **kept(found)} for key, found in zip(keys, run_all(runs, processes), strict=True)]
-    return rows, [run.folder for run in runs]
+    first_seconds: dict[tuple[str, int], float] = {}
+
+    def run(name: str, encoder: Path, what: object, length: int, seed: int, more: dict[str, Any]) -> Run:
+        script, recipe = RUNS[kind]
+        options: dict[str, Any] = {f"{split}_file": folder for split, folder in folders.items()}
+        options |= {"model_name_or_path": encoder, "max_seq_length": length, "seed": seed, **more}
+        options |= {f"per_device_{phase}_batch_size": LENGTHS[length] for phase in ("train", "eval")}
+        return Run(script, RECIPES / recipe, place / f"{kind}-{name}-{what}-{seed}", options)
+
+    pairs = [(name, seed) for seed in seeds for name in encoders]
+    starts = {pair: (encoders[pair[0]], dict[str, Any]()) for pair in pairs}
+    if kind == "coref":
+        firsts = [
+            run(name, encoders[name], "first", min(LENGTHS), seed, {"learning_rate": RATES[name][0]})
+            for name, seed in pairs
+        ]
+        for pair, first, found in zip(pairs, firsts, run_all(firsts, processes), strict=True):
+            more = {"learning_rate": RATES[pair[0]][1], "num_train_epochs": FURTHER_EPOCHS}
+            starts[pair] = (first.folder, more)
+            first_seconds[pair] = found["training"]["seconds"]
+    keys = [(*pair, length) for pair in pairs for length in LENGTHS]
+    runs = [
+        run(name, starts[name, seed][0], length, length, seed, starts[name, seed][1]) for name, seed, length in keys
+    ]
+    rows = []
+    for (name, seed, length), found in zip(keys, run_all(runs, processes), strict=True):
+        seconds = found["training"]["seconds"] + first_seconds.get((name, seed), 0.0)
+        rows.append({"encoder": name, "length": length, "seed": seed, "seconds": seconds, **kept(found)})
+    return rows, [one.folder for one in runs]
 
 
 def measure_sizes(place: Path, model: Path, documents: Path) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
         for encoder, length in dict.fromkeys((row["encoder"], row["length"]) for row in results[kind]):
             rows = [row for row in results[kind] if (row["encoder"], row["length"]) == (encoder, length)]
             cells = [_cells(FACTORS[kind] * row["scores"]["test"][metric] for row in rows) for metric in metrics]
-            minutes = statistics.mean(row["training"]["seconds"] for row in rows) / 60
+            minutes = statistics.mean(row["seconds"] for row in rows) / 60
             lines.append(f"| {encoder} | {length:,} | {' | '.join(cells)} | {minutes:.0f} |")
             for name, of_baseline in BASELINES.items() if kind == "coref" else ():
                 cells = [_cells(row["baseline"][name][metric] for row in rows) for metric in metrics]
@@ -183,6 +206,7 @@ def main() -> None:
         "--litbank", type=Path, required=True, help="LitBank's coref and entities folders in an archive"
     )
     parser.add_argument("--kinds", nargs="+", choices=RUNS, default=[*RUNS])
+    parser.add_argument("--encoders", nargs="+", choices=RATES, default=[*RATES])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time, which share the cores")
     given = parser.parse_args()
@@ -191,7 +215,7 @@ def main() -> None:
     if not encoder.exists():
         convert(given.encoder, encoder, max_length=max(LENGTHS))
     folders = write_split(given.place / "documents", given.litbank)
-    encoders = {"longformer-tiny-en-4096": TINY, SMALL: encoder}
+    encoders = {name: {TINY.name: TINY, SMALL: encoder}[name] for name in given.encoders}
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results |= machine()
     for kind in given.kinds:
@@ -200,9 +224,12 @@ def main() -> None:
             rows = [
                 {**row, "baseline": baseline(run, folders[kind]["test"])} for row, run in zip(rows, runs, strict=True)
             ]
-            model = given.place / f"coref-{SMALL}-{max(LENGTHS)}-{given.seeds[0]}"
-            results["sizes"] = measure_sizes(given.place, model, folders[kind]["train"])
-        results[kind] = rows
+            if SMALL in encoders:
+                model = given.place / f"coref-{SMALL}-{max(LENGTHS)}-{given.seeds[0]}"
+                results["sizes"] = measure_sizes(given.place, model, folders[kind]["train"])
+        known = {tuple(row[name] for name in KEY): row for row in results.get(kind, [])}
+        known |= {tuple(row[name] for name in KEY): row for row in rows}
+        results[kind] = [known[key] for key in sorted(known)]
     write_json(RESULTS, results)
     README.write_text(put_parts(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
 

@@ -87,7 +87,7 @@ def run_once(run: Run) -> dict[str, Any]:
 def kept(found: Mapping[str, Any]) -> dict[str, Any]:
     """What of a run's results is worth keeping for good."""
     names = ("scores", "training", "command", "hyperparameters", "phases", "rows", "questions", "windows")
-    names += ("processor", "threads", "date")
+    names += ("link_threshold", "processor", "threads", "date")
     return {
         name: _without_folders(found[name]) if name == "command" else found[name] for name in names if name in found
     }

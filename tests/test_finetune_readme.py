@@ -14,6 +14,7 @@ import make_tiny
 import measure_ablation
 import measure_characters
 import measure_evidence
+import measure_litbank
 import measure_tasks
 import pytest
 import torch
@@ -103,8 +104,9 @@ def test_every_block_runs(place: Path) -> None:
         (measure_ablation.RESULTS, measure_ablation.tables),
         (measure_characters.RESULTS, measure_characters.tables),
         (measure_evidence.RESULTS, measure_evidence.tables),
+        (measure_litbank.RESULTS, measure_litbank.tables),
     ],
-    ids=["tasks", "tiny", "ablation", "characters", "evidence"],
+    ids=["tasks", "tiny", "ablation", "characters", "evidence", "litbank"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
