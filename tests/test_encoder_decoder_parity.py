@@ -140,8 +140,11 @@ def test_what_is_written_equals_led(seed: int):
     ):
         written = []
         for model in (stock, ours):
+            read = dict(inputs)
+            if "do_sample" in settings:  # some releases of stock's encoder draw numbers, too
+                read = {"attention_mask": read["attention_mask"], "encoder_outputs": model.get_encoder()(**read)}
             torch.manual_seed(seed)
-            written.append(model.generate(**inputs, **settings, max_new_tokens=9, pad_token_id=1))
+            written.append(model.generate(**read, **settings, max_new_tokens=9, pad_token_id=1))
         assert torch.equal(*written), settings
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -27,6 +28,7 @@ from hf_longformer import (
     HfLongformerForConditionalGeneration,
     feed_forward,
 )
+from hf_longformer.transformers_internals import release
 
 ENCODER: dict[str, Any] = {
     **{"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24},
@@ -156,7 +158,8 @@ def test_assisted_decoding_writes_the_same(model: Any):
     settings = {"max_new_tokens": 15, "min_new_tokens": 15}
     expected = model.generate(**batch, **settings)
     assert torch.equal(expected, model.generate(**batch, **settings, assistant_model=helper))
-    assert torch.equal(expected, model.generate(**batch, **settings, prompt_lookup_num_tokens=2))
+    if release(transformers.__version__) >= (5, 23):  # before, BART writes something else with it, too
+        assert torch.equal(expected, model.generate(**batch, **settings, prompt_lookup_num_tokens=2))
 
 
 def test_cache_changes_nothing(model: Any):
