@@ -20,6 +20,7 @@ import hf_longformer
 from hf_longformer import HfLongformerEncoderDecoderConfig, HfLongformerForConditionalGeneration
 from hf_longformer.conversion import GateError, InputError, convert, plan_lines, sync_global, verify
 from hf_longformer.conversion.plan import Plan
+from hf_longformer.transformers_internals import release
 
 FILE = "model.safetensors"
 SMALL: dict[str, Any] = {"max_length": 333, "attention_window": 16}
@@ -321,10 +322,11 @@ def test_generation_settings_that_transformers_cannot_read_are_refused(tmp_path:
     """Those that it only warns of are kept."""
     make(tmp_path / "source")
     file = tmp_path / "source" / "generation_config.json"
-    edit_json(file, do_sample=False, temperature=0.3)
-    convert(tmp_path / "source", tmp_path / "output", check=False, **SMALL)
-    assert json.loads((tmp_path / "output" / file.name).read_text())["temperature"] == 0.3
-    shutil.rmtree(tmp_path / "output")
+    if release(transformers.__version__) >= (5, 23):  # before, it did not write those either
+        edit_json(file, do_sample=False, temperature=0.3)
+        convert(tmp_path / "source", tmp_path / "output", check=False, **SMALL)
+        assert json.loads((tmp_path / "output" / file.name).read_text())["temperature"] == 0.3
+        shutil.rmtree(tmp_path / "output")
     for wrong in ('{"early_stopping": 7}', "[1]", "{"):
         file.write_text(wrong)
         with pytest.raises(InputError, match=r"generation|cannot be loaded as Bart"):
