@@ -11,6 +11,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from hf_longformer import longformer_attention
+from hf_longformer.conversion.source import encoder_config
 
 from .peers import SIZES, Peer, random_ids
 
@@ -154,7 +155,7 @@ def check_writers(ours: Peer, bart: Peer, size: str) -> None:
 
 def _parity_ids(ours: Peer, size: str) -> torch.Tensor:
     """A text whose length suits the first layer's window, as far as the model can read."""
-    config = getattr(ours.model.config, "encoder", ours.model.config)
+    config = encoder_config(ours.model.config)
     length = parity_length(config.attention_windows[0], config.attention_dilations[0])
     return random_ids(size, 1, min(length, config.max_length_tokens)).to(ours.model.device)
 

@@ -17,7 +17,15 @@ from .files import check_output, new_folder
 from .plan import target_class
 from .sentence_modules import copy_modules
 from .source import encoder_config, load_converted_config, load_tokenizer
-from .stock_led import STOCK_CLASSES, led_config, led_weights, longest_input, notes_on_led, reasons_against_led
+from .stock_led import (
+    STOCK_CLASSES,
+    led_config,
+    led_weights,
+    longest_input,
+    notes_on_led,
+    reasons_against_dilation,
+    reasons_against_led,
+)
 from .weights import Weights
 
 FORMATS = ("transformers",)
@@ -106,12 +114,7 @@ def _stock_model(stock_class: Any, config: Any, options: dict[str, Any]) -> PreT
 
 def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
     """Everything in a configuration that stock Longformer cannot express."""
-    reasons = []
-    dilations = {
-        d for of_layer in config.attention_dilations for d in (of_layer if isinstance(of_layer, tuple) else (of_layer,))
-    }
-    if dilations != {1}:
-        reasons.append(f"it has no dilation, got attention_dilation={config.attention_dilation}")
+    reasons = reasons_against_dilation(config)
     if config.is_decoder:
         reasons.append("it has no causal attention, got is_decoder=True")
     if config.global_attention != "auto":

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import LEDConfig
 
-from hf_longformer import HfLongformerEncoderDecoderConfig
+from hf_longformer import HfLongformerConfig, HfLongformerEncoderDecoderConfig
 
 from .errors import InputError
 
@@ -47,18 +47,18 @@ FIXED = {
 }
 
 
+def reasons_against_dilation(config: HfLongformerConfig) -> list[str]:
+    """Why stock Longformer and LED cannot express the dilations of an encoder, if they cannot."""
+    of_layers = [one if isinstance(one, tuple) else (one,) for one in config.attention_dilations]
+    is_dilated = any(dilation != 1 for of_layer in of_layers for dilation in of_layer)
+    return [f"it has no dilation, got attention_dilation={config.attention_dilation}"] if is_dilated else []
+
+
 def reasons_against_led(config: HfLongformerEncoderDecoderConfig) -> list[str]:
     """Everything in a configuration that stock LED cannot express."""
     encoder: Any = config.encoder
     decoder: Any = config.decoder
-    reasons = []
-    dilations = {
-        d
-        for of_layer in encoder.attention_dilations
-        for d in (of_layer if isinstance(of_layer, tuple) else (of_layer,))
-    }
-    if dilations != {1}:
-        reasons.append(f"it has no dilation, got attention_dilation={encoder.attention_dilation}")
+    reasons = reasons_against_dilation(encoder)
     for name, (value, reason) in FIXED.items():
         if getattr(encoder, name) != value:
             reasons.append(f"{reason}, got {name}={getattr(encoder, name)!r}")

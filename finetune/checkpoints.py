@@ -17,6 +17,7 @@ from hf_longformer import (
     HfLongformerPreTrainedModel,
 )
 from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.source import encoder_config
 
 # Of models of two kinds, whose weights they can have: this package's own, and those of stock Longformer and LED.
 ENCODER, ENCODER_DECODER = "an encoder", "an encoder-decoder"
@@ -87,11 +88,6 @@ def load_checkpoint(
 def kind_of(model_class: Any) -> str:
     """Of which kind a class of models is, of those of `LOADABLE`."""
     return ENCODER_DECODER if issubclass(model_class, HfLongformerEncoderDecoderPreTrainedModel) else ENCODER
-
-
-def encoder_config(config: Any) -> Any:
-    """The configuration of the encoder: that of the model, but for an encoder-decoder."""
-    return getattr(config, "encoder", config)
 
 
 def _of_halves(name: str, settings: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from transformers import (
 
 from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import write_json
+from hf_longformer.conversion.source import encoder_config
 from hf_longformer.conversion.weights import local_names
 from hf_longformer.transformers_internals import CHECKPOINTING, trainer_with_hooks
 
 from .arguments import LongTrainingArguments
-from .checkpoints import encoder_config
 from .errors import TrainingError
 from .samplers import LengthSampler, SetEpoch, TokenBatchSampler
 

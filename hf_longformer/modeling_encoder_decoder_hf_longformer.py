@@ -120,9 +120,10 @@ class HfLongformerEncoderDecoderPreTrainedModel(PreTrainedModel):
         if isinstance(config, LEDConfig):
             config = HfLongformerEncoderDecoderConfig.of_stock(config)
         given: dict[str, Any] = {} if config is None else {"config": config}
-        if not _is_of_led(pretrained_model_name_or_path, kwargs):
+        content = _config_of(pretrained_model_name_or_path, kwargs)
+        if content.get("model_type") != LEDConfig.model_type:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **given, **kwargs)
-        is_tied = config.tie_word_embeddings if config is not None else _is_tied(pretrained_model_name_or_path, kwargs)
+        is_tied = content.get("tie_word_embeddings", True) if config is None else config.tie_word_embeddings
         kwargs["key_mapping"] = OF_LED | (OF_TIED_WORDS if is_tied else OF_UNTIED_WORDS)
         wants_report = kwargs.pop("output_loading_info", False)
         given |= kwargs | {"output_loading_info": True}
@@ -475,15 +476,10 @@ def _weights_can_be_had(decoder: Any, are_wanted: bool) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _is_of_led(place: Any, kwargs: Mapping[str, Any]) -> bool:
-    return place is not None and _config_of(place, kwargs).get("model_type") == LEDConfig.model_type
-
-
-def _is_tied(place: Any, kwargs: Mapping[str, Any]) -> bool:
-    return bool(_config_of(place, kwargs).get("tie_word_embeddings", True))
-
-
 def _config_of(place: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json holds; nothing where there is no checkpoint."""
+    if place is None:
+        return {}
     names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
     given = {name: kwargs[name] for name in names if name in kwargs}
     return HfLongformerEncoderDecoderConfig.get_config_dict(place, **given)[0]

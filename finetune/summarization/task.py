@@ -10,9 +10,9 @@ from transformers.utils import logging
 
 from hf_longformer import DataCollatorWithGlobalAttention, HfLongformerForConditionalGeneration
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.source import encoder_config
 
 from .. import flow
-from ..checkpoints import encoder_config
 from ..data import ROW, Table, TableArguments, add_splits, find_leaks, read_tables, text_of
 from ..results import scalars
 from .data import SummarizationCollator, make_rows, parts_of
