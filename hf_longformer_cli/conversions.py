@@ -104,16 +104,47 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
+    global_attention_mask: Annotated[
+        bool,
+        typer.Option(
+            "--global-attention-mask",
+            help="Make global_attention_mask an input of the graph, in the place of the model's own choice.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`."""
+    """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`; or a graph that
+    runs without PyTorch.
+    """
+    if format is not Format.transformers:
+        _export_graph(checkpoint, output, format.value, global_attention_mask, overwrite)
+        return
     from hf_longformer import conversion
 
+    if global_attention_mask:
+        raise refusal("--global-attention-mask is of graphs: a model of Transformers takes the mask anyway")
     quiet()
     report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
     for note in report["notes"]:
         typer.echo(note)
+
+
+def _export_graph(checkpoint: Path, output: Path, format: str, global_attention_mask: bool, overwrite: bool) -> None:
+    from hf_longformer.exporting import export as export_graph
+
+    with steps(2) as progress:
+        report = export_graph(
+            checkpoint,
+            output,
+            format=format,
+            global_attention_mask=global_attention_mask,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    show_checks(report)
+    size = f"{report['max_length']:,} tokens, {report['bytes'] / 1e6:,.1f} MB"
+    typer.echo(f"{report['model_class']} as {format}, {size}, in {output}")
 
 
 def sync_global(

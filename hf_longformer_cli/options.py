@@ -52,3 +52,4 @@ class Format(enum.StrEnum):
     """What a checkpoint can be exported to."""
 
     transformers = "transformers"
+    onnx = "onnx"

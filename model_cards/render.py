@@ -45,13 +45,13 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     head = report["model_class"].removeprefix("HfLongformer")
     is_sentence_encoder = report["sentence_transformers"]
     writes = head == "ForConditionalGeneration"  # what it writes, the source's card says
-    task = _metadata(source_card, "pipeline_tag").get("pipeline_tag") if writes else PIPELINES[head]
+    task = metadata(source_card, "pipeline_tag").get("pipeline_tag") if writes else PIPELINES[head]
     data = ModelCardData(
         library_name="sentence-transformers" if is_sentence_encoder else "transformers",
         pipeline_tag="sentence-similarity" if is_sentence_encoder else task,
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=report["source"] if report["from_hub"] else None,
-        **_metadata(source_card),
+        **metadata(source_card),
     )
     checks = [{**check, "measured": _as_text(check["measured"])} for check in report["checks"]]
     facts = {
@@ -89,8 +89,8 @@ def render_trained_card(
         library_name="transformers",
         pipeline_tag=None if task == "multiple-choice" else PIPELINES[head],
         tags=["longformer", "hf-longformer", "long-documents"],
-        base_model=_metadata(base_card, "base_model").get("base_model") if Path(base).exists() or not base else base,
-        **_metadata(base_card),
+        base_model=metadata(base_card, "base_model").get("base_model") if Path(base).exists() or not base else base,
+        **metadata(base_card),
         **_index(report, scores),
     )
     training = report["training"]
@@ -166,8 +166,13 @@ def _index(report: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": name, "eval_results": results, "metrics": metrics, **datasets}
 
 
-def _metadata(card: Path | None, *names: str) -> dict[str, Any]:
-    """Licence and language of a card, or other entries; nothing if there is no card or it cannot be read."""
+def metadata(card: Path | None, *names: str) -> dict[str, Any]:
+    """Licence and language of a card, or other entries; nothing if there is no card or it cannot be read.
+
+    Args:
+        card: A README.md.
+        names: Of entries above it.
+    """
     if card is None or not card.is_file() or card.stat().st_size > LARGEST_CARD:
         return {}
     try:

@@ -20,10 +20,10 @@ from hf_longformer.transformers_internals import OVERRIDDEN, release
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "hf_longformer").glob("*.py"))
 COMMAND_LINE = sorted((ROOT / "hf_longformer_cli").glob("*.py"))
-FOLDERS = ("hf_longformer", "hf_longformer_cli", "conversion", "finetune", "benchmarks", "model_cards")
+FOLDERS = ("hf_longformer", "hf_longformer_cli", "conversion", "exporting", "finetune", "benchmarks", "model_cards")
 SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = sorted(file.parent for file in (ROOT / "finetune").glob("*/task.py"))
-INSTALLED_INSIDE = {"conversion", "finetune", "benchmarks", "model_cards"}
+INSTALLED_INSIDE = {"conversion", "exporting", "finetune", "benchmarks", "model_cards"}
 
 # The floors of the package: a file may import those of lower floors only. Implementations of the attention never import
 # one another; that with dropout is a part of the one on a CPU.
@@ -198,6 +198,7 @@ def test_importing_the_package_loads_neither_the_rest_nor_anything_heavy(importe
 DOCUMENTED = {
     "activations": {"ACT2FN", "GELUActivation", "gelu"},
     "configuration_utils": {"PreTrainedConfig"},
+    "exporters": None,  # all of it
     "modeling_outputs": None,  # all of it
     "modeling_utils": {"AttentionInterface", "PreTrainedModel"},
     "pipelines": {"PIPELINE_REGISTRY"},

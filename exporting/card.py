@@ -1,0 +1,59 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The card of an export: every number in it comes from the report."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from hf_longformer.model_cards.render import PIPELINES, metadata
+
+USE = """```python
+from hf_longformer.exporting import load_exported
+from transformers import AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("PATH"), load_exported("PATH", "{format}")
+outputs = model(**tokenizer(["A document of up to {max_length:,} tokens."], truncation=True, return_tensors="pt"))
+```"""
+
+
+def render(report: dict[str, Any], source_card: Path | None = None) -> str:
+    """The card, Markdown.
+
+    Args:
+        report: What `export` returns.
+        source_card: The README.md of the checkpoint, whose licence and language are taken over if it names them.
+    """
+    head = report["model_class"].removeprefix("HfLongformer")
+    data = ModelCardData(
+        library_name=report["format"],
+        pipeline_tag=PIPELINES[head],
+        tags=["longformer", "hf-longformer", "long-documents", report["format"]],
+        **metadata(source_card),
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    inputs = ", ".join(f"`{name}` ({', '.join(names)})" for name, names in report["inputs"].items())
+    lines = [
+        f"---\n{data}\n---\n",
+        f"# A `{report['model_class']}` for {report['max_length']:,} tokens, as {report['format']}\n",
+        USE.format(**report),
+        "",
+        "| | |",
+        "|---|---|",
+        f"| inputs, int64, all required | {inputs} |",
+        f"| outputs, float32 | {', '.join(f'`{name}`' for name in report['outputs'])} |",
+        f"| global attention | {report['global_attention']} |",
+        f"| attention window | {report['attention_window']} tokens in all, both sides together |",
+        f"| versions | {versions} |",
+        "",
+        "On the file of this folder, after it was written, beside the checkpoint in PyTorch, float32:\n",
+        "| check | measured | limit |",
+        "|---|---|---|",
+        *(f"| {one['name']} | {_as_text(one['measured'])} | {one['limit'] or ''} |" for one in report["checks"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _as_text(measured: Any) -> str:
+    return f"{measured:.2g}" if isinstance(measured, float) else str(measured)

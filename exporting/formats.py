@@ -1,0 +1,29 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The table of formats. It imports nothing: what a format needs is imported when it is written or run."""
+
+from typing import NamedTuple
+
+REPORT = "export_report.json"
+
+
+class Format(NamedTuple):
+    """A format that checkpoints are exported to.
+
+    Args:
+        file: The file with the graph.
+        needs: Modules that writing it needs, of the extra of the same name.
+        dtypes: What weights can be stored as; what is computed in is another matter.
+        module: The file of this folder that writes it.
+    """
+
+    file: str
+    needs: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    module: str
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), ("float32",), "to_onnx"),
+}
+BACKENDS = ("onnx",)  # formats that `runtime` runs

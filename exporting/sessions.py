@@ -1,0 +1,70 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Files of graphs opened for running: inputs by name in, outputs by name out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from hf_longformer.conversion import InputError
+
+from .formats import FORMATS
+
+
+class Session(NamedTuple):
+    """A graph that runs.
+
+    Args:
+        inputs: Names of what it takes.
+        outputs: Names of what it gives.
+        run: From arrays by name to arrays by name.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def open_session(folder: Path, backend: str, threads: int | None = None) -> Session:
+    """Opens the file of a format.
+
+    Args:
+        folder: With the file.
+        backend: The format, one of `formats.BACKENDS`.
+        threads: To compute with; PyTorch's number if left out.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be opened.
+        ImportError: If the runtime is not installed.
+    """
+    file = folder / FORMATS[backend].file
+    if not file.is_file():
+        raise InputError(f"{folder} must hold {file.name}, which `hf-longformer export` writes, got none")
+    return OPEN[backend](file, threads or torch.get_num_threads())
+
+
+def _open_onnx(file: Path, threads: int) -> Session:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # which keeps the memory of the longest text for good
+    options.log_severity_level = 4  # what fails is raised
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no class of its own for them
+        raise InputError(f"{file} cannot be opened by ONNX Runtime: {' '.join(str(error).split())}") from error
+    inputs, outputs = (tuple(one.name for one in given) for given in (session.get_inputs(), session.get_outputs()))
+
+    def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(outputs, session.run(None, arrays), strict=True))
+
+    return Session(inputs, outputs, run)
+
+
+OPEN: dict[str, Callable[[Path, int], Session]] = {"onnx": _open_onnx}
+
+__all__ = ["Session", "open_session"]

@@ -1,0 +1,105 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX: one file of plain operators, which ONNX Runtime, OpenVINO and transformers.js load."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+
+OPSET = 23  # the first with an Attention operator, which keeps the memory of a block small
+LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; larger weights go to a file of their own
+CHATTY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "transformers")
+
+
+def write(
+    model: Any,
+    inputs: dict[str, Any],
+    dimensions: dict[str, tuple[str, ...]],
+    file: Path,
+    opset: int = OPSET,
+) -> None:
+    """Writes a model as an ONNX file whose dimensions are free.
+
+    Args:
+        model: In float32 and evaluation mode.
+        inputs: Texts to trace it with, tensors by name: more than one, of more than one token.
+        dimensions: Names of the dimensions of every input.
+        file: To write; weights beyond 2 GiB go to `FILE.data` beside it.
+        opset: Version of ONNX's operators. Below 23 scores are written out: several times the memory.
+    """
+    import onnx_ir
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    free = {name: dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for name, names in dimensions.items()}
+    config = OnnxConfig(dynamic_shapes=free, opset_version=opset)
+    with silence():
+        exported: Any = OnnxExporter().export(model, inputs, config=config)
+    graph_model = exported.program if hasattr(exported, "program") else exported.model  # of Transformers before 5.22
+    _name_dimensions(graph_model.graph, dimensions)
+    _leave_out_traces(graph_model)
+    size = sum(value.const_value.nbytes for value in graph_model.graph.initializers.values())
+    beside = f"{file.name}.data" if size > LARGEST_PROTOBUF else None
+    onnx_ir.save(graph_model, str(file), external_data=beside)
+
+
+def foreign_operators(file: Path) -> list[str]:
+    """Operators of a file that are not ONNX's own, which other runtimes than the one they are made for do not have."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    return sorted({f"{node.domain}.{node.op_type}" for node in graph.node if node.domain not in ("", "ai.onnx")})
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Without the progress and the warnings of tracers."""
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [one.level for one in loggers]
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for one, level in zip(loggers, levels, strict=True):
+                one.setLevel(level)
+
+
+def _name_dimensions(graph: Any, dimensions: dict[str, tuple[str, ...]]) -> None:
+    """`batch` and `length` in the place of the tracer's symbols, also in the outputs."""
+    import onnx_ir
+
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        names |= {str(old): new for old, new in zip(value.shape, dimensions[value.name], strict=True)}
+        value.shape = onnx_ir.Shape(dimensions[value.name])
+    for value in graph.outputs:
+        value.shape = onnx_ir.Shape(
+            [size if isinstance(size, int) else names.get(str(size)) for size in value.shape or ()]
+        )
+
+
+def _leave_out_traces(graph_model: Any) -> None:
+    """Where in whose source code a node came from, and shapes in symbols that have no name any more."""
+    graph_model.metadata_props.clear()
+    graph = graph_model.graph
+    graph.metadata_props.clear()
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if value not in graph.outputs:
+                value.shape = None
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+__all__ = ["OPSET", "foreign_operators", "silence", "write"]
