@@ -12,12 +12,13 @@ import transformers
 
 import hf_longformer
 from hf_longformer.conversion import GateError, InputError
-from hf_longformer.conversion.files import check_output, new_folder, write_json, write_text
+from hf_longformer.conversion.files import check_output, new_folder, read_json, write_json, write_text
 from hf_longformer.conversion.gate import failures
 from hf_longformer.conversion.plan import target_class
 from hf_longformer.conversion.sentence_modules import copy_modules
 from hf_longformer.conversion.source import load_converted_config, load_tokenizer
 from hf_longformer.conversion.weights import Weights
+from hf_longformer.finetune.prediction_defaults import DEFAULTS
 
 from .card import render
 from .formats import FORMATS, REPORT, Format
@@ -119,6 +120,8 @@ def _write_beside(source: Path, folder: Path, model: Any) -> None:
     if (tokenizer := load_tokenizer(source)) is not None:
         tokenizer.save_pretrained(folder)
     copy_modules(source, folder, model.config.max_length_tokens)
+    if (source / DEFAULTS).is_file():  # how inputs were cut in training
+        write_json(folder / DEFAULTS, read_json(source / DEFAULTS))
 
 
 def _report(

@@ -24,6 +24,7 @@ from .tasks import ASKED, module_of
 # Rows are read, answered and written in pools, so that texts of one length can be batched: so many rows at most, or
 # so many characters per token of a batch.
 POOL_LINES, POOL_CHARACTERS = 256, 16
+WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
 ERRORS = (ValueError, RuntimeError, IndexError)  # of a row, or of a model that cannot read it
 
 
@@ -37,6 +38,7 @@ def predict(
     columns: dict[str, str] | None = None,
     evidence_folder: str | None = None,
     dtype: str = "float32",
+    backend: str = "torch",
     overwrite: bool = False,
     say: Callable[[str], Any] = lambda line: None,
     **options: Any,
@@ -58,6 +60,7 @@ def predict(
         columns: Names in the file of what the task calls `text`, `text_pair`, `tokens`, `question` or `context`.
         evidence_folder: With TriviaQA's documents.
         dtype: What is computed in, as torch names it.
+        backend: `"torch"`, or one of `exporting.BACKENDS`: `checkpoint` is an export then.
         overwrite: Whether to replace `output`, or to begin anew a run that was killed.
         say: Called with sentences for the user.
         **options: For the task's predictor.
@@ -82,7 +85,7 @@ def predict(
         raise InputError(f"input and output must be different files, got {output} for both")
     _check_is_not_read(output, Path(input), evidence_folder)
     with open_rows(input, kind, evidence_folder, ASKED[task].as_they_stand) as rows:
-        predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, **options)
+        predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, backend=backend, **options)
         names = {name: (columns or {}).get(name, name) for name in predictor.columns}
         _check_columns(rows, names, input, predictor.one_of)
         partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
@@ -96,6 +99,7 @@ def predict(
             "columns": names,
             "evidence_folder": evidence_folder,
             "dtype": dtype,
+            "backend": backend,
             "version": __version__,
             **predictor.options,
         }
@@ -239,7 +243,7 @@ def _identity(checkpoint: str) -> Any:
     folder = Path(checkpoint)
     if not folder.is_dir():
         return str(try_to_load_from_cache(checkpoint, "config.json"))  # the commit stands in its path
-    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
+    files = sorted(file for file in folder.iterdir() if file.suffix in WEIGHTS)
     return [[file.name, file.stat().st_size, file.stat().st_mtime] for file in files]
 
 

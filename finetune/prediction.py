@@ -3,6 +3,7 @@
 """Predictions for documents of any length: windows, batches by tokens, and one result per document."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from transformers import DataCollatorWithPadding, PreTrainedConfig
 
 from hf_longformer.conversion import InputError
-from hf_longformer.conversion.source import refusing
+from hf_longformer.conversion.source import load_tokenizer, refusing
+from hf_longformer.exporting import ExportedModel, load_exported
 
 from .checkpoints import LOADABLE, OURS, load_checkpoint
 from .data import text_of
@@ -26,7 +28,7 @@ class Predictor:
     """A checkpoint that answers: rows in, one result per row out, whatever their lengths.
 
     Args:
-        model: The fine-tuned model.
+        model: The fine-tuned model, or what `exporting.load_exported` makes of its export.
         tokenizer: Its tokenizer.
         tokens_per_batch: Tokens at once, padding included; at least one window.
         local_files_only: Whether to stay off the network.
@@ -52,10 +54,11 @@ class Predictor:
         local_files_only: bool = False,
         **options: Any,
     ) -> None:
-        if not isinstance(model, self.model_class):
-            is_ours = isinstance(model, OURS)
+        kind = model.model_class if isinstance(model, ExportedModel) else type(model)
+        if not issubclass(kind, self.model_class):
+            is_ours = issubclass(kind, OURS)
             what = "trained for another task" if is_ours else "not converted: run `hf-longformer convert` first"
-            raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {type(model).__name__}, {what}")
+            raise InputError(f"{self.task} needs a {self.model_class.__name__}, got a {kind.__name__}, {what}")
         if tokenizer is None:
             raise InputError(f"a tokenizer is needed, got none beside {model.name_or_path}")
         self.model, self.tokenizer, self.tokens_per_batch = model.eval(), tokenizer, tokens_per_batch
@@ -80,6 +83,7 @@ class Predictor:
         *,
         device: str | None = None,
         dtype: str = "float32",
+        backend: str = "torch",
         local_files_only: bool = False,
         **options: Any,
     ) -> "Predictor":
@@ -89,12 +93,21 @@ class Predictor:
             checkpoint: A folder or a Hub name.
             device: Where to compute, as torch names it; an accelerator if there is one, if left out.
             dtype: What is computed in, as torch names it; `"auto"`: what the weights are stored as.
+            backend: `"torch"`, or the runtime of an export, which `checkpoint` is the folder of then.
             local_files_only: Whether to stay off the network.
             **options: As above.
 
         Raises:
             InputError: If the checkpoint cannot be loaded or is for another task, or an option cannot be used.
         """
+        if backend != "torch":
+            if dtype != "float32" or device not in (None, "cpu"):
+                raise InputError(
+                    f"an export computes on a CPU in what it was exported as, got {dtype} on {device or 'cpu'}: leave "
+                    "both out, and choose with `hf-longformer export --dtype`"
+                )
+            model: Any = load_exported(checkpoint, backend)
+            return cls(model, load_tokenizer(Path(checkpoint)), local_files_only=True, **options)
         model, tokenizer = load_trained(cls, checkpoint, local_files_only=local_files_only, dtype=dtype)
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return cls(model.to(device or accelerator or "cpu"), tokenizer, local_files_only=local_files_only, **options)

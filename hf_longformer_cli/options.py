@@ -48,6 +48,13 @@ class Dtype(enum.StrEnum):
     float16 = "float16"
 
 
+class Backend(enum.StrEnum):
+    """What computes."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 class Format(enum.StrEnum):
     """What a checkpoint can be exported to."""
 

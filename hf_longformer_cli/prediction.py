@@ -12,6 +12,7 @@ import typer
 
 from .installed import read
 from .options import (
+    Backend,
     Checkpoint,
     Dtype,
     Input,
@@ -31,6 +32,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "format": (LineFormat, None),
     "tokens_per_batch": (TokensPerBatch, 16_384),
     "dtype": (Annotated[Dtype, typer.Option(help="What is computed in.")], Dtype.float32),
+    "backend": (Annotated[Backend, typer.Option(help="What runs CHECKPOINT: its export.")], Backend.torch),
     "overwrite": (Overwrite, False),
     "local_files_only": (LocalFilesOnly, False),
 }
@@ -74,6 +76,7 @@ def _predict(
     input: str,
     output: Path,
     dtype: Dtype,
+    backend: Backend,
     max_length: int | None,
     hint: str,
     **options: Any,
@@ -89,6 +92,7 @@ def _predict(
         input,
         output,
         dtype=dtype.value,
+        backend=backend.value,
         max_seq_length=max_length,
         say=lambda line: tqdm.write(line, file=sys.stderr),
         **options,

@@ -184,15 +184,14 @@ def test_export_refuses_a_head_by_its_name(head: str, tmp_path: Path) -> None:
         export(tmp_path / "model", tmp_path / "onnx")
 
 
-def test_command_exports(command, tmp_path: Path) -> None:  # noqa: F811
-    save(tmp_path / "model", "ForMaskedLM")
-    done = command("export", tmp_path / "model", tmp_path / "out", "--format", "onnx")
-    assert (done.code, "✓ outputs at 400 tokens" in done.out) == (0, True)
-    assert "HfLongformerForMaskedLM as onnx, 400 tokens" in done.out
-    done = command("export", tmp_path / "model", tmp_path / "out", "--format", "onnx")
+def test_command_refuses(command, classifier: Path, tmp_path: Path) -> None:  # noqa: F811
+    done = command("export", classifier / "model", classifier / "onnx", "--format", "onnx")
     assert (done.code, "--overwrite replaces it" in done.sentence) == (2, True)
-    done = command("export", tmp_path / "model", tmp_path / "stock", "--global-attention-mask")
+    done = command("export", classifier / "model", tmp_path / "stock", "--global-attention-mask")
     assert (done.code, "--global-attention-mask is of graphs" in done.sentence) == (2, True)
+    save(tmp_path / "coref", "ForCoreference")
+    done = command("export", tmp_path / "coref", tmp_path / "onnx", "--format", "onnx")
+    assert (done.code, "HfLongformerForCoreference cannot be exported" in done.sentence) == (2, True)
 
 
 def test_load_exported_refuses_a_checkpoint(tmp_path: Path) -> None:
