@@ -43,7 +43,7 @@ def compare(model: Any, run: Run, with_global_mask: bool) -> list[dict[str, Any]
             if isinstance(found, str):
                 largest = f"{found} ({case})"
                 break
-            largest = max(largest, found)
+            largest = float(np.maximum(largest, found))  # NaN stays NaN
         passed = not isinstance(largest, str) and largest <= TOLERANCE  # NaN does not pass
         checks.append(check(f"outputs at {length:,} tokens, {len(cases)} batches", passed, largest, TOLERANCE))
     return checks
@@ -66,5 +66,5 @@ def difference(
             return f"{name} must have the shape {one.shape}, got {found[name].shape}"
         distance = np.abs(one - found[name])
         distance = distance[real] if distance.shape[: real.ndim] == real.shape else distance
-        largest = float(np.maximum(largest, distance.max()))  # NaN stays NaN
+        largest = float(np.maximum(largest, distance.max()))
     return largest
