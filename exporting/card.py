@@ -9,6 +9,8 @@ from huggingface_hub import ModelCardData
 
 from hf_longformer.model_cards.render import PIPELINES, metadata
 
+from .quality import TOGETHER
+
 USE = """```python
 from hf_longformer.exporting import load_exported
 from transformers import AutoTokenizer
@@ -46,6 +48,8 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
         f"| global attention | {report['global_attention']} |",
         f"| attention window | {report['attention_window']} tokens in all, both sides together |",
         f"| versions | {versions} |",
+        f"| weights | {report['dtype']} |",
+        *_loss_lines(report["loss"]),
         "",
         "On the file of this folder, after it was written, beside the checkpoint in PyTorch, float32:\n",
         "| check | measured | limit |",
@@ -53,6 +57,16 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
         *(f"| {one['name']} | {_as_text(one['measured'])} | {one['limit'] or ''} |" for one in report["checks"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loss_lines(loss: dict[str, Any] | None) -> list[str]:
+    if loss is None:
+        return []
+    other = f"{loss['changed']:,} of {loss['of']:,} {loss['unit']} are others than in PyTorch in float32"
+    return [
+        f"| loss, on {loss['texts']:,} sentences in batches of {TOGETHER} | {other}; "
+        f"{loss['changed_by_batch']:,} depend on the batch |"
+    ]
 
 
 def _as_text(measured: Any) -> str:

@@ -3,7 +3,7 @@
 """Export to a graph: written, read back, compared with the checkpoint, and put in its place if it is equal."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from hf_longformer.finetune.prediction_defaults import DEFAULTS
 
 from .card import render
 from .formats import FORMATS, REPORT, Format
-from .gate import compare
+from .gate import TOLERANCE, check, compare
 from .heads import head_of, input_dimensions
+from .quality import calibration_batches, halves, inputs_of, measure, sentences_of
 from .samples import TRACED, Case, sample
 from .sessions import open_session
+from .to_openvino import import_openvino
 
 
 def export(
@@ -33,7 +35,9 @@ def export(
     output: str | Path,
     *,
     format: str = "onnx",
+    dtype: str = "float32",
     global_attention_mask: bool = False,
+    eval_text: Path | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
@@ -44,14 +48,20 @@ def export(
         output: The folder to write: it appears whole, or not at all. Beside the graph it holds configuration and
             tokenizer, the modules of sentence-transformers where there are any, a report and a card.
         format: One of `formats.FORMATS`.
+        dtype: One of the format's `dtypes`. `"float16"`: weights are stored so, and computed is in float32.
+            `"int8"`: of ONNX, products with weights are computed in 8 bits with scales that every batch makes anew
+            (dynamic); of OpenVINO, weights are stored in 8 bits. `"int8-static"`: in 8 bits, with scales measured
+            beforehand. Of all but `"float32"` what it costs is measured, if there is a tokenizer.
         global_attention_mask: Whether the graph takes a third input of this name, always, in the place of the model's
             own choice of global tokens.
+        eval_text: A text file whose sentences scales and losses are measured on; a story of some sixty sentences that
+            comes with the package if left out.
         overwrite: Whether to replace a checkpoint at `output`.
         progress: Called with the name of every step.
 
     Returns:
         The report: `format`, `model_class`, `max_length`, `inputs` and `outputs` with the names of their dimensions,
-        `checks`, `bytes` and `versions`.
+        `checks`, `loss` (what `quality.measure` says, or None), `bytes` and `versions`.
 
     Raises:
         InputError: If the checkpoint, its head or an option cannot be used.
@@ -64,26 +74,54 @@ def export(
     chosen = FORMATS[format]
     if not folder.is_dir():
         raise InputError(f"CHECKPOINT must be a folder, got {checkpoint}")
-    check_output(output, overwrite, folder)
+    if dtype not in chosen.dtypes:
+        raise InputError(f"--dtype of {format} must be one of {', '.join(chosen.dtypes)}, got {dtype!r}")
+    check_output(output, overwrite, folder, eval_text)
     config: Any = load_converted_config(folder)
     dimensions = input_dimensions(config, global_attention_mask)
     for module in chosen.needs:
-        importlib.import_module(module)
-    model = load_model(folder, config)
+        import_openvino() if module == "openvino" else importlib.import_module(module)
+    model, tokenizer = load_model(folder, config), load_tokenizer(folder)
+    sentences = None if dtype == "float32" or tokenizer is None else halves(sentences_of(eval_text))
+    if sentences is None and dtype == "int8-static":
+        raise InputError(f"scales of int8-static are measured on texts, which need a tokenizer, got none in {folder}")
+    if dtype == "float32" and eval_text is not None:
+        raise InputError("--eval-text is for what float16 and int8 cost, got it with float32, which costs nothing")
     with new_folder(output) as new:
         progress("tracing the model")
-        _write(model, dimensions, chosen, new)
+        batches = None if sentences is None else _batches(model, tokenizer, sentences[0], dimensions)
+        _write(model, dimensions, chosen, new, dtype, batches)
         _write_beside(folder, new, model)
         progress("comparing outputs")
         session = open_session(new, format)
-        checks = compare(model, session.run, global_attention_mask)
-        report = _report(model, format, dimensions, session.outputs, checks)
-        report["bytes"] = sum(file.stat().st_size for file in new.glob(f"{chosen.file}*"))
-        if failed := failures(checks):
+        report = _report(model, format, dtype, dimensions, session.outputs)
+        report["bytes"] = sum(file.stat().st_size for file in new.glob(f"{Path(chosen.file).stem}.*"))
+        if sentences is not None:
+            report["loss"] = measure(model, session.run, session.inputs, tokenizer, sentences[1])
+        expected = model.half().float() if dtype == "float16" else model
+        tolerance = None if dtype.startswith("int8") else TOLERANCE
+        report["checks"] = compare(expected, session.run, global_attention_mask, tolerance)
+        if dtype != "int8" or format != "onnx":
+            report["checks"] += _check_batches(report["loss"])
+        if failed := failures(report["checks"]):
             raise GateError(f"the export is not equal to its checkpoint: {'; '.join(failed)}", report)
         write_json(new / REPORT, report)
         write_text(new / "README.md", render(report, folder / "README.md"))
     return report
+
+
+def _check_batches(loss: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Whether what is said of a text depends on the texts beside it: all but dynamic quantization must not."""
+    if loss is None:
+        return []
+    limit = loss["of"] // 100
+    name = f"{loss['unit']} that depend on the batch, of {loss['of']:,}"
+    return [check(name, loss["changed_by_batch"] <= limit, loss["changed_by_batch"], limit)]
+
+
+def _batches(model: Any, tokenizer: Any, sentences: list[str], names: Iterable[str]) -> list[dict[str, Any]]:
+    found = calibration_batches(tokenizer, head_of(model.config), model.config, sentences)
+    return [inputs_of(model, batch, names) for batch in found]
 
 
 def load_model(folder: Path, config: Any) -> Any:
@@ -106,11 +144,13 @@ def load_model(folder: Path, config: Any) -> Any:
     return model.eval()
 
 
-def _write(model: Any, dimensions: dict[str, tuple[str, ...]], chosen: Format, folder: Path) -> None:
+def _write(
+    model: Any, dimensions: dict[str, tuple[str, ...]], chosen: Format, folder: Path, dtype: str, batches: Any
+) -> None:
     has_mask = "global_attention_mask" in dimensions
     inputs = sample(model.config, Case(*TRACED, "right", 3 if has_mask else None), has_mask)
     writer = importlib.import_module(f".{chosen.module}", __package__)
-    writer.write(model, inputs, dimensions, folder / chosen.file)
+    writer.write(model, inputs, dimensions, folder / chosen.file, dtype, batches)
 
 
 def _write_beside(source: Path, folder: Path, model: Any) -> None:
@@ -125,19 +165,20 @@ def _write_beside(source: Path, folder: Path, model: Any) -> None:
 
 
 def _report(
-    model: Any, format: str, dimensions: dict[str, tuple[str, ...]], outputs: tuple[str, ...], checks: list[dict]
+    model: Any, format: str, dtype: str, dimensions: dict[str, tuple[str, ...]], outputs: tuple[str, ...]
 ) -> dict[str, Any]:
     modules = {name: importlib.import_module(name) for name in FORMATS[format].needs}
     modules |= {"hf-longformer": hf_longformer, "transformers": transformers, "torch": torch}
     return {
         "format": format,
+        "dtype": dtype,
         "model_class": type(model).__name__,
         "max_length": model.config.max_length_tokens,
         "attention_window": model.config.attention_window,
         "global_attention": "an input" if "global_attention_mask" in dimensions else "in the graph",
         "inputs": {name: list(names) for name, names in dimensions.items()},
         "outputs": list(outputs),
-        "checks": checks,
+        "loss": None,
         "versions": {name: str(module.__version__).split("+")[0] for name, module in modules.items()},
     }
 

@@ -7,13 +7,16 @@ from typing import NamedTuple
 REPORT = "export_report.json"
 
 
+TRACERS = ("onnx", "onnxscript", "onnxruntime")
+
+
 class Format(NamedTuple):
     """A format that checkpoints are exported to.
 
     Args:
         file: The file with the graph.
         needs: Modules that writing it needs, of the extra of the same name.
-        dtypes: What weights can be stored as; what is computed in is another matter.
+        dtypes: What weights can be stored as.
         module: The file of this folder that writes it.
     """
 
@@ -24,6 +27,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "onnx": Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), ("float32",), "to_onnx"),
+    "onnx": Format("model.onnx", TRACERS, ("float32", "float16", "int8", "int8-static"), "to_onnx"),
+    "openvino": Format("openvino_model.xml", (*TRACERS, "openvino"), ("float32", "float16", "int8"), "to_openvino"),
 }
-BACKENDS = ("onnx",)  # formats that `runtime` runs
+BACKENDS = ("onnx", "openvino")  # formats that `runtime` runs

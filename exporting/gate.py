@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate of an export: outputs of the written file beside those of the checkpoint, in PyTorch, in float32."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +22,14 @@ def check(name: str, passed: bool, measured: Any, limit: Any = None) -> dict[str
 
 
 @torch.no_grad()
-def compare(model: Any, run: Run, with_global_mask: bool) -> list[dict[str, Any]]:
+def compare(model: Any, run: Run, with_global_mask: bool, tolerance: float | None = TOLERANCE) -> list[dict[str, Any]]:
     """Checks of the outputs of a file, one for each length, and of their shapes.
 
     Args:
         model: The checkpoint, in float32 and evaluation mode.
         run: What the file makes of inputs, by name.
         with_global_mask: Whether the file is told which tokens are global.
+        tolerance: The largest difference; None: any that is a number.
 
     Returns:
         One dict per check: `name`, `passed`, `measured` (the largest difference over all outputs of real tokens; what
@@ -44,8 +46,9 @@ def compare(model: Any, run: Run, with_global_mask: bool) -> list[dict[str, Any]
                 largest = f"{found} ({case})"
                 break
             largest = float(np.maximum(largest, found))  # NaN stays NaN
-        passed = not isinstance(largest, str) and largest <= TOLERANCE  # NaN does not pass
-        checks.append(check(f"outputs at {length:,} tokens, {len(cases)} batches", passed, largest, TOLERANCE))
+        limit = sys.float_info.max if tolerance is None else tolerance
+        passed = not isinstance(largest, str) and largest <= limit  # NaN does not pass
+        checks.append(check(f"outputs at {length:,} tokens, {len(cases)} batches", passed, largest, tolerance))
     return checks
 
 

@@ -65,6 +65,26 @@ def _open_onnx(file: Path, threads: int) -> Session:
     return Session(inputs, outputs, run)
 
 
-OPEN: dict[str, Callable[[Path, int], Session]] = {"onnx": _open_onnx}
+def _open_openvino(file: Path, threads: int) -> Session:
+    from .to_openvino import import_openvino
+
+    openvino = import_openvino()
+    # Some CPUs would compute in bfloat16 by default.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        compiled = openvino.Core().compile_model(file, "CPU", settings)
+    except RuntimeError as error:
+        raise InputError(f"{file} cannot be opened by OpenVINO: {' '.join(str(error).split())}") from error
+    inputs, outputs = (tuple(one.get_any_name() for one in given) for given in (compiled.inputs, compiled.outputs))
+    request = compiled.create_infer_request()
+
+    def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = request.infer(arrays)
+        return {name: np.array(found[name]) for name in outputs}
+
+    return Session(inputs, outputs, run)
+
+
+OPEN: dict[str, Callable[[Path, int], Session]] = {"onnx": _open_onnx, "openvino": _open_openvino}
 
 __all__ = ["Session", "open_session"]

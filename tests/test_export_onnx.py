@@ -191,7 +191,7 @@ def test_command_refuses(command, tmp_path: Path) -> None:  # noqa: F811
     done = command("export", model, tmp_path / "there", "--format", "onnx")
     assert (done.code, "--overwrite replaces it" in done.sentence) == (2, True)
     done = command("export", model, tmp_path / "stock", "--global-attention-mask")
-    assert (done.code, "--global-attention-mask is of graphs" in done.sentence) == (2, True)
+    assert (done.code, "--global-attention-mask are of graphs" in done.sentence) == (2, True)
     save(tmp_path / "coref", "ForCoreference")
     done = command("export", tmp_path / "coref", tmp_path / "onnx", "--format", "onnx")
     assert (done.code, "HfLongformerForCoreference cannot be exported" in done.sentence) == (2, True)
