@@ -29,5 +29,6 @@ class Format(NamedTuple):
 FORMATS = {
     "onnx": Format("model.onnx", TRACERS, ("float32", "float16", "int8", "int8-static"), "to_onnx"),
     "openvino": Format("openvino_model.xml", (*TRACERS, "openvino"), ("float32", "float16", "int8"), "to_openvino"),
+    "torch-export": Format("model.pt2", (), ("float32",), "to_torch_export"),
 }
-BACKENDS = ("onnx", "openvino")  # formats that `runtime` runs
+BACKENDS = tuple(FORMATS)  # what `runtime` runs

@@ -85,6 +85,26 @@ def _open_openvino(file: Path, threads: int) -> Session:
     return Session(inputs, outputs, run)
 
 
-OPEN: dict[str, Callable[[Path, int], Session]] = {"onnx": _open_onnx, "openvino": _open_openvino}
+def _open_program(file: Path, threads: int) -> Session:
+    try:
+        exported = torch.export.load(file)
+        program = exported.module()
+    except Exception as error:  # whatever a damaged archive makes of it
+        raise InputError(f"{file} cannot be opened by PyTorch: {' '.join(str(error).split())}") from error
+    names, outputs = tuple(exported.call_spec.in_spec.child(1).context), exported.call_spec.out_spec.context
+
+    def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            found = program(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    return Session(names, tuple(outputs), run)
+
+
+OPEN: dict[str, Callable[[Path, int], Session]] = {
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+    "torch-export": _open_program,
+}
 
 __all__ = ["Session", "open_session"]

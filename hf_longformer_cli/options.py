@@ -63,6 +63,7 @@ class Backend(enum.StrEnum):
     torch = "torch"
     onnx = "onnx"
     openvino = "openvino"
+    torch_export = "torch-export"
 
 
 class Format(enum.StrEnum):
@@ -71,3 +72,4 @@ class Format(enum.StrEnum):
     transformers = "transformers"
     onnx = "onnx"
     openvino = "openvino"
+    torch_export = "torch-export"

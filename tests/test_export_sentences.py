@@ -1,0 +1,39 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`hf_longformer.exporting.sentence_encoder`: embeddings by sentence-transformers around an export."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+
+from hf_longformer.conversion import InputError, convert
+from hf_longformer.exporting import export
+
+pytest.importorskip("onnxscript", reason="needs onnxscript")
+pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+
+from test_sentence_transformers import TEXTS, load, make_sentence_source
+
+from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
+
+
+def test_embeddings_are_those_of_pytorch(tmp_path: Path) -> None:
+    make_sentence_source(tmp_path)
+    convert(tmp_path / "sentences", tmp_path / "model", max_length=300, attention_window=16)
+    export(tmp_path / "model", tmp_path / "onnx")
+    model, exported = load(tmp_path / "model"), load_sentence_encoder(tmp_path / "onnx")
+    texts = [*TEXTS, "fox " * 400, "a text " * 60]  # the fifth is cut
+    numpy.testing.assert_allclose(exported.encode(texts), model.encode(texts), atol=1e-5, rtol=0)
+    numpy.testing.assert_allclose(
+        exported.encode(texts, prompt="query: "), model.encode(texts, prompt="query: "), atol=1e-5
+    )
+    assert exported.get_sentence_embedding_dimension() == 7
+    with pytest.raises(NotImplementedError, match="an export is saved already"):
+        exported.save(str(tmp_path / "again"))
+
+
+def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must be made of a sentence-transformers folder"):
+        load_sentence_encoder(tmp_path)
