@@ -1,7 +1,7 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Exports beside the model in PyTorch: one encoder of base size with random weights, each runtime in a process of its own,
-in turns. Parity comes first. `python benchmarks/exports.py` writes a line for each runtime, and length.
+"""Exports beside the model in PyTorch: one encoder of base size with random weights, each runtime in a process of its
+own, in turns, and how far its numbers are off. `python benchmarks/exports.py` writes a line per runtime and length.
 """
 
 import json
@@ -32,9 +32,14 @@ THREADS = 2
 def make(place: Path, layers: int, size: int) -> None:
     """The model and its exports, a folder each."""
     torch.manual_seed(0)
-    heads = {"num_hidden_layers": layers, "hidden_size": size, "num_attention_heads": size // 64}
     config = HfLongformerConfig(
-        **heads, intermediate_size=4 * size, attention_window=512, max_position_embeddings=16386, global_attention="cls"
+        num_hidden_layers=layers,
+        hidden_size=size,
+        num_attention_heads=size // 64,
+        intermediate_size=4 * size,
+        attention_window=512,
+        max_position_embeddings=16386,
+        global_attention="cls",
     )
     model = HfLongformerModel(config, add_pooling_layer=False).eval()
     config.architectures = ["HfLongformerModel"]
@@ -126,11 +131,10 @@ def main(words: list[str]) -> None:
         work(Path(words[1]), words[2])
         return
     lengths = [int(one) for one in (words[0] if words else "1024,4096").split(",")]
-    passes, layers, size = (int(one) for one in [*words[1:4], *(3, 12, 768)[len(words[1:4]) :]])
+    passes, layers, size = (int(one) for one in [*words[1:4], *("3", "12", "768")[len(words[1:4]) :]])
     names = ("torch", "transformers", "onnxruntime", "openvino")
-    sys.stdout.write(
-        ", ".join(f"{name} {version(name)}" for name in names) + f", {THREADS} threads, float32, batch 1\n"
-    )
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    sys.stdout.write(f"{versions}, {THREADS} threads, float32, batch 1\n")
     with TemporaryDirectory() as folder:
         make(Path(folder), layers, size)
         measure(Path(folder), lengths, passes)

@@ -37,7 +37,8 @@ class ExportedEncoder(InputModule):
 
     def __init__(self, model: ExportedModel, tokenizer: Any, max_seq_length: int, do_lower_case: bool = False) -> None:
         super().__init__()
-        self.exported, self.tokenizer = model, tokenizer
+        self.exported: ExportedModel = model
+        self.tokenizer: Any = tokenizer
         self.max_seq_length, self.do_lower_case = max_seq_length, do_lower_case
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:

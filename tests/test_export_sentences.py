@@ -25,11 +25,10 @@ def test_embeddings_are_those_of_pytorch(tmp_path: Path) -> None:
     export(tmp_path / "model", tmp_path / "onnx")
     model, exported = load(tmp_path / "model"), load_sentence_encoder(tmp_path / "onnx")
     texts = [*TEXTS, "fox " * 400, "a text " * 60]  # the fifth is cut
-    numpy.testing.assert_allclose(exported.encode(texts), model.encode(texts), atol=1e-5, rtol=0)
-    numpy.testing.assert_allclose(
-        exported.encode(texts, prompt="query: "), model.encode(texts, prompt="query: "), atol=1e-5
-    )
-    assert exported.get_sentence_embedding_dimension() == 7
+    for prompt in (None, "query: "):
+        found, expected = (one.encode(texts, prompt=prompt) for one in (exported, model))
+        numpy.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    assert exported.get_embedding_dimension() == 7
     with pytest.raises(NotImplementedError, match="an export is saved already"):
         exported.save(str(tmp_path / "again"))
 
