@@ -52,8 +52,7 @@ def make(place: Path, layers: int, size: int) -> None:
     for name, batches in {"onnx-int8": None, "onnx-int8-static": measured}.items():
         to_int8(place / "onnx" / "model.onnx", place / name / "model.onnx", batches)
     for name in ("openvino", "openvino-int8"):
-        dtype = "int8" if name.endswith("int8") else "float32"
-        to_openvino.write(model, inputs, dimensions, place / name / "openvino_model.xml", dtype)
+        to_openvino.convert(place / "onnx" / "model.onnx", place / name / "openvino_model.xml", name.endswith("int8"))
 
 
 def opened(place: Path, runtime: str) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

@@ -29,14 +29,23 @@ def write(
             channel, and computes in float32.
         batches: None are needed.
     """
-    openvino = import_openvino()
     with TemporaryDirectory() as folder:
         graph = Path(folder, "model.onnx")
         to_onnx.write(model, inputs, dimensions, graph, "float16" if dtype == "float16" else "float32")
-        read = openvino.Core().read_model(graph)
-        if dtype == "int8":
-            read = _compress(read)
-        openvino.save_model(read, file, compress_to_fp16=False)
+        convert(graph, file, in_8_bits=dtype == "int8")
+
+
+def convert(graph: Path, file: Path, in_8_bits: bool = False) -> None:
+    """Writes an ONNX file as OpenVINO's.
+
+    Args:
+        graph: The ONNX file.
+        file: The first of the two to write.
+        in_8_bits: Whether weights are to be stored so.
+    """
+    openvino = import_openvino()
+    read = openvino.Core().read_model(graph)
+    openvino.save_model(_compress(read) if in_8_bits else read, file, compress_to_fp16=False)
 
 
 def import_openvino() -> Any:
@@ -56,4 +65,4 @@ def _compress(read: Any) -> Any:
         return nncf.compress_weights(read, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
-__all__ = ["import_openvino", "write"]
+__all__ = ["convert", "import_openvino", "write"]

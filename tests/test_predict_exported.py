@@ -10,8 +10,10 @@ import torch
 from sources import make_source
 from test_cli import command  # noqa: F401  # a fixture
 from test_predict import HEADS, TAGS, make_rows, read, write
+from transformers import pipeline
 
 from hf_longformer.conversion import convert
+from hf_longformer.exporting import load_exported
 from hf_longformer.finetune.prediction_defaults import save_defaults
 
 pytest.importorskip("onnxscript", reason="needs onnxscript")
@@ -65,6 +67,12 @@ def test_predict_says_the_same(task: str, command, tmp_path: Path) -> None:  # n
         assert done.code == 0, done.err
     expected, found = (read(tmp_path / f"{backend}.jsonl") for backend in ("torch", "onnx"))
     assert_alike(expected, found)
+    if task == "classification":
+        rows = [row["text"] for row in make_rows(task)][:3]
+        asked = pipeline("text-classification", str(tmp_path / "model"), truncation=True)
+        options = {"tokenizer": asked.tokenizer, "truncation": True}
+        exported = pipeline("text-classification", load_exported(tmp_path / "exported"), **options)
+        assert_alike(asked(rows), exported(rows))
     wrong = ("--output", tmp_path / "x", "--backend", "onnx", "--dtype", "bfloat16")
     done = command("predict", task, tmp_path / "exported", file, *wrong)
     assert (done.code, "an export computes on a CPU in what it was exported as" in done.sentence) == (2, True)
