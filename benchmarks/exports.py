@@ -39,6 +39,8 @@ def make(place: Path, layers: int, size: int) -> None:
         intermediate_size=4 * size,
         attention_window=512,
         max_position_embeddings=16386,
+        vocab_size=50265,
+        type_vocab_size=1,
         global_attention="cls",
     )
     model = HfLongformerModel(config, add_pooling_layer=False).eval()

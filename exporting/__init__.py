@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints as graphs that run out of Python: ONNX. `hf-longformer export` writes them, `load_exported` runs them."""
+"""Checkpoints as graphs for ONNX Runtime, OpenVINO and PyTorch: `export` writes them, `load_exported` runs them."""
 
 from .export import export
 from .formats import BACKENDS, FORMATS

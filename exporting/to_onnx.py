@@ -18,7 +18,7 @@ from hf_longformer.conversion import InputError
 
 OPSET = 23  # the first with an Attention operator, which keeps the memory of a block small
 LARGEST_PROTOBUF = 2**31 - 2**20  # bytes; larger weights go to a file of their own
-CHATTY = ("", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "transformers")
+CHATTY = ("", "nncf", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "transformers")
 
 
 def write(
