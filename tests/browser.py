@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A page in a headless Chromium, which is spoken to as developer tools do: JSON through pipes, a zero behind each."""
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking")
+OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking")
 PATIENCE = 60.0  # seconds
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -37,9 +38,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
-    def open(self, file: Path) -> None:
+    def open(self, file: Path | str) -> None:
+        """A file, or an address of this machine."""
         self.events.clear()
-        self._call("Page.navigate", url=file.as_uri())
+        self._call("Page.navigate", url=file if isinstance(file, str) else file.as_uri())
         self._until(lambda: any(one["method"] == "Page.loadEventFired" for one in self.events))
 
     def __call__(self, code: str) -> Any:
@@ -70,6 +72,10 @@ class Page:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._call("Emulation.setDeviceMetricsOverride", **size)
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def picture(self) -> bytes:
+        """What is seen, as a PNG."""
+        return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
 
     def complaints(self) -> list[str]:
         """Errors and warnings, of the page's code and of its Content-Security-Policy."""
