@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card of an export: every number in it comes from the report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ outputs = model(**tokenizer(["A document of up to {max_length:,} tokens."], trun
 ```"""
 
 
+IN_JAVASCRIPT = """```js
+import {{ pipeline }} from "@huggingface/transformers";
+
+const read = await pipeline("{task}", "PATH", {{ dtype: "fp32" }});
+console.log(await read({arguments}));
+```
+
+`dtype` is `"fp32"`, `"fp16"` or `"q8"`: of weights, which are computed with in float32. A browser that is told none \
+takes `"q8"`. Transformers.js cuts longer texts without their last special token: give it {max_length:,} tokens at \
+most."""
+ARGUMENTS = {"question-answering": '"Who …?", "A document."', "fill-mask": '"A {mask} document."'}
+
+
 def render(report: dict[str, Any], source_card: Path | None = None) -> str:
     """The card, Markdown.
 
@@ -29,7 +43,7 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
     """
     head = report["model_class"].removeprefix("HfLongformer")
     data = ModelCardData(
-        library_name=report["format"],
+        library_name="transformers.js" if report["format"] == "web" else report["format"],
         pipeline_tag=PIPELINES[head],
         tags=["longformer", "hf-longformer", "long-documents", report["format"]],
         **metadata(source_card),
@@ -39,7 +53,7 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
     lines = [
         f"---\n{data}\n---\n",
         f"# A `{report['model_class']}` for {report['max_length']:,} tokens, as {report['format']}\n",
-        USE.format(**report),
+        _use(report, PIPELINES[head]),
         "",
         "| | |",
         "|---|---|",
@@ -67,6 +81,15 @@ def _loss_lines(loss: dict[str, Any] | None) -> list[str]:
         f"| loss, on {loss['texts']:,} sentences in batches of {TOGETHER} | {other}; "
         f"{loss['changed_by_batch']:,} depend on the batch |"
     ]
+
+
+def _use(report: dict[str, Any], task: str | None) -> str:
+    if report["format"] != "web":
+        return USE.format(**report)
+    arguments = ARGUMENTS.get(str(task), '"A document."').format(mask=report["mask_token"])
+    if embedding := report["embedding"]:
+        arguments += f", {json.dumps(embedding)}"
+    return IN_JAVASCRIPT.format(task=task, arguments=arguments, **report)
 
 
 def _as_text(measured: Any) -> str:

@@ -20,6 +20,7 @@ from hf_longformer.conversion.source import load_converted_config, load_tokenize
 from hf_longformer.conversion.weights import Weights
 from hf_longformer.finetune.prediction_defaults import DEFAULTS
 
+from . import to_web
 from .card import render
 from .formats import FORMATS, REPORT, Format
 from .gate import TOLERANCE, check, compare
@@ -79,6 +80,8 @@ def export(
     check_output(output, overwrite, folder, eval_text)
     config: Any = load_converted_config(folder)
     dimensions = input_dimensions(config, global_attention_mask)
+    if format == "web":
+        to_web.refuse(config, load_tokenizer(folder), global_attention_mask)
     for module in chosen.needs:
         import_openvino() if module == "openvino" else importlib.import_module(module)
     model, tokenizer = load_model(folder, config), load_tokenizer(folder)
@@ -95,12 +98,16 @@ def export(
         progress("comparing outputs")
         session = open_session(new, format)
         report = _report(model, format, dtype, dimensions, session.outputs)
-        report["bytes"] = sum(file.stat().st_size for file in new.glob(f"{Path(chosen.file).stem}.*"))
+        beside = (new / chosen.file).parent.glob(f"{Path(chosen.file).stem}.*")
+        report["bytes"] = sum(file.stat().st_size for file in beside)
         if sentences is not None:
             report["loss"] = measure(model, session.run, session.inputs, tokenizer, sentences[1])
         expected = model.half().float() if dtype == "float16" else model
         tolerance = None if dtype.startswith("int8") else TOLERANCE
         report["checks"] = compare(expected, session.run, global_attention_mask, tolerance)
+        if format == "web":
+            report |= to_web.finish(new, model)
+            report["checks"] += report.pop("of_smaller_files")
         if dtype != "int8" or format != "onnx":
             report["checks"] += _check_batches(report["loss"])
         if failed := failures(report["checks"]):

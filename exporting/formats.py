@@ -30,5 +30,6 @@ FORMATS = {
     "onnx": Format("model.onnx", TRACERS, ("float32", "float16", "int8", "int8-static"), "to_onnx"),
     "openvino": Format("openvino_model.xml", (*TRACERS, "openvino"), ("float32", "float16", "int8"), "to_openvino"),
     "torch-export": Format("model.pt2", (), ("float32",), "to_torch_export"),
+    "web": Format("onnx/model.onnx", TRACERS, ("float32",), "to_web"),
 }
-BACKENDS = tuple(FORMATS)  # what `runtime` runs
+BACKENDS = tuple(name for name in FORMATS if name != "web")  # what `runtime` runs

@@ -28,19 +28,20 @@ class Session(NamedTuple):
     run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-def open_session(folder: Path, backend: str, threads: int | None = None) -> Session:
+def open_session(folder: Path, backend: str, threads: int | None = None, file: Path | None = None) -> Session:
     """Opens the file of a format.
 
     Args:
         folder: With the file.
         backend: The format, one of `formats.BACKENDS`.
         threads: To compute with; PyTorch's number if left out.
+        file: Another file of the folder than that of the format.
 
     Raises:
         InputError: If there is no such file, or it cannot be opened.
         ImportError: If the runtime is not installed.
     """
-    file = folder / FORMATS[backend].file
+    file = file or folder / FORMATS[backend].file
     if not file.is_file():
         raise InputError(f"{folder} must hold {file.name}, which `hf-longformer export` writes, got none")
     return OPEN[backend](file, threads or torch.get_num_threads())
@@ -105,6 +106,7 @@ OPEN: dict[str, Callable[[Path, int], Session]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "torch-export": _open_program,
+    "web": _open_onnx,
 }
 
 __all__ = ["Session", "open_session"]

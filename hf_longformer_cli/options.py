@@ -73,3 +73,4 @@ class Format(enum.StrEnum):
     onnx = "onnx"
     openvino = "openvino"
     torch_export = "torch-export"
+    web = "web"
