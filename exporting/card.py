@@ -76,9 +76,10 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
 def _loss_lines(loss: dict[str, Any] | None) -> list[str]:
     if loss is None:
         return []
+    of_file = f" of {loss['file']}" if "file" in loss else ""
     other = f"{loss['changed']:,} of {loss['of']:,} {loss['unit']} are others than in PyTorch in float32"
     return [
-        f"| loss, on {loss['texts']:,} sentences in batches of {TOGETHER} | {other}; "
+        f"| loss{of_file}, on {loss['texts']:,} sentences in batches of {TOGETHER} | {other}; "
         f"{loss['changed_by_batch']:,} depend on the batch |"
     ]
 

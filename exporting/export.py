@@ -106,7 +106,7 @@ def export(
         tolerance = None if dtype.startswith("int8") else TOLERANCE
         report["checks"] = compare(expected, session.run, global_attention_mask, tolerance)
         if format == "web":
-            report |= to_web.finish(new, model)
+            report |= to_web.finish(new, model, tokenizer)
             report["checks"] += report.pop("of_smaller_files")
         if dtype != "int8" or format != "onnx":
             report["checks"] += _check_batches(report["loss"])

@@ -14,6 +14,7 @@ from hf_longformer.conversion.sentence_modules import MODULES, read_modules
 
 from . import to_onnx
 from .gate import check, difference, outputs_of
+from .quality import measure, sentences_of
 from .samples import Case, sample
 from .sessions import open_session
 
@@ -89,16 +90,18 @@ def write(
         onnx_ir.save(graph_model, str(file.with_name(FILES[size_of_weights])))
 
 
-def finish(folder: Path, model: Any) -> dict[str, Any]:
+def finish(folder: Path, model: Any, tokenizer: Any) -> dict[str, Any]:
     """Writes the configuration as transformers.js reads it, and compares the smaller files with the checkpoint.
 
     Args:
         folder: With all other files.
         model: The checkpoint, in float32 and evaluation mode.
+        tokenizer: Of the checkpoint.
 
     Returns:
-        `embedding`, as `embedding_of` gives it, `mask_token`, `files` with their bytes, and `of_smaller_files`: checks,
-        as those of the gate, of the mean difference of outputs as a share of their standard deviation.
+        `embedding`, as `embedding_of` gives it, `mask_token`, `files` with their bytes, `loss` of 8 bits, as
+        `quality.measure` gives it, and `of_smaller_files`: checks, as those of the gate, of the mean difference of
+        outputs as a share of their standard deviation.
     """
     config = read_json(folder / "config.json")
     config |= {"model_type": MODEL_TYPE, "exported_from": config["model_type"]}
@@ -112,8 +115,8 @@ def finish(folder: Path, model: Any) -> dict[str, Any]:
         expected = outputs_of(model, inputs)
     checks = []
     for dtype, bound in BOUNDS.items():
-        run = open_session(folder, "web", file=folder / "onnx" / FILES[dtype]).run
-        found = run({name: tensor.numpy() for name, tensor in inputs.items()})
+        session = open_session(folder, "web", file=folder / "onnx" / FILES[dtype])  # the last one is that of q8
+        found = session.run({name: tensor.numpy() for name, tensor in inputs.items()})
         share: Any = difference(inputs, expected, found)
         if not isinstance(share, str):
             share = max(float(np.abs(one - found[name]).mean() / one.std()) for name, one in expected.items())
@@ -122,6 +125,10 @@ def finish(folder: Path, model: Any) -> dict[str, Any]:
         "embedding": embedding,
         "mask_token": read_json(folder / "tokenizer_config.json").get("mask_token"),
         "files": {name: (folder / "onnx" / name).stat().st_size for name in FILES.values()},
+        "loss": {
+            "file": FILES["q8"],
+            **measure(model, session.run, session.inputs, tokenizer, sentences_of(None)[::3]),
+        },
         "of_smaller_files": checks,
     }
 

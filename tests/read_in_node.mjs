@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What transformers.js, and the page of examples/browser/ by its means, make of a text: JSON in, JSON out.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import * as library from "../examples/browser/node_modules/@huggingface/transformers/dist/transformers.node.mjs";
 import { Reader } from "../examples/browser/reader.js";
 import { align, frame, parts } from "../examples/browser/tokens.js";
@@ -36,6 +36,7 @@ const DO = {
     const reader = await Reader.load(library, folder, { dtype, device: "cpu", session_options }, () => {});
     const peak = () => Number(readFileSync("/proc/self/status", "utf8").match(/VmHWM:\s+(\d+)/)[1]) / 1024;
     await reader.embed("warm up");
+    writeFileSync("/proc/self/clear_refs", "5"); // forgets the peak of loading
     const [before, seconds] = [peak(), []];
     for (let round = 0; round < rounds; round++) {
       const began = performance.now();
