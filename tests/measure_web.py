@@ -190,9 +190,8 @@ def measure_memory(place: Path, found: dict[str, Path], text: str, rounds: int) 
             node = in_node(do="measure", folder=folder, text=one, dtype="fp32", threads=2, rounds=1)
             for where, result in (("Node", node), ("Chromium", in_browser(place, folder, one, "fp32", 2, 1))):
                 more = result["after"] - result["before"]
-                typer.echo(
-                    f"{name}, {length} tokens, {where:9s} {min(result['seconds']):6.2f} s, +{more:5.0f} MiB, {result['after']:.0f} in all"
-                )
+                total = f"+{more:5.0f} MiB, {result['after']:.0f} in all"
+                typer.echo(f"{name}, {length} tokens, {where:9s} {min(result['seconds']):6.2f} s, {total}")
 
 
 def measure_neighbours(place: Path, found: dict[str, Path], text: str, rounds: int) -> None:
