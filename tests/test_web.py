@@ -86,6 +86,11 @@ def test_export_for_the_web(tmp_path: Path) -> None:
     card = (folder / "README.md").read_text()
     assert 'pipeline("text-classification", "PATH", { dtype: "fp32" })' in card
     assert "library_name: transformers.js" in card
+    report = json.loads((folder / "export_report.json").read_text())
+    loss = report["loss"]
+    assert f"loss of model_quantized.onnx, on {loss['texts']} sentences" in card
+    assert loss["changed_by_batch"] == 0
+    assert report["files"].keys() == set(FILES.values())
     inputs = AutoTokenizer.from_pretrained(folder)(text_of(100), return_tensors="np")
     logits = {}
     for dtype, file in FILES.items():
