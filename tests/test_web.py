@@ -304,7 +304,8 @@ def _search(found: Any, outputs: Any, encoded: Any, text: str, config: Any) -> N
         " ", ""
     )
     for one in found["vectors"]:
-        inside = [one["start"] <= start < end <= one["end"] for start, end in encoded["offset_mapping"]]
+        places = zip(encoded["offset_mapping"], encoded.sequence_ids(), strict=True)  # a space may be a token of none
+        inside = [one["start"] <= start <= end <= one["end"] and kind is not None for (start, end), kind in places]
         mean = states[inside].mean(axis=0)
         np.testing.assert_allclose(one["vector"], mean / np.linalg.norm(mean), atol=1e-5)
 
