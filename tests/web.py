@@ -89,11 +89,8 @@ def until(page: Page, code: str, limit: float = 240.0) -> None:
 
 def read(page: Page, text: str) -> str:
     """Pastes a document, presses the button, and waits: what the page says then."""
-    page(
-        f"source.value = {json.dumps(text)}; source.dispatchEvent(new Event('input')); null".replace(
-            "source", "document.getElementById('source')"
-        )
-    )
+    given = f"Object.assign(document.getElementById('source'), {{ value: {json.dumps(text)} }})"
+    page(f"{given}.dispatchEvent(new Event('input')); null")
     page.click("document.getElementById('read')")
     until(page, f"{STATUS}.startsWith('read ')")
     return page(STATUS)
