@@ -124,6 +124,14 @@ class HfLongformerConfig(PreTrainedConfig):
 
     model_type = "hf_longformer"
     reads_stock_as_stock: ClassVar[bool] = False  # what `replace_stock` sets
+    base_model_fsdp_plan: ClassVar[dict[Any, str]] = {
+        "embeddings": "free_full_weight",
+        "encoder.layer.*": "free_full_weight",
+    }
+    base_model_tp_plan: ClassVar[dict[str, Any]] = {
+        "encoder.layer.*.intermediate.dense": "colwise",
+        "encoder.layer.*.output.dense": "rowwise",
+    }
 
     attention_window: list[int] | int = 512
     attention_dilation: list[list[int]] | list[int] | int = 1
