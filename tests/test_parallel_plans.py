@@ -41,8 +41,6 @@ def outputs(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 def work(rank: int, folder: str) -> None:
     """What each process does."""
-    from torch.distributed.fsdp import FSDPModule
-
     torch.set_num_threads(1)
     disable_progress_bar()
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
