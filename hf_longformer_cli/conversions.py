@@ -15,8 +15,12 @@ def convert(
     source: Annotated[str, typer.Argument(help="A RoBERTa-, BERT- or BART-like checkpoint: a folder or a Hub name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     max_length: Annotated[
-        int | None,
-        typer.Option(help="Longest input in tokens: 4096 (BART, LED: 16384), or the source's if that is more.", min=1),
+        str | None,
+        typer.Option(
+            metavar="TOKENS",
+            help="Longest input: 4096 (BART, LED: 16384), or the source's if that is more. unlimited: texts of any "
+            "length, the source's positions repeated while they are read.",
+        ),
     ] = None,
     attention_window: Annotated[
         int | None,
@@ -48,11 +52,14 @@ def convert(
 
     if push_to_hub is not None and no_verify:
         raise refusal("--push-to-hub uploads what was proven: leave out --no-verify")
+    length = int(max_length) if max_length is not None and max_length.isdecimal() else max_length
+    if length == 0:
+        raise refusal("--max-length must be at least 1, got 0")
     with steps(3 + 5 * (not no_verify) + 3 * (eval_text is not None)) as progress:
         report = conversion.convert(
             source,
             output,
-            max_length=max_length,
+            max_length=length,
             attention_window=attention_window,
             attention_dilation=attention_dilation,
             position_init=position_init.value,
@@ -104,13 +111,17 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of this package.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
     format: Annotated[Format, typer.Option("--format", help="The format to write.")] = Format.transformers,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Of a checkpoint for texts of any length: for how many tokens to write it out.", min=1),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`."""
     from hf_longformer import conversion
 
     quiet()
-    report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
+    report = conversion.export(checkpoint, output, format=format.value, max_length=max_length, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
     for note in report["notes"]:
         typer.echo(note)
