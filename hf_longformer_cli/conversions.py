@@ -7,21 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .options import AllowPickle, Dtype, Format, LocalFilesOnly, Overwrite, PositionInit, Revision
+from .options import AllowPickle, Dtype, Format, LocalFilesOnly, LongestInput, Overwrite, PositionInit, Revision
 from .terminal import quiet, refusal, show_checks, steps
 
 
 def convert(
     source: Annotated[str, typer.Argument(help="A RoBERTa-, BERT- or BART-like checkpoint: a folder or a Hub name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
-    max_length: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKENS",
-            help="Longest input: 4096 (BART, LED: 16384), or the source's if that is more. unlimited: texts of any "
-            "length, the source's positions repeated while they are read.",
-        ),
-    ] = None,
+    max_length: LongestInput = None,
     attention_window: Annotated[
         int | None,
         typer.Option(help="Total width of the window, both sides together: the source's own, or 512 (BART: 1024)."),
@@ -52,14 +45,11 @@ def convert(
 
     if push_to_hub is not None and no_verify:
         raise refusal("--push-to-hub uploads what was proven: leave out --no-verify")
-    length = int(max_length) if max_length is not None and max_length.isdecimal() else max_length
-    if length == 0:
-        raise refusal("--max-length must be at least 1, got 0")
     with steps(3 + 5 * (not no_verify) + 3 * (eval_text is not None)) as progress:
         report = conversion.convert(
             source,
             output,
-            max_length=length,
+            max_length=_length(max_length),
             attention_window=attention_window,
             attention_dilation=attention_dilation,
             position_init=position_init.value,
@@ -81,6 +71,13 @@ def convert(
     typer.echo("\n".join(conversion.result_lines(report, output)))
     if push_to_hub is not None:
         typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
+
+
+def _length(given: str | None) -> int | str | None:
+    length = int(given) if given is not None and given.isdecimal() else given
+    if length == 0:
+        raise refusal("--max-length must be at least 1, got 0")
+    return length
 
 
 def verify(
