@@ -10,8 +10,8 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 # Deadlines decide who comes first. The clock counts computed tokens, and the n-th token of a request is due when
-# SHARE × n tokens were computed since it came. Short texts go before a document of a thousand windows, which has an eighth
-# of the machine while they keep coming: nobody waits for ever.
+# SHARE × n tokens were computed since it came. Short texts go before a document of a thousand windows, which has an
+# eighth of the machine while they keep coming: nobody waits for ever.
 SHARE = 8
 AHEAD = 512  # windows, the next ones by deadline, of which those of about the same length make a batch
 RATIO = 2  # between lengths in a batch: the shorter ones wait for the longest

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput of `hf-longformer serve` at 32 clients beside `predict` and sentence-transformers in the same run, after the
-answers were found equal; and how many of many requests are lost. Prints the README's table.
+"""Throughput of `hf-longformer serve` at 32 clients beside `predict` and sentence-transformers in the same run, after
+the answers were found equal; and how many of many requests are lost. Prints the README's table.
 
     python tests/measure_serve.py --documents 300 --passes 3
 """
@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,36 @@ from hf_longformer.model_cards import embedded_model
 from hf_longformer.serving.models import load
 
 CLIENTS = 32
-WORDS = (
-    ["the", "of", "and", "to", "a", "in", "that", "was", "his", "he", "it", "with", "is", "for", "as", "had", "you", "not", "be", "her", "on", "at", "by", "which", "have", "or", "from", "this"]
-)
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "a",
+    "in",
+    "that",
+    "was",
+    "his",
+    "he",
+    "it",
+    "with",
+    "is",
+    "for",
+    "as",
+    "had",
+    "you",
+    "not",
+    "be",
+    "her",
+    "on",
+    "at",
+    "by",
+    "which",
+    "have",
+    "or",
+    "from",
+    "this",
+]
 
 
 def documents(number: int, longest: int) -> list[str]:
@@ -48,38 +76,40 @@ def documents(number: int, longest: int) -> list[str]:
     return [" ".join(draw.choices(WORDS, k=size)) for size in sizes]
 
 
-class Clients:
-    """Connections that are kept, each asked by a thread of its own: one request after the other."""
+def ask_all(port: int, path: str, bodies: list[bytes], clients: int) -> tuple[list[Any], np.ndarray, float]:
+    """Asks by so many clients at once, each over one connection, one request after the other.
 
-    def __init__(self, port: int, number: int) -> None:
-        self.connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=600) for _ in range(number)]
+    Returns:
+        Answers in the order of the bodies, None where there is none; the seconds of each; and of all of them.
+    """
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    for number in range(len(bodies)):
+        waiting.put(number)
+    found: list[Any] = [None] * len(bodies)
+    seconds = np.zeros(len(bodies))
 
-    def ask(self, path: str, bodies: list[bytes]) -> tuple[list[Any], list[float], float]:
-        """Answers in the order of the bodies, None where there is none; the seconds of each; and of all of them."""
-        waiting: queue.SimpleQueue = queue.SimpleQueue()
-        for number in range(len(bodies)):
-            waiting.put(number)
-        found: list[Any] = [None] * len(bodies)
-        seconds = [0.0] * len(bodies)
-
-        def work(connection: http.client.HTTPConnection) -> None:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    number = waiting.get_nowait()
-                    begin = time.perf_counter()
+    def work() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                number = waiting.get_nowait()
+                begin = time.perf_counter()
+                try:
                     connection.request("POST", path, bodies[number], {"Content-Type": "application/json"})
                     answer = connection.getresponse()
-                    text = answer.read()
-                    seconds[number] = time.perf_counter() - begin
-                    found[number] = text if answer.status == 200 else None
+                    found[number] = answer.read() if answer.status == 200 else None
+                except (OSError, http.client.HTTPException):  # is lost; the next one has a connection of its own
+                    connection.close()
+                seconds[number] = time.perf_counter() - begin
+        connection.close()
 
-        threads = [threading.Thread(target=work, args=(one,)) for one in self.connections]
-        begin = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return found, seconds, time.perf_counter() - begin
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found, seconds, time.perf_counter() - begin
 
 
 @contextlib.contextmanager
@@ -124,20 +154,21 @@ def by_library(checkpoint: Path, texts: list[str]) -> Callable[[], Any]:
 def measure(name: str, checkpoint: Path, peer: Callable[[], Any], path: str, bodies: list[bytes], passes: int) -> str:
     """One row of the table: medians of passes in turns; answers are compared first."""
     with process(checkpoint, "--timeout", 600) as (_, port):
-        clients = Clients(port, CLIENTS)
-        answers, _, _ = clients.ask(path, bodies)
+        answers, _, _ = ask_all(port, path, bodies, CLIENTS)
         difference = largest_difference([json.loads(one) for one in answers], peer())
         mine, theirs, waited = [], [], []
         for _ in range(passes):
             begin = time.perf_counter()
             peer()
             theirs.append(time.perf_counter() - begin)
-            _, seconds, whole = clients.ask(path, bodies)
+            found, seconds, whole = ask_all(port, path, bodies, CLIENTS)
+            if None in found:
+                raise RuntimeError(f"{found.count(None)} requests were lost")
             mine.append(whole)
-            waited += seconds
+            waited.append(seconds)
     rates = [len(bodies) / statistics.median(one) for one in (mine, theirs)]
     ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
-    p50, p95 = np.percentile(waited, [50, 95])
+    p50, p95 = np.percentile(np.concatenate(waited), [50, 95])
     spread = (max(mine) - min(mine)) / statistics.median(mine)
     return (
         f"| {name} | {rates[0]:.1f} ({spread:.0%}) | {rates[1]:.1f} | {ratio:.2f} | {p50:.2f} s | {p95:.2f} s | "
@@ -159,7 +190,7 @@ def lost(checkpoint: Path, number: int) -> str:
     """How many of so many requests of 200 clients are not answered."""
     bodies = [json.dumps({"text": f"{text} {index}"}).encode() for index, text in enumerate(documents(number, 40))]
     with process(checkpoint, "--timeout", 600) as (_, port):
-        answers, seconds, whole = Clients(port, 200).ask("/predict", bodies)
+        answers, seconds, whole = ask_all(port, "/predict", bodies, 200)
     p50, p95 = np.percentile(seconds, [50, 95])
     gone = sum(one is None for one in answers)
     rate = number / whole
@@ -174,11 +205,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     asked = parser.parse_args()
     texts = documents(asked.documents, asked.longest)
-    say = print
+    say = partial(print, flush=True)
     with quiet(), tempfile.TemporaryDirectory() as place:
         tiny, small = classes(Path(place) / "classes"), minilm(Path(place) / "minilm")
+        sizes = sorted(map(len, texts))
         say(
-            f"{len(texts)} texts of {min(map(len, texts)):,} to {max(map(len, texts)):,} characters, load {os.getloadavg()}"
+            f"{len(texts)} texts of {sizes[0]:,} to {sizes[-1]:,} characters, load of the machine {os.getloadavg()[0]:.1f}"
         )
         say("| | serve, texts/s | peer, texts/s | ratio | p50 | p95 | difference |")
         say("|---|--:|--:|--:|--:|--:|--:|")
@@ -187,9 +219,8 @@ def main() -> None:
         bodies = [json.dumps({"input": text}).encode() for text in texts]
         say(measure("embeddings", small, by_library(small, texts), "/v1/embeddings", bodies, asked.passes))
         say(lost(tiny, asked.requests))
-    say(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {transformers.__version__}"
-    )
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    say(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}")
 
 
 if __name__ == "__main__":

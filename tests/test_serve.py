@@ -118,7 +118,7 @@ def test_options_of_a_task(models: Path) -> None:
 
 
 def test_embeddings_in_openai_form(client: TestClient, embedder: Embedder) -> None:
-    rows, windows = embedder.prepare([{"text": text, "truncate": False} for text in TEXTS])
+    _, windows = embedder.prepare([{"text": text, "truncate": False} for text in TEXTS])
     expected = np.stack(embedder.outputs(windows))
     answer = client.post("/v1/embeddings", json={"input": TEXTS, "model": "model", "user": "me", "dimensions": None})
     content = answer.json()
@@ -364,7 +364,7 @@ def test_a_flood_of_200_connections_loses_nothing() -> None:
 def test_more_than_may_wait_is_refused_at_once() -> None:
     predictor = Counter()
     predictor.may_go_on.clear()
-    with running(predictor, max_queue=10) as (app, port), concurrent.futures.ThreadPoolExecutor(30) as pool:
+    with running(predictor, max_queue=10) as (_, port), concurrent.futures.ThreadPoolExecutor(30) as pool:
         asked = [pool.submit(ask, port, "/predict", {"text": "a"}) for _ in range(30)]
         until(lambda: sum(one.done() for one in asked) == 20)
         assert ask(port, "/health")[1]["texts_waiting"] == 10
