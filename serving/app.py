@@ -5,7 +5,7 @@
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -105,10 +105,10 @@ class App:
             work = self.service.rows(rows, len(body) > HEAVY)
             results = await while_wanted(request.receive, work, self.timeout)
         if isinstance(content, list):
-            return await self._written(results)
+            return await self._written(len(rows), lambda: results)
         if "error" in results[0]:
             raise Refusal(400, results[0]["error"])
-        return await self._written(results[0])
+        return await self._written(1, lambda: results[0])
 
     async def embed(self, request: Request) -> Response:
         """Embeddings in OpenAI's form."""
@@ -118,14 +118,16 @@ class App:
         async with self.service.place(len(asked.rows)):
             work = self.service.embed(asked.rows, len(body) > HEAVY)
             results = await while_wanted(request.receive, work, self.timeout)
+        return await self._written(len(results), lambda: self._list(results, asked))
+
+    def _list(self, results: list[dict[str, Any]], asked: Embeddings) -> dict[str, Any]:
         tokens = sum(result["tokens"] for result in results)
-        content = {
+        return {
             "object": "list",
             "data": [_embedding(index, result, asked) for index, result in enumerate(results)],
             "model": self.name,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        return await self._written(content)
 
     def _check(self, asked: Embeddings) -> None:
         if asked.model not in (None, self.name):
@@ -195,11 +197,10 @@ class App:
             return json_of(body, kind)
         return await self.service.in_thread(True, lambda: json_of(body, kind))
 
-    async def _written(self, content: Any) -> Response:
-        many = content if isinstance(content, list) else content.get("data", [])
-        if len(many) <= FEW:
-            return _answer(content)
-        return await self.service.in_thread(True, lambda: _answer(content))
+    async def _written(self, results: int, content: Callable[[], Any]) -> Response:
+        if results <= FEW:
+            return _answer(content())
+        return await self.service.in_thread(True, lambda: _answer(content()))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

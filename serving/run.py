@@ -63,7 +63,7 @@ def serve(
         predictor = load(checkpoint, tokens_per_batch=tokens_per_batch, **options)
         app = App(
             predictor,
-            name=name or Path(checkpoint).name if Path(checkpoint).is_dir() else name or checkpoint,
+            name=name or (Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint),
             tokens_per_batch=tokens_per_batch,
             max_queue=max_queue,
             max_body=int(max_body * MEGABYTE),

@@ -209,9 +209,8 @@ def main() -> None:
     with quiet(), tempfile.TemporaryDirectory() as place:
         tiny, small = classes(Path(place) / "classes"), minilm(Path(place) / "minilm")
         sizes = sorted(map(len, texts))
-        say(
-            f"{len(texts)} texts of {sizes[0]:,} to {sizes[-1]:,} characters, load of the machine {os.getloadavg()[0]:.1f}"
-        )
+        busy = f"the machine's load {os.getloadavg()[0]:.1f}"
+        say(f"{len(texts)} texts of {sizes[0]:,} to {sizes[-1]:,} characters, {busy}")
         say("| | serve, texts/s | peer, texts/s | ratio | p50 | p95 | difference |")
         say("|---|--:|--:|--:|--:|--:|--:|")
         bodies = [json.dumps({"text": text}).encode() for text in texts]

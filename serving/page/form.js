@@ -32,6 +32,7 @@ $("form").addEventListener("submit", async (event) => {
   if (settings.key) headers.Authorization = `Bearer ${row.key}`;
   delete row.key;
   say("");
+  $("view").hidden = true;
   $("send").disabled = true;
   $("status").textContent = "The model reads …";
   const begin = performance.now();
