@@ -149,7 +149,7 @@ class App:
             result = await while_wanted(request.receive, work, self.timeout)
         if "error" in result:
             raise Refusal(400, result["error"])
-        return HTMLResponse(await self.service.in_thread(True, lambda: result_page(row, result)))
+        return HTMLResponse(await self.service.in_thread(len(body) > HEAVY, lambda: result_page(row, result)))
 
     async def _said_of(self, row: dict[str, Any], is_heavy: bool) -> dict[str, Any]:
         if self.predictor.task != EMBEDDINGS:
@@ -200,7 +200,7 @@ class App:
     async def _written(self, results: int, content: Callable[[], Any]) -> Response:
         if results <= FEW:
             return _answer(content())
-        return await self.service.in_thread(True, lambda: _answer(content()))
+        return await self.service.in_thread(False, lambda: _answer(content()))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

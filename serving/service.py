@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.errors import one_line
 from hf_longformer.finetune.predict import ERRORS, complaint_of, name_of_id
 from hf_longformer.finetune.prediction import Predictor
 
@@ -25,6 +25,10 @@ HEAVY = 200_000  # bytes of a request
 GLANCE = 0.2  # seconds between two looks whether somebody still waits
 LONGEST = 300  # characters of an error
 NAMES: dict[str, str] = {}  # rows call their entries as predictors do
+
+
+class _Complaint(Exception):  # noqa: N818
+    """What is wrong with a row, as `hf-longformer predict` says it."""
 
 
 class Service:
@@ -94,6 +98,8 @@ class Service:
             result = (await self._answer([row], is_heavy))[0]
         except Stopped:
             raise
+        except _Complaint as error:
+            result = {"error": str(error)}
         except ERRORS as error:
             result = {"error": one_line(error)[:LONGEST]}
         except Exception as error:  # others' rows are answered
@@ -132,7 +138,7 @@ class Service:
         if isinstance(mine, Predictor):
             for complaint in (complaint_of(mine, row, NAMES) for row in rows):
                 if complaint is not None:
-                    raise InputError(complaint)
+                    raise _Complaint(complaint)
         return mine.prepare(rows)
 
     def _finish(self, rows: Any, windows: Any, outputs: Any, gone: threading.Event) -> Any:

@@ -151,29 +151,40 @@ def by_library(checkpoint: Path, texts: list[str]) -> Callable[[], Any]:
     return lambda: model.encode(texts, show_progress_bar=False)
 
 
-def measure(name: str, checkpoint: Path, peer: Callable[[], Any], path: str, bodies: list[bytes], passes: int) -> str:
+def measure(
+    name: str, checkpoint: Path, peer: Callable[[], Any], path: str, bodies: list[bytes], asked: argparse.Namespace
+) -> str:
     """One row of the table: medians of passes in turns; answers are compared first."""
-    with process(checkpoint, "--timeout", 600) as (_, port):
+    words = ("--timeout", 600, "--tokens-per-batch", asked.tokens_per_batch)
+    with process(checkpoint, *words) as (server, port):
         answers, _, _ = ask_all(port, path, bodies, CLIENTS)
         difference = largest_difference([json.loads(one) for one in answers], peer())
-        mine, theirs, waited = [], [], []
-        for _ in range(passes):
-            begin = time.perf_counter()
+        mine, theirs, waited, works = [], [], [], []
+        for _ in range(asked.passes):
+            begin, worked = time.perf_counter(), time.process_time()
             peer()
             theirs.append(time.perf_counter() - begin)
+            works.append(time.process_time() - worked)
+            worked = processor_seconds(server.pid)
             found, seconds, whole = ask_all(port, path, bodies, CLIENTS)
             if None in found:
                 raise RuntimeError(f"{found.count(None)} requests were lost")
+            works[-1] /= processor_seconds(server.pid) - worked
             mine.append(whole)
             waited.append(seconds)
     rates = [len(bodies) / statistics.median(one) for one in (mine, theirs)]
     ratio = statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
     p50, p95 = np.percentile(np.concatenate(waited), [50, 95])
     spread = (max(mine) - min(mine)) / statistics.median(mine)
-    return (
-        f"| {name} | {rates[0]:.1f} ({spread:.0%}) | {rates[1]:.1f} | {ratio:.2f} | {p50:.2f} s | {p95:.2f} s | "
-        f"{difference:.0e} |"
-    )
+    shares = f"{ratio:.2f} | {statistics.median(works):.2f}"
+    times = f"{rates[0]:.1f} ({spread:.0%}) | {rates[1]:.1f} | {shares} | {p50:.2f} s | {p95:.2f} s"
+    return f"| {name} | {times} | {difference:.0e} |"
+
+
+def processor_seconds(process: int) -> float:
+    """That a process has had; on Linux."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def largest_difference(answers: list[Any], expected: Any) -> float:
@@ -202,6 +213,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--longest", type=int, default=2500, help="words")
     parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--tokens-per-batch", type=int, default=16_384)
     parser.add_argument("--requests", type=int, default=10_000)
     asked = parser.parse_args()
     texts = documents(asked.documents, asked.longest)
@@ -211,12 +223,12 @@ def main() -> None:
         sizes = sorted(map(len, texts))
         busy = f"the machine's load {os.getloadavg()[0]:.1f}"
         say(f"{len(texts)} texts of {sizes[0]:,} to {sizes[-1]:,} characters, {busy}")
-        say("| | serve, texts/s | peer, texts/s | ratio | p50 | p95 | difference |")
-        say("|---|--:|--:|--:|--:|--:|--:|")
+        say("| | serve, texts/s | peer, texts/s | ratio | of processor time | p50 | p95 | difference |")
+        say("|---|--:|--:|--:|--:|--:|--:|--:|")
         bodies = [json.dumps({"text": text}).encode() for text in texts]
-        say(measure("classification", tiny, by_predict(tiny, texts), "/predict", bodies, asked.passes))
+        say(measure("classification", tiny, by_predict(tiny, texts), "/predict", bodies, asked))
         bodies = [json.dumps({"input": text}).encode() for text in texts]
-        say(measure("embeddings", small, by_library(small, texts), "/v1/embeddings", bodies, asked.passes))
+        say(measure("embeddings", small, by_library(small, texts), "/v1/embeddings", bodies, asked))
         say(lost(tiny, asked.requests))
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     say(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}")

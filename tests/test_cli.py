@@ -501,6 +501,7 @@ for words in sys.argv[2:]:
     [
         ("datasets", "train", ["finetune qa", "finetune classification", "predict qa a b --output c"]),
         ("matplotlib", "draw", ["draw --output x.png"]),
+        ("uvicorn", "serve", ["serve x"]),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(
