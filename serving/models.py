@@ -80,7 +80,9 @@ def task_of(checkpoint: str, local_files_only: bool) -> str:
 
 
 def _typed(task: str, options: dict[str, str]) -> dict[str, Any]:
-    known, found = ASKED[task].options, {}
+    taken = module_of(task).PREDICTOR.defaults  # not what files of questions need
+    known = {name: option for name, option in ASKED[task].options.items() if name in taken}
+    found = {}
     for name, text in options.items():
         if name not in known:
             raise InputError(f"an option of {task} must be one of {', '.join(known) or 'none'}, got {name}")

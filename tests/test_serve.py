@@ -109,12 +109,24 @@ def test_options_of_a_task(models: Path) -> None:
     assert predictor.options["n_best"] == 3
     for task, options, words in (
         ("qa", {"n_best": "many"}, "n_best must be a int, got 'many'"),
-        ("qa", {"nbest": "3"}, "an option of qa must be one of n_best, null_threshold, evidence_folder, got nbest"),
+        ("qa", {"nbest": "3"}, "an option of qa must be one of n_best, null_threshold, got nbest"),
         ("embeddings", {"n_best": "3"}, "embeddings have no such options, got n_best"),
         ("parsing", {}, "a task must be one of embeddings, qa"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             load(str(models / "qa"), task=task, options=options, local_files_only=True)
+
+
+def test_summaries_of_summaries(models: Path) -> None:
+    """Whose windows are made of what the model said, and computed with those of others."""
+    options = {"overflow": "hierarchical", "max_new_tokens": "20", "min_new_tokens": "20"}
+    predictor = load(str(models / "summarization"), options=options, local_files_only=True)
+    rows = make_rows("summarization", 6)
+    expected = predictor(rows)
+    assert max(one["levels"] for one in expected) > 1
+    with TestClient(App(predictor, **LIMITS)) as client:
+        found = client.post("/predict", json=rows).json()
+        assert [{name: value for name, value in one.items() if name != "id"} for one in found] == expected
 
 
 def test_embeddings_in_openai_form(client: TestClient, embedder: Embedder) -> None:
