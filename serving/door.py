@@ -68,9 +68,14 @@ class Door:
                 close = {"Connection": "close"} if refusal.status in (401, 408, 413, 503) else {}
                 answer = JSONResponse(refusal.content, refusal.status, {**refusal.headers, **close})
                 await answer(scope, receive, heard)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
             self.lost += is_whole and not said
-            raise
+            if said:
+                raise
+            refusal = busy("the server stops")
+            await JSONResponse(refusal.content, refusal.status, {**refusal.headers, "Connection": "close"})(
+                scope, receive, heard
+            )
         finally:
             self.held -= mine[0]
             self.metrics.requests.labels(route, str(said[0] if said else GONE)).inc()

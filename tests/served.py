@@ -60,12 +60,12 @@ class Counter:
 
 
 @contextlib.contextmanager
-def running(predictor: Any, **limits: Any) -> Iterator[tuple[App, int]]:
+def running(predictor: Any, stop_timeout: int = 5, **limits: Any) -> Iterator[tuple[App, int]]:
     """An application and the port at which it answers."""
     app = App(predictor, **{**LIMITS, **limits})
     door = socket.create_server(("127.0.0.1", 0), backlog=512)
     config = uvicorn.Config(
-        app, http=Protocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=5
+        app, http=Protocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=stop_timeout
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})

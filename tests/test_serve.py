@@ -430,11 +430,11 @@ def test_what_a_client_asked_for_who_went_away_is_not_computed() -> None:
                 client.sendall(head(len(body)) + body[: len(body) if number % 2 else 500])
                 if number % 2:
                     until(lambda: app.service.batcher.waiting)
-        until(lambda: app.service.waiting == 0 and app.door.held == 0)
+        until(lambda: 'requests_total{route="/predict",status="499"} 20' in ask(port, "/metrics")[1])
+        assert (app.service.waiting, app.door.held) == (0, 0)
         predictor.may_go_on.set()
         assert ask(port, "/predict", {"text": "a b"}) == (200, {"words": 2})
         assert sum(map(len, predictor.batches)) <= 12
-        assert re.search(r'requests_total\{route="/predict",status="499"\} 20', ask(port, "/metrics")[1])
 
 
 def test_slow_clients_are_put_out_and_block_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,6 +514,19 @@ def test_sigterm_ends_when_all_is_answered(models: Path) -> None:
         assert server.stderr.read() == ""
         with pytest.raises(ConnectionRefusedError):
             ask(port, "/health")
+
+
+def test_who_waits_too_long_when_it_stops_is_told_and_counted() -> None:
+    predictor = Counter()
+    predictor.may_go_on.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with running(predictor, stop_timeout=1) as (app, port):
+            asked = pool.submit(ask, port, "/predict", {"text": "a"})
+            until(lambda: app.service.waiting)
+            threading.Timer(1.5, predictor.may_go_on.set).start()
+        status, content = asked.result(PATIENCE)
+    assert (status, content["error"]["message"]) == (503, "the server stops: try again later")
+    assert (app.door.lost, app.has_ended, app.door.held) == (1, True, 0)
 
 
 def test_a_kill_loses_no_answer(models: Path) -> None:
