@@ -11,7 +11,7 @@ help: ## Show this list
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,serve,test,dev]'
 	touch $@
 
 demo: $(VENV)/installed ## Convert the small encoder that comes along, prove it, read long documents with it

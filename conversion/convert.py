@@ -17,7 +17,7 @@ from hf_longformer.model_cards import render_card
 from .bits import Bits, bits_of_text, read_text
 from .errors import GateError, InputError, first_line, one_line
 from .files import check_output, new_folder, write_json
-from .gate import failures, reference_outputs, run_gate, source_model
+from .gate import NO_LIMIT, failures, reference_outputs, run_gate, source_model
 from .plan import POSITION_INITS, Plan, empty_model, make_plan, target_class, target_config
 from .sentence_modules import MODULES, copy_modules
 from .source import (
@@ -33,13 +33,14 @@ from .weights import Weights, local_names
 REPORT = "conversion_report.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LONGEST_LENGTH = 2**24  # tokens
+UNLIMITED = "unlimited"
 
 
 def convert(
     source: str | Path,
     output: str | Path,
     *,
-    max_length: int | None = None,
+    max_length: int | str | None = None,
     attention_window: int | None = None,
     attention_dilation: int | None = None,
     position_init: str = "copy",
@@ -65,7 +66,8 @@ def convert(
         source: A folder or a Hub name: any of `families.FAMILIES`, or a sentence-transformers folder with one.
         output: The folder to write: it appears whole, or not at all.
         max_length: Longest input of the result in tokens, at least that of the source. None: 4,096, or the source's if
-            that is more; of encoder-decoders 16,384.
+            that is more; of encoder-decoders 16,384. `"unlimited"`: the source's position rows stay as they are and
+            are repeated while texts are read, of any length (`config.repeat_positions`).
         attention_window: Total width of the window in tokens: even. None: the source's own, or 512, of BART 1,024.
         attention_dilation: Distance between neighbouring keys of the window, 1 = no gaps. None: the source's own, or 1.
         position_init: `"copy"`; `"interpolate"` for the source's rows stretched over all (short texts are no longer
@@ -97,7 +99,7 @@ def convert(
     progress("opening the source")
     kept: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only, "allow_pickle": allow_pickle}
     opened = open_source(str(source), architecture=architecture, **kept)
-    length = _length(opened, max_length)
+    length = _length(opened, max_length, position_init)
     config = target_config(opened, length, attention_window, attention_dilation)
     target_dtype = opened.weights.dtype if dtype == "auto" else DTYPES[dtype]
     plan = make_plan(opened, config, target_dtype, position_init, seed)
@@ -113,8 +115,8 @@ def convert(
         progress("writing the model")
         write_model(plan, folder)
         if opened.tokenizer is not None:
-            save_tokenizer(opened.tokenizer, folder, length, plan.encoder.type_vocab_size)
-        copy_modules(opened.root, folder, length, allow_pickle)
+            save_tokenizer(opened.tokenizer, folder, length or NO_LIMIT, plan.encoder.type_vocab_size)
+        copy_modules(opened.root, folder, plan.encoder.max_length_tokens, allow_pickle)
         checks = [] if reference is None else run_gate(plan, folder, reference, progress)
         bits = [] if text is None else measure_bits(plan, folder, text, progress)
         report = _report(plan, checks, bits)
@@ -126,8 +128,16 @@ def convert(
     return report
 
 
-def _length(opened: Source, max_length: int | None) -> int:
-    """Tokens that the result takes: never fewer than the source."""
+def _length(opened: Source, max_length: int | str | None, position_init: str) -> int | None:
+    """Tokens that the result takes: never fewer than the source; None for any number."""
+    if max_length is None and getattr(opened.encoder_config, "repeat_positions", False):
+        max_length = UNLIMITED
+    if isinstance(max_length, str):
+        if position_init != "copy":
+            raise InputError(
+                f"--max-length {UNLIMITED} repeats the source's positions, got --position-init {position_init}"
+            )
+        return None
     length = max(opened.family.default_length, opened.max_length) if max_length is None else max_length
     if length < opened.max_length:
         raise InputError(f"--max-length must be at least the source's {opened.max_length} tokens, got {length}")
@@ -175,7 +185,8 @@ def verify(
         allow_pickle=allow_pickle,
     )
     encoder = encoder_config(config)
-    expected = target_config(opened, encoder.max_length_tokens, encoder.attention_window, encoder.attention_dilation)
+    length = None if encoder.repeat_positions else encoder.max_length_tokens
+    expected = target_config(opened, length, encoder.attention_window, encoder.attention_dilation)
     plan = make_plan(opened, expected, Weights(folder).dtype, position_init, seed)
     plan.settle_ties()
     progress("running the source")
@@ -238,7 +249,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
 def measure_bits(plan: Plan, folder: Path, text: str, progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Bits per character of source and result on a text: the source at its length, the result there and at its own."""
     tokenizer: Any = plan.source.tokenizer
-    lengths = sorted({plan.source.max_length, plan.config.max_length_tokens})
+    is_endless = plan.encoder.repeat_positions
+    longest = plan.source.family.default_length if is_endless else plan.encoder.max_length_tokens
+    lengths = sorted({plan.source.max_length, longest})
     rows = []
     progress("predicting masked tokens with the source")
     rows.append(_bits_row("source", bits_of_text(source_model(plan, torch.float32), tokenizer, text, lengths[0])))
@@ -263,7 +276,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "parameters": parameters,
         "window_each_side": [window // 2 for window in plan.encoder.attention_windows],
         "special_rows": plan.encoder.first_position,
-        "position_rows": plan.encoder.max_length_tokens,
+        "position_rows": plan.encoder.learned_positions,
         "taken_over": len(plan.taken) - 1,
         "cloned": sorted(f"{origin} → {name}" for name, origin in plan.made.items() if origin and name in stored),
         "zeros": sorted(name for name, origin in plan.made.items() if not origin),
@@ -291,9 +304,16 @@ def _bits_row(model: str, bits: Bits) -> dict[str, Any]:
 
 
 def _check_options(
-    max_length: int | None, attention_window: int | None, attention_dilation: int | None, position_init: str, dtype: str
+    max_length: int | str | None,
+    attention_window: int | None,
+    attention_dilation: int | None,
+    position_init: str,
+    dtype: str,
 ) -> None:
-    largest = max(one or 0 for one in (max_length, attention_window, attention_dilation))
+    if isinstance(max_length, str) and max_length != UNLIMITED:
+        raise InputError(f"--max-length must be a number of tokens, or {UNLIMITED}, got {max_length!r}")
+    numbers = (max_length, attention_window, attention_dilation)
+    largest = max(one for one in (0, *numbers) if isinstance(one, int))
     if largest > LONGEST_LENGTH:
         raise InputError(f"--max-length, window and dilation can be {LONGEST_LENGTH:,} tokens at most, got {largest:,}")
     try:
@@ -318,7 +338,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "source_max_length": source.max_length,
         "source_is_long": source.family.is_long,
         "model_class": f"HfLongformer{source.head}",
-        "max_length": config.max_length_tokens,
+        "max_length": None if config.repeat_positions else config.max_length_tokens,
         "decoder_max_length": None if decoder is None else decoder.max_position_embeddings,
         "attention_window": config.attention_window,
         "attention_dilation": config.attention_dilation,
@@ -346,7 +366,7 @@ def _report(plan: Plan, checks: list[dict], bits: list[dict]) -> dict[str, Any]:
         **_facts(plan),
         "parameters": described["parameters"],
         "new_weights": f"{len(described['cloned'])} clones of query, key and value, "
-        f"{plan.encoder.max_length_tokens - plan.source.max_length} position rows beyond the source's",
+        f"{plan.encoder.learned_positions - plan.source.max_length} position rows beyond the source's",
         "notes": _notes(plan),
         "sentence_transformers": (plan.source.root / MODULES).exists(),
         "checks": checks,

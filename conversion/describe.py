@@ -9,24 +9,32 @@ from typing import Any
 GIGABYTE = 1e9
 
 
+def longest_text(report: dict[str, Any]) -> str:
+    """The longest input of a result: `"4,096 tokens"`, or `"texts of any length"`."""
+    return "texts of any length" if report["max_length"] is None else f"{report['max_length']:,} tokens"
+
+
 def plan_lines(plan: dict[str, Any]) -> list[str]:
     """What a conversion would do: what `convert(…, dry_run=True)` returned, as lines."""
     longest, rows, first = plan["source_max_length"], plan["position_rows"], plan["special_rows"]
     special, decoder = f"0 … {first - 1} special; " * bool(first), plan["decoder_max_length"]
     windows = sorted(set(plan["window_each_side"]))
+    repeated = "while texts are read" if plan["max_length"] is None else f"{rows / longest:.4g} times"
+    longer = int(rows > longest)
     made = {
-        "copy": f"the source's {longest:,}, repeated {rows / longest:.4g} times",
+        "copy": f"the source's {longest:,}, repeated {repeated}",
         "interpolate": f"the source's {longest:,}, stretched",
         "random": "random, as in a new model",
     }
     lines = [
         f"{plan['source_class']} → {plan['model_class']}",
-        f"  longest input   {longest:,} → {rows:,} tokens",
+        f"  longest input   {longest:,} → {longest_text(plan)}",
         f"  window          {plan['attention_window']} in all, {', '.join(map(str, windows))} on each side, "
         f"dilation {plan['attention_dilation']}",
         f"  position rows   {special}{first} … {first + rows - 1} {made[plan['position_init']]}",
         *([] if decoder is None else [f"  decoder         {decoder:,} tokens, as in the source"]),
-        f"  weights         {plan['taken_over']} unchanged, 1 extended, {len(plan['cloned'])} cloned, "
+        f"  weights         {plan['taken_over'] + 1 - longer} unchanged, {longer} extended, "
+        f"{len(plan['cloned'])} cloned, "
         f"{len(plan['zeros'])} of zeros, {len(plan['dropped_weights'])} dropped",
         *(f"    cloned        {name}" for name in sorted({re.sub(r"[.]\d+[.]", ".*.", one) for one in plan["cloned"]})),
         *(f"    dropped       {name}" for name in plan["dropped_weights"]),
@@ -51,7 +59,7 @@ def bits_lines(report: dict[str, Any]) -> list[str]:
 
 def result_lines(report: dict[str, Any], output: Path) -> list[str]:
     """What was made, as lines: the figures that were measured, the classes, and what the result does otherwise."""
-    made = f"{report['source_class']} → {report['model_class']}, {report['max_length']:,} tokens, in {output}"
+    made = f"{report['source_class']} → {report['model_class']}, {longest_text(report)}, in {output}"
     return [*bits_lines(report), made, *report["notes"]]
 
 

@@ -14,9 +14,9 @@ from hf_longformer import HfLongformerConfig, HfLongformerEncoderDecoderConfig
 from .convert import save_tokenizer
 from .errors import GateError, InputError
 from .files import check_output, new_folder
-from .plan import target_class
+from .plan import extend_positions, target_class
 from .sentence_modules import copy_modules
-from .source import encoder_config, load_converted_config, load_tokenizer
+from .source import base_model, encoder_config, load_converted_config, load_tokenizer
 from .stock_led import (
     STOCK_CLASSES,
     led_config,
@@ -43,7 +43,12 @@ STOCK_FIELDS = (
 
 
 def export(
-    checkpoint: str | Path, output: str | Path, *, format: str = "transformers", overwrite: bool = False
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    format: str = "transformers",
+    max_length: int | None = None,
+    overwrite: bool = False,
 ) -> dict:
     """Writes a checkpoint in another format and compares its outputs with ours on a text of several windows.
 
@@ -52,6 +57,7 @@ def export(
         output: The folder to write: it appears whole, or not at all.
         format: `"transformers"`: model type `longformer`, or `led` of an encoder-decoder, which plain Transformers
             loads without this package.
+        max_length: Tokens, of a checkpoint without a longest input: its positions are written out for so many.
         overwrite: Whether to replace a checkpoint at `output`.
 
     Returns:
@@ -69,6 +75,8 @@ def export(
         raise InputError(f"CHECKPOINT must be a folder, got {checkpoint}")
     check_output(output, overwrite, folder)
     config: Any = load_converted_config(folder)
+    is_endless = encoder_config(config).repeat_positions
+    _end_positions(encoder_config(config), max_length)
     is_led = isinstance(config, HfLongformerEncoderDecoderConfig)
     if reasons := (reasons_against_led(config) if is_led else reasons_against_stock(config)):
         raise InputError(
@@ -78,6 +86,8 @@ def export(
     has_pooler = head != "Model" or "pooler.dense.weight" in Weights(folder)
     options = {"add_pooling_layer": has_pooler} if head == "Model" else {}
     ours = target_class(head).from_pretrained(folder, local_files_only=True, **options)
+    if is_endless:
+        _write_out_positions(ours, encoder_config(config))
     stock_class = getattr(transformers, STOCK_CLASSES[head] if is_led else f"Longformer{head}")
     length = longest_input(config) if is_led else config.max_length_tokens
     stock = _stock_model(stock_class, config, options)
@@ -88,7 +98,7 @@ def export(
     with new_folder(output) as new:
         stock.save_pretrained(new)
         if (tokenizer := load_tokenizer(folder)) is not None:
-            if length < tokenizer.model_max_length and is_led:
+            if length < tokenizer.model_max_length and (is_led or is_endless):
                 save_tokenizer(tokenizer, new, length)
             else:
                 tokenizer.save_pretrained(new)
@@ -100,6 +110,37 @@ def export(
         if not difference <= TOLERANCE:
             raise GateError(f"the outputs differ by {difference:.3g} (limit {TOLERANCE})", report)
     return report
+
+
+def _end_positions(config: HfLongformerConfig, max_length: int | None) -> None:
+    """Sets how many positions are written out, where they repeat."""
+    if not config.repeat_positions:
+        if max_length is not None:
+            raise InputError(
+                f"--max-length is for checkpoints that read texts of any length, got {max_length} for one that reads "
+                f"{config.max_length_tokens:,} tokens"
+            )
+        return
+    if max_length is None:
+        raise InputError("the checkpoint reads texts of any length, and stock does not: say --max-length, in tokens")
+    if max_length < config.learned_positions:
+        raise InputError(
+            f"--max-length must be at least the {config.learned_positions:,} positions there are, got {max_length}"
+        )
+    config.max_position_embeddings = config.first_position + max_length
+    config.repeat_positions = False
+
+
+@torch.no_grad()
+def _write_out_positions(model: Any, ended: HfLongformerConfig) -> None:
+    """Makes the table as long as a configuration says, in place."""
+    base = base_model(model)
+    embeddings = getattr(base, "encoder" if hasattr(base, "decoder") else "", base).embeddings
+    first, table = ended.first_position, embeddings.position_embeddings
+    table.weight = torch.nn.Parameter(extend_positions(table.weight, first, first, ended.max_length_tokens))
+    table.num_embeddings = ended.max_position_embeddings
+    config = encoder_config(model.config)
+    config.repeat_positions, config.max_position_embeddings = False, ended.max_position_embeddings
 
 
 def _stock_model(stock_class: Any, config: Any, options: dict[str, Any]) -> PreTrainedModel:

@@ -37,6 +37,8 @@ SAMPLE_TEXTS = (
     "",
 )
 WORDS_FOR_TRUNCATION = 5000
+LONG_TEXT = 100_000  # tokens that a model without a longest input reads
+NO_LIMIT = int(1e30)  # what stands in a tokenizer for no longest text, in Transformers
 
 
 def source_model(plan: Plan, dtype: torch.dtype) -> Any:
@@ -92,7 +94,7 @@ def run_gate(plan: Plan, folder: Path, reference: Reference, progress: Callable[
     progress("checking the tokenizer")
     checks += _check_tokenizer(plan.source, folder, plan.encoder)
     checks += _check_embeddings(plan, folder)
-    progress(f"encoding {plan.encoder.max_length_tokens:,} tokens")
+    progress(f"encoding {_longest(plan.encoder):,} tokens")
     model, _ = _reload(plan, folder, dtype="auto")
     if model.dtype == torch.float16:  # which not every CPU multiplies
         model = compute_in(torch.bfloat16, model)
@@ -173,7 +175,7 @@ def _check_positions(plan: Plan, model: PreTrainedModel) -> dict[str, Any]:
         ends = torch.equal(new[new_first], old[first]) and torch.equal(new[-1], old[-1])
         measured = ("equal" if ends else "different") + ("" if special else ", special rows differ")
         return _check(f"first and last position row are the source's, {n} stretched", ends and special, measured)
-    rows = torch.arange(plan.encoder.max_length_tokens)
+    rows = torch.arange(plan.encoder.learned_positions)
     same = (new[new_first + rows] == old[first + rows % n]).all(dim=1)
     measured = f"{int(same.sum())} of {len(rows)} equal" + ("" if special else ", special rows differ")
     return _check(f"position rows repeat the source's {n}", bool(same.all()) and special, measured)
@@ -240,14 +242,18 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
     if tokenizer is None:
         return [_check("tokenizer", False, "the source has one and the result has none")]
     whole: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False}
-    words = max(WORDS_FOR_TRUNCATION, 2 * config.max_length_tokens)
+    words = max(WORDS_FOR_TRUNCATION, _longest(config) if config.repeat_positions else 2 * config.max_length_tokens)
     long_text = " ".join(["the"] * words)
     with refusing(f"the tokenizer of {source.name} cannot be used"):
         kept, read = (
             [one(text, **whole)["input_ids"] for text in SAMPLE_TEXTS] for one in (source.tokenizer, tokenizer)
         )
         length = len(tokenizer(long_text, truncation=True)["input_ids"])
-        if length < config.max_length_tokens and len(source.tokenizer(long_text, **whole)["input_ids"]) == length:
+        if (
+            not config.repeat_positions
+            and length < config.max_length_tokens
+            and len(source.tokenizer(long_text, **whole)["input_ids"]) == length
+        ):
             raise InputError(f"tokenizers must read words, got {length} tokens for {words:,} words by {source.name}'s")
     texts = [*kept, [source.tokenizer.unk_token_id, source.tokenizer.mask_token_id]]
     # Some sources count positions over all ids but that of padding, wherever it stands; ours go by the mask.
@@ -258,12 +264,16 @@ def _check_tokenizer(source: Source, folder: Path, config: HfLongformerConfig) -
             f"{source.tokenizer.pad_token_id}"
         )
     same = type(tokenizer) is type(source.tokenizer) and kept == read
-    limits = (length, tokenizer.model_max_length)
+    checks = [_check("tokenizer is of the same class and gives the same ids", same, type(tokenizer).__name__)]
+    limit = tokenizer.model_max_length
+    if config.repeat_positions:
+        is_whole = length >= words and limit == NO_LIMIT
+        return [*checks, _check(f"tokenizer leaves {words:,} words whole", is_whole, f"{length:,} tokens")]
     return [
-        _check("tokenizer is of the same class and gives the same ids", same, type(tokenizer).__name__),
+        *checks,
         _check(
             f"tokenizer truncates {words:,} words to the limit",
-            limits == (config.max_length_tokens,) * 2,
+            (length, limit) == (config.max_length_tokens,) * 2,
             f"{length:,} tokens",
             f"{config.max_length_tokens:,} tokens",
         ),
@@ -306,10 +316,15 @@ def _many_words(config: HfLongformerConfig, length: int) -> torch.Tensor:
     return words[torch.arange(first, first + length) % len(words)]
 
 
+def _longest(config: HfLongformerConfig) -> int:
+    """Tokens of the longest text that is tried."""
+    return LONG_TEXT if config.repeat_positions else config.max_length_tokens
+
+
 @torch.no_grad()
 def _check_long_input(model: Any) -> list[dict[str, Any]]:
     config = encoder_config(model.config)
-    length = config.max_length_tokens
+    length = _longest(config)
     input_ids = _many_words(config, length + 1)[None]
     checks = []
     for marked in (0, 1):
@@ -318,6 +333,8 @@ def _check_long_input(model: Any) -> list[dict[str, Any]]:
         states = last_states(model, input_ids[:, :length], global_attention_mask=mask)
         name = f"{length:,} tokens, {'one global' if marked else 'no global'} token: all outputs finite"
         checks.append(_check(name, bool(states.isfinite().all()), f"mean square {float(states.square().mean()):.3g}"))
+    if config.repeat_positions:
+        return checks
     try:
         last_states(model, input_ids)
         refusal = "accepted"
@@ -342,6 +359,6 @@ def _check_certainty(plan: Plan, reference: Reference) -> None:
                     f"{error:.2g} in the {name} of {plan.source.name}: some of its weights are far too large"
                 )
     model = source_model(plan, torch.float32)
-    words = _many_words(plan.encoder, plan.encoder.max_length_tokens)
+    words = _many_words(plan.encoder, _longest(plan.encoder))
     if not all(last_states(model, piece[None]).isfinite().all() for piece in words.split(plan.source.longest_input)):
         raise InputError(f"outputs must be finite numbers, got NaN or infinity for some words of {plan.source.name}")

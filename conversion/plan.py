@@ -101,7 +101,7 @@ class Plan:
                 tensor,
                 self.source.first_position,
                 self.encoder.first_position,
-                self.encoder.max_length_tokens,
+                self.encoder.learned_positions,
                 self.position_init,
                 torch.Generator().manual_seed(self.seed),
                 self.encoder.initializer_range,
@@ -149,13 +149,13 @@ def empty_model(source: Source, config: OwnConfig) -> PreTrainedModel:
 
 
 def target_config(
-    source: Source, max_length: int, attention_window: Any = None, attention_dilation: Any = None
+    source: Source, max_length: int | None, attention_window: Any = None, attention_dilation: Any = None
 ) -> OwnConfig:
     """The new configuration: the source's own values, and only what must change changed.
 
     Args:
         source: What is converted.
-        max_length: Longest input of the result in tokens.
+        max_length: Longest input of the result in tokens; None: none, the source's positions are repeated.
         attention_window: Total width in tokens; None: the source's own, or 512, of BART 1,024.
         attention_dilation: None: the source's own, or 1.
 
@@ -181,21 +181,23 @@ def target_config(
         kept["global_projections"] = "copied"
     kept |= chosen
     special_rows = (kept["pad_token_id"] if kept["pad_token_id"] is not None else -1) + 1
+    kept["repeat_positions"], length = max_length is None, max_length or source.max_length
     try:
-        return HfLongformerConfig(**kept, max_position_embeddings=max_length + special_rows)
+        return HfLongformerConfig(**kept, max_position_embeddings=length + special_rows)
     except Exception as error:  # strict dataclasses have exceptions of their own
         raise InputError(f"the options and the source's config.json do not go together: {error}") from error
 
 
 def _encoder_decoder_config(
-    source: Source, max_length: int, chosen: dict[str, Any]
+    source: Source, max_length: int | None, chosen: dict[str, Any]
 ) -> HfLongformerEncoderDecoderConfig:
     """Both halves as the source has them, but for the encoder's positions and what was chosen for its attention."""
     to_config, tokenizer = source.family.to_config, source.tokenizer
     try:
         config: Any = None if to_config is None else to_config(source.config)
         encoder = config.encoder
-        encoder.max_position_embeddings = max_length + encoder.first_position
+        encoder.max_position_embeddings = (max_length or source.max_length) + encoder.first_position
+        encoder.repeat_positions = max_length is None
         for name, value in chosen.items():
             setattr(encoder, name, value)
         if not source.family.is_long:

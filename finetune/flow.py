@@ -14,6 +14,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from hf_longformer.conversion.errors import InputError
+from hf_longformer.conversion.source import encoder_config
 
 from .argument_checks import check_smoothing
 from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
@@ -181,7 +182,10 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     set_seed(training.seed)
     said = load(task) if trains else []
     task.prepare()
-    task.length = check_length(task.data.max_seq_length, task.model.config.max_length_tokens)
+    longest = encoder_config(task.model.config)
+    if trains and longest.repeat_positions and task.data.max_seq_length is None:
+        raise InputError("the model reads texts of any length: say how many tokens at once, --max_seq_length")
+    task.length = check_length(task.data.max_seq_length, longest.max_length_tokens)
     checkpoint_activations(training, task.length)
     training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains, task.measures)
     training.remove_unused_columns = training.remove_unused_columns and not task.collator_needs_all

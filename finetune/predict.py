@@ -205,26 +205,35 @@ def _length(text: Any) -> int:
 
 def _answer(predictor: Predictor, rows: list[Row], names: dict[str, str]) -> list[dict[str, Any]]:
     """One result per row; if the rows cannot be answered together, each is tried alone."""
-    complaints = [row if isinstance(row, str) else _complaint(predictor, row, names) for row in rows]
+    complaints = [complaint_of(predictor, row, names) for row in rows]
     good: list[Any] = [row for row, complaint in zip(rows, complaints, strict=True) if complaint is None]
     try:
         found: list[dict[str, Any]] = predictor(good) if good else []
     except ERRORS:
         found = [_answer_alone(predictor, row) for row in good]
     answered = iter(found)
-    kept = [{"id": row[name]} if (name := _name_of_id(row)) else {} for row in rows]
+    kept = [{"id": row[name]} if (name := name_of_id(row)) else {} for row in rows]
     return [
         {**own, **(next(answered) if complaint is None else {"error": complaint})}
         for own, complaint in zip(kept, complaints, strict=True)
     ]
 
 
-def _name_of_id(row: Row) -> str | None:
+def name_of_id(row: Row) -> str | None:
     """The entry with a row's name; HotpotQA's files call it `_id`."""
     return next((name for name in ("id", "_id") if isinstance(row, dict) and name in row), None)
 
 
-def _complaint(predictor: Predictor, row: dict[str, Any], names: dict[str, str]) -> str | None:
+def complaint_of(predictor: Predictor, row: Row, names: dict[str, str]) -> str | None:
+    """What is wrong with a row, its texts included; None if nothing is.
+
+    Args:
+        predictor: Which is to answer it.
+        row: The row, or what is wrong with it.
+        names: What its entries are called where it comes from.
+    """
+    if isinstance(row, str):
+        return row
     complaint = predictor.complaint(row, names)
     if complaint is None and not is_utf_8([row.get(name) for name in names]):
         complaint = NOT_UTF_8

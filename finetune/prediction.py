@@ -128,9 +128,28 @@ class Predictor:
             InputError: If an entry is no text, or cannot be cut as it is wanted.
             RuntimeError: If the model gives no numbers.
         """
+        rows, windows = self.prepare(rows)
+        return self.finish(rows, windows, self.outputs(windows))
+
+    def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows as they were read, and their windows: what comes before the model.
+
+        Raises:
+            InputError: If an entry is no text, or cannot be cut as it is wanted.
+        """
         rows = [self.read(row) for row in rows]
-        windows = self.windows(rows)
-        results = self.results(rows, windows, self.outputs(windows))
+        return rows, self.windows(rows)
+
+    def finish(
+        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
+    ) -> list[dict[str, Any]]:
+        """One result per row: what comes behind the model.
+
+        Args:
+            rows, windows: As `prepare` gives them.
+            outputs: What the model says of the windows.
+        """
+        results = self.results(rows, windows, outputs)
         cut = {one["text"]: one["cut"] for one in windows}
         return [
             {**result, "truncated": True, "tokens_cut": cut[number]} if cut[number] else result

@@ -33,7 +33,9 @@ BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
     *("position_counting", "coreference", "tag_layers", "activation_dropout", "layerdrop", "scale_embedding"),
+    "repeat_positions",
 )
+UNLIMITED = 2**31 - 1  # tokens: what stands for the longest input of a model that has none
 
 TOKENIZER_KEYWORDS = (
     *("padding_side", "truncation_side", "model_max_length", "model_input_names", "use_fast", "tokenizer_type"),
@@ -79,6 +81,10 @@ class HfLongformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, defaults to 512):
             Rows of the position table: the longest input in tokens plus `pad_token_id + 1`, since real tokens are
             counted from there. See `max_length_tokens`.
+        repeat_positions (`bool`, defaults to `False`):
+            Whether learned positions begin again behind the last: of `n = max_position_embeddings - first_position`
+            rows, token `i` takes row `first_position + i mod n`, and texts of any length are read as by a model whose
+            table was written out (section 5 of the paper).
         first_position (`int`, defaults to -1, which stands for `pad_token_id + 1`):
             Row of the position table that the first real token takes; padding takes the row below. It stays what it was
             when the model was made, whatever becomes of `pad_token_id`, which training and generation may set to the
@@ -124,6 +130,14 @@ class HfLongformerConfig(PreTrainedConfig):
 
     model_type = "hf_longformer"
     reads_stock_as_stock: ClassVar[bool] = False  # what `replace_stock` sets
+    base_model_fsdp_plan: ClassVar[dict[Any, str]] = {
+        "embeddings": "free_full_weight",
+        "encoder.layer.*": "free_full_weight",
+    }
+    base_model_tp_plan: ClassVar[dict[str, Any]] = {
+        "encoder.layer.*.intermediate.dense": "colwise",
+        "encoder.layer.*.output.dense": "rowwise",
+    }
 
     attention_window: list[int] | int = 512
     attention_dilation: list[list[int]] | list[int] | int = 1
@@ -153,6 +167,7 @@ class HfLongformerConfig(PreTrainedConfig):
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
     max_position_embeddings: int = 512
     first_position: int = -1
+    repeat_positions: bool = False
     position_counting: Literal["attention_mask", "input_ids"] = "attention_mask"
     type_vocab_size: int = 2
     initializer_range: float = 0.02
@@ -241,7 +256,12 @@ class HfLongformerConfig(PreTrainedConfig):
 
     @property
     def max_length_tokens(self) -> int:
-        """Longest input in tokens."""
+        """Longest input in tokens; with `repeat_positions`, 2,147,483,647, which stands for any."""
+        return UNLIMITED if self.repeat_positions else self.learned_positions
+
+    @property
+    def learned_positions(self) -> int:
+        """Rows of the position table that tokens take."""
         return self.max_position_embeddings - self.first_position
 
     @property
@@ -287,7 +307,7 @@ class HfLongformerConfig(PreTrainedConfig):
             raise ValueError(f"type_vocab_size must be at least 0, got {self.type_vocab_size}")
         if self.tag_layers < 1:
             raise ValueError(f"tag_layers must be at least 1, got {self.tag_layers}")
-        if self.max_length_tokens < 1 or self.first_position < 0:
+        if self.learned_positions < 1 or self.first_position < 0:
             raise ValueError(
                 "max_position_embeddings must exceed first_position, which is pad_token_id + 1 if left out, since real "
                 f"tokens are counted from there, got max_position_embeddings={self.max_position_embeddings}, "
@@ -299,6 +319,8 @@ def _check_positions(config: HfLongformerConfig) -> None:
     kind = config.position_embedding_type
     if kind == "absolute":
         return
+    if config.repeat_positions:
+        raise ValueError(f"repeat_positions is of learned positions, got position_embedding_type={kind!r}")
     if kind not in ("rotary", "relative"):
         raise NotImplementedError(
             f"position_embedding_type must be 'absolute' (learned positions), 'rotary' or 'relative', got {kind!r}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .configuration_hf_longformer import HfLongformerConfig
+from .configuration_hf_longformer import UNLIMITED, HfLongformerConfig
 from .global_masks import first_real_token, global_attention_mask as build_global_attention_mask
 from .masks import read_numbers
 
@@ -215,10 +215,11 @@ def check_inputs(
     """
     if restarts is not None:
         counts["restarts"] = restarts
+    rows = UNLIMITED if config.repeat_positions else config.max_position_embeddings
     ranges = {
         "input_ids": (input_ids, vocabulary, "word_embeddings.num_embeddings"),
         "token_type_ids": (token_type_ids, max(1, config.type_vocab_size), "config.type_vocab_size"),
-        "position_ids": (position_ids, config.max_position_embeddings, "config.max_position_embeddings"),
+        "position_ids": (position_ids, rows, "config.max_position_embeddings"),
     }
     if config.position_embedding_type != "absolute":
         del ranges["position_ids"]  # of any size

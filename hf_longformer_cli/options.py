@@ -23,6 +23,14 @@ Input = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", help="The file of JSON lines to write.")]
+LongestInput = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKENS",
+        help="Longest input: 4096 (BART, LED: 16384), or the source's if that is more. unlimited: texts of any "
+        "length, the source's positions repeated while they are read.",
+    ),
+]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens at once: the checkpoint's own.", min=3)]
 Stride = Annotated[int | None, typer.Option(help="Tokens that windows of one document share: the checkpoint's own.")]
 LineFormat = Annotated[

@@ -23,6 +23,7 @@ PIPELINES = {
     "EncoderDecoderModel": "feature-extraction",
 }
 POSITIONS = {
+    "unlimited": "the source's {:,} rows, repeated while texts are read",
     "copy": "the source's {:,} rows, repeated",
     "interpolate": "the source's {:,} rows, stretched over all",
     "random": "random: a baseline, not a model to use",
@@ -54,11 +55,13 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
         **metadata(source_card),
     )
     checks = [{**check, "measured": _as_text(check["measured"])} for check in report["checks"]]
+    longest, positions = report["max_length"], report["position_init"]
     facts = {
         **report,
         "checks": checks,
         "parameters": f"{report['parameters']:,}",
-        "positions": POSITIONS[report["position_init"]].format(report["source_max_length"]),
+        "longest": "texts of any length" if longest is None else f"{longest:,} tokens",
+        "positions": POSITIONS["unlimited" if longest is None else positions].format(report["source_max_length"]),
         "writes": writes,
         "global_state": GLOBAL_PROJECTIONS[report["global_projections"]],
     }

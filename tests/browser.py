@@ -38,10 +38,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
-    def open(self, file: Path | str) -> None:
-        """A file, or an address of this machine."""
+    def open(self, place: Path | str) -> None:
+        """A file, or an address."""
         self.events.clear()
-        self._call("Page.navigate", url=file if isinstance(file, str) else file.as_uri())
+        self._call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
         self._until(lambda: any(one["method"] == "Page.loadEventFired" for one in self.events))
 
     def __call__(self, code: str) -> Any:
@@ -115,7 +115,7 @@ class Page:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Page]:
-    """A page of a browser that reaches no network and keeps nothing."""
+    """A page of a browser that reaches no network but this machine, and keeps nothing."""
     (theirs_in, ours_out), (ours_in, theirs_out) = _pipe(), _pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(

@@ -316,6 +316,7 @@ FIELDS = (
         "tag_layers",
         "pruned_heads",
         "quantization_config",
+        "repeat_positions",
         "return_dict",
         "rope_scaling",
     ),

@@ -503,6 +503,7 @@ for words in sys.argv[2:]:
         ("matplotlib", "draw", ["draw --output x.png"]),
         ("onnxscript", "onnx", ["export MODEL out --format onnx"]),
         ("openvino", "openvino", ["export MODEL out --format openvino"]),
+        ("uvicorn", "serve", ["serve x"]),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(

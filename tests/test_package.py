@@ -20,10 +20,19 @@ from hf_longformer.transformers_internals import OVERRIDDEN, release
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "hf_longformer").glob("*.py"))
 COMMAND_LINE = sorted((ROOT / "hf_longformer_cli").glob("*.py"))
-FOLDERS = ("hf_longformer", "hf_longformer_cli", "conversion", "exporting", "finetune", "benchmarks", "model_cards")
+FOLDERS = (
+    "hf_longformer",
+    "hf_longformer_cli",
+    "conversion",
+    "exporting",
+    "finetune",
+    "benchmarks",
+    "model_cards",
+    "serving",
+)
 SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = sorted(file.parent for file in (ROOT / "finetune").glob("*/task.py"))
-INSTALLED_INSIDE = {"conversion", "exporting", "finetune", "benchmarks", "model_cards"}
+INSTALLED_INSIDE = {"conversion", "exporting", "finetune", "benchmarks", "model_cards", "serving"}
 
 # The floors of the package: a file may import those of lower floors only. Implementations of the attention never import
 # one another; that with dropout is a part of the one on a CPU.

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every code block of the README runs and prints what the README says."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -72,6 +73,10 @@ def test_shell_block(index: int, place: Path) -> None:
     elif code.startswith("hf-longformer convert"):
         converted(place)
         assert (place / "roberta-4096" / "model.safetensors").exists()
+    elif code.startswith("hf-longformer serve"):
+        converted(place)  # and a command that can be told to stop, as those of `warm` cannot
+        printed = run(f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n{code}", place)
+        assert sorted(json.loads(printed)) == ["label", "scores"]
     else:
         converted(place)
         run(f"set -e\n{code}", place)

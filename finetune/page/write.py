@@ -4,6 +4,7 @@
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -77,6 +78,26 @@ def write_page(
     finally:
         partial.unlink(missing_ok=True)
     return report
+
+
+def page_of(row: dict[str, Any], result: dict[str, Any]) -> str:
+    """The page of one document.
+
+    Args:
+        row: What was read, with entries named as in `COLUMNS`.
+        result: What was predicted of it.
+
+    Raises:
+        InputError: If it is no document, or the result is not of it.
+    """
+    page = io.StringIO()
+    _write(page, enumerate([row], 1), {1: result}, {name: name for name in COLUMNS})
+    return page.getvalue()
+
+
+def hashes() -> tuple[str, str]:
+    """What a Content-Security-Policy knows the page's style and its script by."""
+    return _hash(_part("css")), _hash(_part("js"))
 
 
 def _check_output(output: Path, documents: str, results: str, overwrite: bool) -> None:
@@ -258,11 +279,14 @@ def _data(name: str, content: Any) -> str:
 
 def _frame() -> tuple[str, str]:
     """The page in front of the documents and behind them."""
-    folder = Path(__file__).parent
-    page, style, script = ((folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    page, style, script = map(_part, ("html", "css", "js"))
     page = page.replace("STYLE_HASH", _hash(style)).replace("SCRIPT_HASH", _hash(script))
     before, _, behind = page.replace("/* style */", style).partition("<!-- documents -->\n")
     return before, behind.replace("/* script */", script)
+
+
+def _part(kind: str) -> str:
+    return (Path(__file__).parent / f"page.{kind}").read_text(encoding="utf-8")
 
 
 def _hash(code: str) -> str:

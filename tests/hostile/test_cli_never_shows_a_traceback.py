@@ -17,7 +17,7 @@ import hf_longformer_cli as cli
 ASKED = ("qa", "hotpotqa", "classification", "token-classification", "coref", "summarization")
 TASKS = (*ASKED, "multiple-choice", "clm", "mlm")
 COMMANDS = [
-    *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict")),
+    *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict", "serve")),
     *(["finetune"], ["fly"]),
     *(["predict", task] for task in (*ASKED, "mlm")),
     *(["finetune", task] for task in TASKS),

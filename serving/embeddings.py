@@ -1,0 +1,212 @@
+# Copyright 2026 The hf-longformer authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings of texts: by the modules of a sentence-transformers folder, or the mean of an encoder's hidden states."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DataCollatorWithPadding
+
+from hf_longformer import HfLongformerModel
+from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import one_line
+from hf_longformer.conversion.sentence_modules import MODULES, read_modules
+from hf_longformer.finetune.checkpoints import load_checkpoint
+from hf_longformer.finetune.prediction import model_inputs
+from hf_longformer.transformers_internals import cached_file
+
+TASK = "embeddings"
+SHARDS = "*.bin"  # pickled weights
+
+
+class Embedder:
+    """One vector for every text, or for every list of token ids.
+
+    Args:
+        model: An encoder, or a `SentenceTransformer` of one.
+        tokenizer: Its tokenizer.
+        max_seq_length: Tokens of the longest text, special ones included; the model's own limit if None.
+
+    Raises:
+        InputError: If a longer text is wanted than the model takes.
+    """
+
+    task = TASK
+
+    def __init__(self, model: Any, tokenizer: Any, max_seq_length: int | None = None) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.modules = model if hasattr(model, "get_embedding_dimension") else None  # of sentence-transformers
+        self.config = model.config
+        limit = self.config.max_length_tokens
+        if self.modules is not None and model.max_seq_length is not None:
+            limit = min(limit, model.max_seq_length)
+        if max_seq_length is not None and max_seq_length > limit:
+            raise InputError(f"--max-length must be at most the model's {limit:,} tokens, got {max_seq_length:,}")
+        self.max_seq_length = max_seq_length or limit
+        self.prompt, self.prompt_length = "", None
+        if self.modules is not None and (name := model.default_prompt_name):
+            self.prompt = model.prompts[name]
+            self.prompt_length = model.preprocess(["a"], prompt=self.prompt).get("prompt_length")
+        self.collate = DataCollatorWithPadding(tokenizer)
+        around = tokenizer("")["input_ids"]  # what stands around every text
+        self.first, self.last = around[: len(around) // 2], around[len(around) // 2 :]
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str,
+        *,
+        device: str | None = None,
+        dtype: str = "float32",
+        local_files_only: bool = False,
+        max_seq_length: int | None = None,
+    ) -> "Embedder":
+        """An embedder from a folder or a Hub name, as `Predictor.load` makes predictors.
+
+        Raises:
+            InputError: If the checkpoint cannot be loaded as a whole, or holds code or pickles.
+        """
+        where: dict[str, Any] = {"local_files_only": local_files_only}
+        model, tokenizer, _ = load_checkpoint(HfLongformerModel, checkpoint, new=("pooler",), dtype=dtype, **where)
+        if model.config.is_decoder:
+            raise InputError(f"{checkpoint} must be an encoder, got a causal model, which gives no embeddings")
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        place = device or accelerator or "cpu"
+        modules = cached_file(
+            checkpoint,
+            MODULES,
+            **where,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if modules is None:
+            return cls(model.to(place), tokenizer, max_seq_length)
+        check_modules(Path(modules).parent)
+        from sentence_transformers import SentenceTransformer
+
+        settings = {"dtype": model.dtype, "use_safetensors": True}
+        try:
+            whole = SentenceTransformer(checkpoint, device=str(place), model_kwargs=settings, **where)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise InputError(f"{checkpoint} cannot be used by sentence-transformers: {one_line(error)}") from error
+        return cls(whole, whole.tokenizer, max_seq_length)
+
+    @property
+    def size(self) -> int:
+        """Numbers of a vector."""
+        return self.config.hidden_size if self.modules is None else self.modules.get_embedding_dimension()
+
+    @property
+    def sizes(self) -> list[int] | None:
+        """Numbers to which vectors may be cut, as config.json says; None: any number."""
+        named = getattr(self.config, "matryoshka_dimensions", None)
+        if named is None and getattr(self.config, "is_matryoshka", False):
+            return None
+        return sorted({*(named or []), self.size})
+
+    @property
+    def pooling(self) -> str:
+        """How one vector is made of a text, in words."""
+        if self.modules is None:
+            return "the mean of the last hidden states, not normalized"
+        return ", ".join(type(module).__name__ for module in self.modules)
+
+    def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Texts as tokens.
+
+        Args:
+            rows: Each with `text`, or with `ids`, as the tokenizer gives them, special tokens included; and with
+                `truncate`, whether a longer text may be cut.
+
+        Raises:
+            InputError: If a text is too long, or token ids are not of this tokenizer.
+        """
+        texts = [self.prompt + row["text"] for row in rows if "text" in row]
+        found = iter(self.tokenizer(texts, verbose=False)["input_ids"] if texts else [])
+        windows = []
+        for number, row in enumerate(rows):
+            ids = next(found) if "text" in row else self._checked_ids(row["ids"])
+            over = max(0, len(ids) - self.max_seq_length)
+            if over and not row["truncate"]:
+                raise InputError(
+                    f"a text must have at most {self.max_seq_length:,} tokens, got {len(ids):,}: shorten it, or let it "
+                    'be cut with "truncate": true'
+                )
+            windows.append({"input_ids": self._cut(ids, over), "text": number})
+            row["cut"] = over
+        return rows, windows
+
+    def _cut(self, ids: list[int], over: int) -> list[int]:
+        """Tokens without so many of the text's last ones, or of its first, as the tokenizer would leave them out."""
+        if self.tokenizer.truncation_side == "left":
+            return ids[: len(self.first)] + ids[len(self.first) + over :]
+        end = len(ids) - len(self.last)
+        return ids[: end - over] + ids[end:]
+
+    def _checked_ids(self, ids: list[int]) -> list[int]:
+        if self.prompt:
+            raise InputError("texts are needed for a model that puts words in front of every text, got token ids")
+        size = self.config.vocab_size
+        if strange := [one for one in ids if not 0 <= one < size]:
+            raise InputError(f"token ids must be from 0 to {size - 1:,}, got {strange[0]}: send the text instead")
+        end = len(ids) - len(self.last)
+        if ids[: len(self.first)] != self.first or ids[end:] != self.last or end < len(self.first):
+            raise InputError(
+                f"token ids must be those of this model's tokenizer, special tokens included, {self.first} … "
+                f"{self.last}, got {ids[:1]} … {ids[-1:]}: send the text instead"
+            )
+        return ids
+
+    def outputs(self, windows: list[dict[str, Any]]) -> list[np.ndarray]:
+        """A vector `(size,)` in float32 for every window.
+
+        Raises:
+            RuntimeError: If the model gives no numbers.
+        """
+        with torch.inference_mode():
+            batch: dict[str, Any] = model_inputs(self, windows)
+            if self.modules is None:
+                states, mask = self.model(**batch).last_hidden_state.float(), batch["attention_mask"][..., None].float()
+                vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+            else:
+                prompt = {} if self.prompt_length is None else {"prompt_length": self.prompt_length}
+                vectors = self.modules({**batch, **prompt})["sentence_embedding"].float()
+        found = vectors.cpu().numpy()
+        if not np.isfinite(found).all():
+            raise RuntimeError(
+                "the model must give numbers, got NaN: its weights, or the dtype, cannot be computed with"
+            )
+        return list(found)
+
+    def finish(
+        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
+    ) -> list[dict[str, Any]]:
+        """Of every text `embedding` and `tokens`, and `tokens_cut` where some were left out."""
+        return [
+            {"embedding": output, "tokens": len(window["input_ids"])}
+            | ({"tokens_cut": row["cut"]} if row["cut"] else {})
+            for row, window, output in zip(rows, windows, outputs, strict=True)
+        ]
+
+
+def shortened(vector: np.ndarray, size: int) -> np.ndarray:
+    """The first numbers of a vector, made as long as 1 again."""
+    kept = vector[:size]
+    return kept / max(float(np.linalg.norm(kept)), 1e-12)
+
+
+def check_modules(root: Path) -> None:
+    """Refuses code, pickles, and an encoder in a folder of its own.
+
+    Raises:
+        InputError: If there is any.
+    """
+    modules = read_modules(root)
+    if modules[0]["path"]:
+        raise InputError(f"the encoder must lie beside {MODULES}, got the folder {modules[0]['path']}: convert it")
+    for module in modules[1:]:
+        folder = root / module["path"]
+        if module["path"] and any(folder.glob(SHARDS)) and not any(folder.glob("*.safetensors")):
+            raise InputError(f"weights must be in safetensors, got a pickle in {module['path']}")
