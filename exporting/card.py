@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from hf_longformer.conversion.describe import longest_text
 from hf_longformer.model_cards.render import PIPELINES, metadata
 
 from .quality import TOGETHER
@@ -17,7 +18,7 @@ from hf_longformer.exporting import load_exported
 from transformers import AutoTokenizer
 
 tokenizer, model = AutoTokenizer.from_pretrained("PATH"), load_exported("PATH", "{format}")
-outputs = model(**tokenizer(["A document of up to {max_length:,} tokens."], truncation=True, return_tensors="pt"))
+outputs = model(**tokenizer(["{document}."], truncation=True, return_tensors="pt"))
 ```"""
 
 
@@ -29,8 +30,8 @@ console.log(await read({arguments}));
 ```
 
 `dtype` is `"fp32"`, `"fp16"` or `"q8"`: of weights, which are computed with in float32. A browser that is told none \
-takes `"q8"`. Transformers.js cuts longer texts without their last special token: give it {max_length:,} tokens at \
-most."""
+takes `"q8"`.{limit}"""
+LIMIT = " Transformers.js cuts longer texts without their last special token: give it {:,} tokens at most."
 ARGUMENTS = {"question-answering": '"Who …?", "A document."', "fill-mask": '"A {mask} document."'}
 
 
@@ -41,6 +42,9 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
         report: What `export` returns.
         source_card: The README.md of the checkpoint, whose licence and language are taken over if it names them.
     """
+    longest = report["max_length"]
+    of_length = "of any length" if longest is None else f"of up to {longest:,} tokens"
+    facts = {**report, "document": f"A document {of_length}", "limit": LIMIT.format(longest) if longest else ""}
     head = report["model_class"].removeprefix("HfLongformer")
     data = ModelCardData(
         library_name="transformers.js" if report["format"] == "web" else report["format"],
@@ -52,8 +56,8 @@ def render(report: dict[str, Any], source_card: Path | None = None) -> str:
     inputs = ", ".join(f"`{name}` ({', '.join(names)})" for name, names in report["inputs"].items())
     lines = [
         f"---\n{data}\n---\n",
-        f"# A `{report['model_class']}` for {report['max_length']:,} tokens, as {report['format']}\n",
-        _use(report, PIPELINES[head]),
+        f"# A `{report['model_class']}` for {longest_text(report)}, as {report['format']}\n",
+        _use(facts, PIPELINES[head]),
         "",
         "| | |",
         "|---|---|",

@@ -180,7 +180,7 @@ def _report(
         "format": format,
         "dtype": dtype,
         "model_class": type(model).__name__,
-        "max_length": model.config.max_length_tokens,
+        "max_length": None if model.config.repeat_positions else model.config.max_length_tokens,
         "attention_window": model.config.attention_window,
         "global_attention": "an input" if "global_attention_mask" in dimensions else "in the graph",
         "inputs": {name: list(names) for name, names in dimensions.items()},

@@ -160,6 +160,7 @@ def export(
 
 
 def _export_graph(checkpoint: Path, output: Path, **options: Any) -> None:
+    from hf_longformer.conversion.describe import longest_text
     from hf_longformer.exporting import export as export_graph
 
     with steps(2) as progress:
@@ -168,7 +169,7 @@ def _export_graph(checkpoint: Path, output: Path, **options: Any) -> None:
     if (loss := report["loss"]) is not None:
         changed = f"{loss['changed']:,} of {loss['of']:,} {loss['unit']} are others than in PyTorch"
         typer.echo(f"{changed}, {loss['changed_by_batch']:,} depend on the batch ({loss['texts']:,} sentences)")
-    size = f"{report['dtype']}, {report['max_length']:,} tokens, {report['bytes'] / 1e6:,.1f} MB"
+    size = f"{report['dtype']}, {longest_text(report)}, {report['bytes'] / 1e6:,.1f} MB"
     typer.echo(f"{report['model_class']} as {report['format']}, {size}, in {output}")
 
 

@@ -202,3 +202,17 @@ def test_load_exported_refuses_a_checkpoint(tmp_path: Path) -> None:
         load_exported(save(tmp_path / "model", "Model"))
     with pytest.raises(InputError, match="a backend must be one of"):
         load_exported(tmp_path / "model", "tensorrt")
+
+
+@pytest.mark.slow
+def test_texts_of_any_length(tmp_path: Path) -> None:
+    """Positions repeat in the graph as they do in the model."""
+    source = save(tmp_path / "model", "Model", repeat_positions=True)
+    report = export(source, tmp_path / "onnx", format="onnx")
+    assert report["max_length"] is None
+    assert "for texts of any length, as onnx" in (tmp_path / "onnx" / "README.md").read_text()
+    exported = load_exported(tmp_path / "onnx", "onnx")
+    model = hf_longformer.HfLongformerModel.from_pretrained(source).eval()
+    ids = torch.randint(5, 90, (1, 5000), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(exported(ids).last_hidden_state, model(ids).last_hidden_state, atol=1e-4, rtol=1e-4)
