@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny ablation evidence litbank clean
+.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny tiny-bart ablation evidence litbank clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ characters: $(VENV)/installed ## Table 4 with a small model of characters; write
 
 tiny: $(VENV)/installed ## Train the small English RoBERTa, and measure table 5 with it
 	$(BIN)/python tests/make_tiny.py $(TINY)
+
+tiny-bart: $(VENV)/installed ## Train a small BART for 16,384 tokens, and ask it for names far away; BOOKS=FOLDER
+	$(BIN)/python tests/make_tiny_bart.py $(TINY_BART)
 
 ablation: $(VENV)/installed ## Table 10 with the small English models; writes finetune/ablation.json and its table
 	$(BIN)/python tests/measure_ablation.py $(ABLATION)

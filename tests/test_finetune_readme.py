@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import make_tiny
+import make_tiny_bart
 import measure_ablation
 import measure_characters
 import measure_evidence
@@ -105,8 +106,9 @@ def test_every_block_runs(place: Path) -> None:
         (measure_characters.RESULTS, measure_characters.tables),
         (measure_evidence.RESULTS, measure_evidence.tables),
         (measure_litbank.RESULTS, measure_litbank.tables),
+        (make_tiny_bart.RESULTS, make_tiny_bart.tables),
     ],
-    ids=["tasks", "tiny", "ablation", "characters", "evidence", "litbank"],
+    ids=["tasks", "tiny", "ablation", "characters", "evidence", "litbank", "tiny bart"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
@@ -118,7 +120,8 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
     tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
     tasks |= dict.fromkeys(("triviaqa", "squad"), "qa")
-    tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification", "arxiv": "summarization"}
+    tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification"}
+    tasks |= dict.fromkeys(("arxiv", "tiny-bart-names"), "summarization")
     first = recipe.stem.split("-")[0]
     arguments = module_of(tasks.get(recipe.stem, tasks.get(first, first))).TASK.arguments
     types = (ModelArguments, LongTrainingArguments, arguments)
