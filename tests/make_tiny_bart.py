@@ -51,8 +51,8 @@ RESULTS, README, RECIPE = ROOT / "tiny-bart.json", ROOT / "README.md", ROOT / "r
 NAME, LONG_NAME = "bart-tiny-en", "led-tiny-en-16384"
 SHORT, LONG = 1024, 16_384  # tokens
 DECODER_LAYERS = 2
-# Of denoising: tokens of a piece, pieces per step, steps.
-PHASES = {"pieces": (128, 32, 600), "whole": (SHORT, 4, 120)}
+# Of denoising: tokens of a piece, pieces per step, steps, those of the warm-up.
+PHASES = {"pieces": (128, 32, 600, 50), "whole": (SHORT, 4, 40, 4)}
 RATE = 1e-3
 MASKED, SPAN = 0.3, 3.0  # share of the tokens, and their mean number in a span
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -178,13 +178,13 @@ def denoise(place: Path, files: list[str]) -> dict[str, Any]:
         make_initial(trained)
     tokenizer = AutoTokenizer.from_pretrained(trained)
     ids = np.concatenate([tokenizer(unwrapped(file), add_special_tokens=False)["input_ids"] for file in files])
-    for phase, (length, batch, steps) in PHASES.items():
+    for phase, (length, batch, steps, warmup) in PHASES.items():
         folder = place / (NAME if phase == list(PHASES)[-1] else phase)
         done = folder / "phase.json"
         if not done.exists():
             set_seed(0)
             options: dict[str, Any] = {"max_steps": steps, "per_device_train_batch_size": batch, "learning_rate": RATE}
-            options |= {"warmup_steps": 50, "weight_decay": 0.01, "adam_beta2": 0.98, "label_smoothing_factor": 0.0}
+            options |= {"warmup_steps": warmup, "weight_decay": 0.01, "adam_beta2": 0.98, "label_smoothing_factor": 0.0}
             options |= {"logging_steps": 20, "save_steps": 100, "save_total_limit": 1, "report_to": "none"}
             trainer = Seq2SeqTrainer(
                 BartForConditionalGeneration.from_pretrained(trained),
