@@ -8,7 +8,7 @@ function field(name, label, kind) {
   const entry = document.createElement(kind === "document" ? "textarea" : "input");
   entry.name = name;
   if (kind === "password") Object.assign(entry, { type: "password", autocomplete: "off" });
-  if (kind === "document") entry.placeholder = "Paste a document of any length";
+  if (kind === "document") entry.placeholder = name === "text_pair" ? "Optional" : "Paste a document of any length";
   entry.setAttribute("dir", "auto");
   box.append(label, entry);
   return box;
