@@ -101,11 +101,7 @@ class Predictor:
             InputError: If the checkpoint cannot be loaded or is for another task, or an option cannot be used.
         """
         if backend != "torch":
-            if dtype != "float32" or device not in (None, "cpu"):
-                raise InputError(
-                    f"an export computes on a CPU in what it was exported as, got {dtype} on {device or 'cpu'}: leave "
-                    "both out, and choose with `hf-longformer export --dtype`"
-                )
+            check_of_export(dtype, device)
             model: Any = load_exported(checkpoint, backend)
             return cls(model, load_tokenizer(Path(checkpoint)), local_files_only=True, **options)
         model, tokenizer = load_trained(cls, checkpoint, local_files_only=local_files_only, dtype=dtype)
@@ -216,6 +212,19 @@ class Predictor:
     ) -> list[dict[str, Any]]:
         """What is said of every row."""
         raise NotImplementedError
+
+
+def check_of_export(dtype: str, device: str | None) -> None:
+    """Refuses what an export does not leave open.
+
+    Raises:
+        InputError: If another dtype or device is asked for.
+    """
+    if dtype != "float32" or device not in (None, "cpu"):
+        raise InputError(
+            f"an export computes on a CPU in what it was exported as, got {dtype} on {device or 'cpu'}: leave both "
+            "out, and choose with `hf-longformer export --dtype`"
+        )
 
 
 def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Checkpoint, Dtype, LocalFilesOnly, MaxLength, Stride, TokensPerBatch
+from .options import Backend, Checkpoint, Dtype, LocalFilesOnly, MaxLength, Stride, TokensPerBatch
 from .terminal import quiet, refusal
 
 
@@ -34,6 +34,7 @@ def serve(
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="What is computed in.")] = Dtype.float32,
     device: Annotated[str | None, typer.Option(help="Where to compute: an accelerator if there is one.")] = None,
+    backend: Annotated[Backend, typer.Option(help="What runs CHECKPOINT: its export.")] = Backend.torch,
     local_files_only: LocalFilesOnly = False,
 ) -> None:
     """Answer over HTTP: embeddings in OpenAI's form, or what `predict` says, in batches across requests.
@@ -64,6 +65,7 @@ def serve(
         api_key=api_key,
         dtype=dtype.value,
         device=device,
+        backend=backend.value,
         local_files_only=local_files_only,
         say=lambda line: typer.echo(line, err=True),
     )

@@ -13,8 +13,10 @@ from hf_longformer import HfLongformerModel
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.errors import one_line
 from hf_longformer.conversion.sentence_modules import MODULES, read_modules
+from hf_longformer.conversion.source import load_tokenizer
+from hf_longformer.exporting import load_exported
 from hf_longformer.finetune.checkpoints import load_checkpoint
-from hf_longformer.finetune.prediction import model_inputs
+from hf_longformer.finetune.prediction import check_of_export, model_inputs
 from hf_longformer.transformers_internals import cached_file
 
 TASK = "embeddings"
@@ -38,7 +40,7 @@ class Embedder:
     def __init__(self, model: Any, tokenizer: Any, max_seq_length: int | None = None) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.modules = model if hasattr(model, "get_embedding_dimension") else None  # of sentence-transformers
-        self.config = model.config
+        self.config = model.config if self.modules is None else (model.config or model[0].exported.config)
         limit = self.config.max_length_tokens
         if self.modules is not None and model.max_seq_length is not None:
             limit = min(limit, model.max_seq_length)
@@ -62,12 +64,21 @@ class Embedder:
         dtype: str = "float32",
         local_files_only: bool = False,
         max_seq_length: int | None = None,
+        backend: str = "torch",
     ) -> "Embedder":
         """An embedder from a folder or a Hub name, as `Predictor.load` makes predictors.
 
         Raises:
             InputError: If the checkpoint cannot be loaded as a whole, or holds code or pickles.
         """
+        if backend != "torch":
+            check_of_export(dtype, device)
+            if not (Path(checkpoint) / MODULES).is_file():
+                return cls(load_exported(checkpoint, backend), load_tokenizer(Path(checkpoint)), max_seq_length)
+            from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
+
+            exported = load_sentence_encoder(checkpoint, backend)
+            return cls(exported, exported.tokenizer, max_seq_length)
         where: dict[str, Any] = {"local_files_only": local_files_only}
         model, tokenizer, _ = load_checkpoint(HfLongformerModel, checkpoint, new=("pooler",), dtype=dtype, **where)
         if model.config.is_decoder:

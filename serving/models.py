@@ -44,7 +44,7 @@ def load(
         task: One of `TASKS`; None: what the checkpoint was trained for.
         options: For the predictor, by the names that `hf-longformer predict` has, as text.
         tokens_per_batch: Tokens at once.
-        **where: `device`, `dtype`, `local_files_only`, `max_seq_length`, `stride`; what is None is left out.
+        **where: `backend`, `device`, `dtype`, `local_files_only`, `max_seq_length`, `stride`; what is None is left out.
 
     Raises:
         InputError: If the checkpoint cannot be loaded, is for another task, or an option cannot be used.

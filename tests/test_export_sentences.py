@@ -3,6 +3,7 @@
 """`hf_longformer.exporting.sentence_encoder`: embeddings by sentence-transformers around an export."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -17,6 +18,13 @@ pytest.importorskip("sentence_transformers", reason="sentence-transformers is no
 from test_sentence_transformers import TEXTS, load, make_sentence_source
 
 from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
+from hf_longformer.serving.embeddings import Embedder
+
+
+def embeddings(embedder: Any, texts: list[str]) -> list[numpy.ndarray]:
+    """By the server's way."""
+    rows, windows = embedder.prepare([{"text": text, "truncate": True} for text in texts])
+    return [one["embedding"] for one in embedder.finish(rows, windows, embedder.outputs(windows))]
 
 
 def test_embeddings_are_those_of_pytorch(tmp_path: Path) -> None:
@@ -29,6 +37,12 @@ def test_embeddings_are_those_of_pytorch(tmp_path: Path) -> None:
         found, expected = (one.encode(texts, prompt=prompt) for one in (exported, model))
         numpy.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
     assert exported.get_embedding_dimension() == 7
+    served = [
+        Embedder.load(str(tmp_path / name), backend=backend) for name, backend in (("model", "torch"), ("onnx", "onnx"))
+    ]
+    assert served[0].size == served[1].size == 7
+    found, expected = (embeddings(one, TEXTS) for one in served[::-1])
+    numpy.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
     with pytest.raises(NotImplementedError, match="an export is saved already"):
         exported.save(str(tmp_path / "again"))
 

@@ -15,6 +15,7 @@ from transformers import pipeline
 from hf_longformer.conversion import convert
 from hf_longformer.exporting import load_exported
 from hf_longformer.finetune.prediction_defaults import save_defaults
+from hf_longformer.serving.models import load
 
 pytest.importorskip("onnxscript", reason="needs onnxscript")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -59,7 +60,7 @@ def test_predict_says_the_same(task: str, command, tmp_path: Path) -> None:  # n
     make_model(task, tmp_path)
     done = command("export", tmp_path / "model", tmp_path / "exported", "--format", "onnx")
     assert (done.code, "✓ outputs at 130 tokens" in done.out) == (0, True), done.err
-    assert "as onnx, 130 tokens" in done.out
+    assert "as onnx, float32, 130 tokens" in done.out
     file = write(tmp_path / "in.jsonl", make_rows(task))
     for backend, folder in {"torch": "model", "onnx": "exported"}.items():
         output = tmp_path / f"{backend}.jsonl"
@@ -73,6 +74,10 @@ def test_predict_says_the_same(task: str, command, tmp_path: Path) -> None:  # n
         options = {"tokenizer": asked.tokenizer, "truncation": True}
         exported = pipeline("text-classification", load_exported(tmp_path / "exported"), **options)
         assert_alike(asked(rows), exported(rows))
+    served = load(str(tmp_path / "exported"), backend="onnx")
+    assert served.task == task
+    kept = [{name: line[name] for name in line if name not in ("id", "line")} for line in found]
+    assert_alike(kept, served(make_rows(task)))
     wrong = ("--output", tmp_path / "x", "--backend", "onnx", "--dtype", "bfloat16")
     done = command("predict", task, tmp_path / "exported", file, *wrong)
     assert (done.code, "an export computes on a CPU in what it was exported as" in done.sentence) == (2, True)
