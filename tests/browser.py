@@ -59,7 +59,10 @@ class Page:
 
     def click(self, code: str) -> None:
         """The middle of what an expression of JavaScript is, once it is in view."""
-        self(f"({code}).scrollIntoView({{ block: 'center', behavior: 'instant' }})")
+        self(
+            f"({code}).scrollIntoView({{ block: 'center', behavior: 'instant' }}), new Promise((done) => "
+            "requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )  # what is clicked is what was painted
         left, top, width, height = self(
             f"(() => {{ const b = ({code}).getClientRects()[0]; return [b.left, b.top, b.width, b.height]; }})()"
         )

@@ -315,7 +315,12 @@ def test_vocabulary_can_grow_and_shrink(tie: bool, tmp_path: Path):
         torch.testing.assert_close(model(**inputs).logits[..., :common], before[..., :common])
     model.save_pretrained(tmp_path)
     again = HfLongformerForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float64).eval()
-    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    kept, state = model.state_dict(), again.state_dict()
+    assert kept.keys() == state.keys()
+    assert all(torch.equal(state[name], kept[name]) for name in state)
+    torch.testing.assert_close(
+        again(**inputs).logits, model(**inputs).logits
+    )  # where weights lie in memory decides bits
 
 
 @pytest.mark.parametrize("name", ["eager", "blocked", "cpu"])
