@@ -16,7 +16,7 @@ from .errors import GateError, InputError
 from .files import check_output, new_folder
 from .plan import extend_positions, target_class
 from .sentence_modules import copy_modules
-from .source import base_model, encoder_config, load_converted_config, load_tokenizer
+from .source import embeddings_of, encoder_config, load_converted_config, load_tokenizer
 from .stock_led import (
     STOCK_CLASSES,
     led_config,
@@ -134,8 +134,7 @@ def _end_positions(config: HfLongformerConfig, max_length: int | None) -> None:
 @torch.no_grad()
 def _write_out_positions(model: Any, ended: HfLongformerConfig) -> None:
     """Makes the table as long as a configuration says, in place."""
-    base = base_model(model)
-    embeddings = getattr(base, "encoder" if hasattr(base, "decoder") else "", base).embeddings
+    embeddings = embeddings_of(model)
     first, table = ended.first_position, embeddings.position_embeddings
     table.weight = torch.nn.Parameter(extend_positions(table.weight, first, first, ended.max_length_tokens))
     table.num_embeddings = ended.max_position_embeddings

@@ -18,7 +18,7 @@ from .plan import Plan, target_class
 from .sentence_modules import read_modules
 from .source import (
     Source,
-    base_model,
+    embeddings_of,
     encoder_config,
     load_converted_config,
     load_model,
@@ -303,8 +303,7 @@ def _check_embeddings(plan: Plan, folder: Path) -> list[dict[str, Any]]:
 
 
 def _positions(model: PreTrainedModel) -> torch.Tensor:
-    base = base_model(model)
-    return getattr(base, "encoder" if hasattr(base, "decoder") else "", base).embeddings.position_embeddings.weight
+    return embeddings_of(model).position_embeddings.weight
 
 
 def _many_words(config: HfLongformerConfig, length: int) -> torch.Tensor:

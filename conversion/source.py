@@ -318,6 +318,12 @@ def base_model(model: Any) -> Any:
     return getattr(model, model.base_model_prefix, model)
 
 
+def embeddings_of(model: Any) -> Any:
+    """The embeddings of one of our models, with a head or without; of an encoder-decoder, its encoder's."""
+    base = base_model(model)
+    return getattr(base, "encoder" if hasattr(base, "decoder") else "", base).embeddings
+
+
 def generation_settings(source: Source) -> GenerationConfig | None:
     """How a source generates, from the file for it or, where there is none, from config.json; None if it does not.
 

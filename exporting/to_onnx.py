@@ -46,8 +46,7 @@ def write(
     import onnx_ir
     from transformers.exporters import OnnxConfig, OnnxExporter
 
-    free = {name: dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for name, names in dimensions.items()}
-    config = OnnxConfig(dynamic_shapes=free, opset_version=opset)
+    config = OnnxConfig(dynamic_shapes=free_sizes(dimensions), opset_version=opset)
     with silence():
         exported: Any = OnnxExporter().export(model, inputs, config=config)
     graph_model = exported.program if hasattr(exported, "program") else exported.model  # of Transformers before 5.22
@@ -68,6 +67,11 @@ def write(
         whole = Path(folder, file.name)
         onnx_ir.save(graph_model, str(whole))
         to_int8(whole, file, batches if dtype == "int8-static" else None)
+
+
+def free_sizes(dimensions: dict[str, tuple[str, ...]]) -> dict[str, dict[int, Any]]:
+    """What tells PyTorch's tracer that every dimension of every input is free."""
+    return {name: dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for name, names in dimensions.items()}
 
 
 def foreign_operators(file: Path) -> list[str]:
@@ -147,4 +151,4 @@ def _leave_out_traces(graph_model: Any) -> None:
         value.metadata_props.clear()
 
 
-__all__ = ["OPSET", "foreign_operators", "silence", "write"]
+__all__ = ["OPSET", "foreign_operators", "free_sizes", "silence", "write"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .to_onnx import silence
+from .to_onnx import free_sizes, silence
 
 
 class _Plain(torch.nn.Module):
@@ -48,9 +48,8 @@ def write(
         dtype: `"float32"`.
         batches: None are needed.
     """
-    free = {name: dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for name, names in dimensions.items()}
     with silence(), torch.no_grad():
-        program = torch.export.export(_Plain(model), (), inputs, dynamic_shapes=free)
+        program = torch.export.export(_Plain(model), (), inputs, dynamic_shapes=free_sizes(dimensions))
         torch.export.save(program, file)
 
 

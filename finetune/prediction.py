@@ -105,8 +105,7 @@ class Predictor:
             model: Any = load_exported(checkpoint, backend)
             return cls(model, load_tokenizer(Path(checkpoint)), local_files_only=True, **options)
         model, tokenizer = load_trained(cls, checkpoint, local_files_only=local_files_only, dtype=dtype)
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return cls(model.to(device or accelerator or "cpu"), tokenizer, local_files_only=local_files_only, **options)
+        return cls(model.to(device or default_device()), tokenizer, local_files_only=local_files_only, **options)
 
     def _of_training(self, local_files_only: bool) -> dict[str, Any]:
         if not self.model.name_or_path:  # it was made here, and has no files
@@ -212,6 +211,12 @@ class Predictor:
     ) -> list[dict[str, Any]]:
         """What is said of every row."""
         raise NotImplementedError
+
+
+def default_device() -> Any:
+    """An accelerator if there is one."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or "cpu"
 
 
 def check_of_export(dtype: str, device: str | None) -> None:

@@ -16,7 +16,7 @@ from hf_longformer.conversion.sentence_modules import MODULES, read_modules
 from hf_longformer.conversion.source import load_tokenizer
 from hf_longformer.exporting import load_exported
 from hf_longformer.finetune.checkpoints import load_checkpoint
-from hf_longformer.finetune.prediction import check_of_export, model_inputs
+from hf_longformer.finetune.prediction import check_of_export, default_device, model_inputs
 from hf_longformer.transformers_internals import cached_file
 
 TASK = "embeddings"
@@ -83,8 +83,7 @@ class Embedder:
         model, tokenizer, _ = load_checkpoint(HfLongformerModel, checkpoint, new=("pooler",), dtype=dtype, **where)
         if model.config.is_decoder:
             raise InputError(f"{checkpoint} must be an encoder, got a causal model, which gives no embeddings")
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        place = device or accelerator or "cpu"
+        place = device or default_device()
         modules = cached_file(
             checkpoint,
             MODULES,
