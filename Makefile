@@ -88,7 +88,7 @@ characters: $(VENV)/installed ## Table 4 with a small model of characters; write
 tiny: $(VENV)/installed ## Train the small English RoBERTa, and measure table 5 with it
 	$(BIN)/python tests/make_tiny.py $(TINY)
 
-tiny-bart: $(VENV)/installed ## Train a small BART for 16,384 tokens, and ask it for names far away; BOOKS=FOLDER
+tiny-bart: $(VENV)/installed ## Train a small BART for 16,384 tokens, and ask it for names far away
 	$(BIN)/python tests/make_tiny_bart.py $(TINY_BART)
 
 ablation: $(VENV)/installed ## Table 10 with the small English models; writes finetune/ablation.json and its table
