@@ -82,7 +82,7 @@ def add_global_rows(
         The output, and `(batch, heads, S, G)` or None.
     """
     if roles.global_tokens is None:
-        return _without_global_tokens(output, hidden_states, projections), None
+        return without_global_tokens(output, hidden_states, projections), None
     batch: Any = roles  # in which texts stand one below the other
     if isinstance(roles, PackedTexts):
         batch, hidden_states = roles.batch, roles.pad(hidden_states)
@@ -102,7 +102,7 @@ def add_global_rows(
     return put_global_rows(output, rows, roles.global_tokens), weights
 
 
-def _without_global_tokens(
+def without_global_tokens(
     output: torch.Tensor, hidden_states: torch.Tensor, projections: GlobalProjections
 ) -> torch.Tensor:
     """The local rows as they are. Hooks are called all the same, and in training the projections get a gradient of
@@ -203,11 +203,25 @@ def global_rows_of_states(
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
     """
-    num_global, head_dim = roles.num_global, hidden_states.shape[-1] // heads
+    num_global = roles.num_global
+    scores = scores_of_states(global_states, hidden_states, projections[:2], heads, num_global, scaling)
+    mask = _mask_of_global_rows(roles, pattern)
+    weights = masked_softmax(scores, None if mask is None else mask.expand(-1, heads, num_global, -1).flatten(1, 2))
+    return rows_of_states(drop(weights, dropout), hidden_states, projections[2], heads, num_global, dropout == 0.0)
+
+
+def scores_of_states(
+    global_states: torch.Tensor,
+    hidden_states: torch.Tensor,
+    projections: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    heads: int,
+    num_global: int,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """What global rows score every token with, `(batch, heads * G, S)`, by the projections of queries and of keys."""
+    head_dim = hidden_states.shape[-1] // heads
     scaling = head_dim**-0.5 if scaling is None else scaling
-    (query_weight, query_bias), (key_weight, key_bias), (value_weight, value_bias) = (
-        (weight.view(heads, head_dim, -1), bias.view(heads, 1, head_dim)) for weight, bias in projections
-    )
+    (query_weight, query_bias), (key_weight, key_bias) = _by_heads(projections, heads)
     query = torch.baddbmm(query_bias, global_states.expand(heads, -1, -1), query_weight.mT) * scaling
     query_of_states = _swap_outer(torch.bmm(query, key_weight), num_global)
     if hidden_states.dtype == torch.bfloat16:  # the same product: CPUs take 50 times longer the other way round
@@ -216,14 +230,43 @@ def global_rows_of_states(
         scores = torch.bmm(query_of_states, hidden_states.mT)
     if torch.is_grad_enabled():  # the same for all keys, so that softmax takes it out again: for a gradient of zero
         scores = scores + _swap_outer((query * key_bias).sum(dim=-1, keepdim=True), num_global)
-    mask = _mask_of_global_rows(roles, pattern)
-    weights = masked_softmax(scores, None if mask is None else mask.expand(-1, heads, num_global, -1).flatten(1, 2))
-    if dropout > 0.0:
-        weights = torch.dropout(weights, dropout, train=True)
+    return scores
+
+
+def rows_of_states(
+    weights: torch.Tensor,
+    hidden_states: torch.Tensor,
+    projection: tuple[torch.Tensor, torch.Tensor],
+    heads: int,
+    num_global: int,
+    sum_to_one: bool,
+) -> torch.Tensor:
+    """Rows `(batch, heads, G, head_dim)` of weights `(batch, heads * G, S)`, by the projection of values.
+
+    Args:
+        weights: Of the global rows.
+        hidden_states: `(batch, S, hidden_size)`.
+        projection: Weight and bias.
+        heads: Number of heads.
+        num_global: G.
+        sum_to_one: Whether the weights of every row do.
+    """
+    ((value_weight, value_bias),) = _by_heads([projection], heads)
+    if not sum_to_one:
         value_bias = value_bias * _swap_outer(weights.sum(dim=-1, keepdim=True), num_global)
     mixed = _swap_outer(torch.bmm(weights, hidden_states), num_global)
     rows = torch.baddbmm(value_bias, mixed, value_weight.mT)
     return rows.unflatten(1, (-1, num_global)).transpose(0, 1)
+
+
+def _by_heads(
+    projections: Sequence[tuple[torch.Tensor, torch.Tensor]], heads: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weights `(heads, head_dim, hidden_size)` and biases `(heads, 1, head_dim)`."""
+    return [
+        (weight.view(heads, -1, weight.shape[-1]), bias.view(heads, 1, bias.shape[0] // heads))
+        for weight, bias in projections
+    ]
 
 
 def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:

@@ -5,7 +5,8 @@ which a batch may be laid out.
 
 * `TokenRoles`: a batch `(batch, S)`, with or without padding and global tokens;
 * `PackedTexts`: its texts one after the other in one row, which kernels take apart;
-* `SeparateTexts`: the same row, taken apart into texts that are attended to one by one.
+* `SeparateTexts`: the same row, taken apart into texts that are attended to one by one;
+* `SlicedTexts`: one slice of every text, whose neighbours are elsewhere.
 """
 
 from collections.abc import Callable, Hashable
@@ -191,6 +192,25 @@ class PackedTexts(TokenRoles):
             bounds=bounds,
             longest=self.longest,
         )
+
+
+@dataclass(kw_only=True)
+class SlicedTexts(_Remembers):
+    """The roles of one slice of a batch: the tokens `start … stop - 1` of every text.
+
+    Args:
+        texts: The roles of the whole texts, `(batch, S)`.
+        length: S.
+        start: Where the slice begins.
+        stop: What follows it.
+        exchange: What brings the states of other slices here, in a model; see `context_parallel.py`.
+    """
+
+    texts: TokenRoles
+    length: int
+    start: int
+    stop: int
+    exchange: Any = None
 
 
 def text_bounds(real: torch.Tensor) -> torch.Tensor:

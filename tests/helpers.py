@@ -260,3 +260,21 @@ def tiny_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
     special |= {"unk_token": "<unk>", "mask_token": "<mask>", "model_max_length": 200}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(special | options))
+
+
+def random_masks_and_pattern(
+    random: torch.Generator, length: int, heads: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None, WindowPattern]:
+    """`is_global` and `key_padding_mask` of two texts, and a window, dilated differently by head or causal at times."""
+
+    def draw(number: int) -> int:
+        return int(torch.randint(number, (), generator=random))
+
+    real = (None, *(make_masks(length, "none", padding)[1] for padding in PADDINGS[1:]))[draw(len(PADDINGS))]
+    is_global = None
+    if draw(4):
+        is_global = torch.rand(2, length, generator=random) < (0.05, 0.1, 0.3)[draw(3)]
+        is_global = is_global if real is None else is_global & real
+        is_global = is_global if is_global.any() else None
+    dilation = (1, 2, tuple(1 + draw(3) for _ in range(heads)))[draw(3)]
+    return is_global, real, WindowPattern(2 * (1 + draw(5)), dilation, is_causal=not draw(3))

@@ -47,6 +47,7 @@ FLOORS = (
     ATTENTIONS,
     {"kernel_proof"},
     {"dispatch"},
+    {"text_slices"},
     {"attention_hf_longformer", "unpadding_hf_longformer"},
     {"attention_decoder_hf_longformer"},
     {"layers_hf_longformer"},
