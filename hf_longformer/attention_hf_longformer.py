@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from .attention_blocked import apply_local_weights, local_weights
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .dispatch import NAMES, local_rows, note
-from .global_rows import GlobalProjections, add_global_rows, join_global_rows
+from .global_rows import GlobalProjections, add_global_rows, join_global_rows, without_global_tokens
 from .masks import count_in_masks, read_numbers, roles_of_masks, roles_of_traced_masks
-from .token_roles import SeparateTexts, TokenRoles
+from .text_slices import front_states, local_rows_of_slice, partial_global_rows, row_of_slice
+from .token_roles import SeparateTexts, SlicedTexts, TokenRoles
 from .transformers_internals import is_tracing
 from .window_pattern import WindowPattern
 
@@ -173,7 +175,10 @@ class HfLongformerSelfAttention(nn.Module):
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts, output_attentions: bool = False
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles | SeparateTexts | SlicedTexts,
+        output_attentions: bool = False,
     ) -> tuple[torch.Tensor | None, ...]:
         """Attends.
 
@@ -194,9 +199,15 @@ class HfLongformerSelfAttention(nn.Module):
         return (output, *weights) if output_attentions else (output,)
 
     def _attend(
-        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts, dropout: float, output_attentions: bool
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles | SeparateTexts | SlicedTexts,
+        dropout: float,
+        output_attentions: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """The local rows by the implementation of choice, then the global ones."""
+        if isinstance(roles, SlicedTexts):
+            return self._attend_to_slice(hidden_states, roles, dropout), None, None
         projections = [self.split_heads(project(hidden_states)) for project in (self.query, self.key, self.value)]
         if not isinstance(roles, SeparateTexts):
             return self._attend_to_texts(hidden_states, projections, roles, dropout, output_attentions)
@@ -229,6 +240,29 @@ class HfLongformerSelfAttention(nn.Module):
         settings |= {"dropout": dropout, "output_attentions": output_attentions}
         output, weights_of_global = add_global_rows(output, hidden_states, self.global_projections, **settings)
         return output, weights, weights_of_global
+
+    def _attend_to_slice(self, hidden_states: torch.Tensor, roles: SlicedTexts, dropout: float) -> torch.Tensor:
+        """The rows of a slice; what comes from other slices is waited for as late as possible."""
+        settings: dict[str, Any] = {"pattern": self.pattern, "dropout": dropout}
+        row, exchange = row_of_slice(roles, settings["pattern"]), roles.exchange
+        states = exchange.start(hidden_states, settings["pattern"])
+        query, key, value = (project(hidden_states) for project in (self.query, self.key, self.value))
+        others, of_global = states()
+        if of_global is not None:
+            parts = partial_global_rows(of_global, hidden_states, self.global_projections, roles=roles, **settings)
+            rows_of_global = exchange.start_merge(parts)
+            others = torch.cat([front_states(of_global, row), others], dim=1)
+        before = row.front.shape[1] + row.before
+        key, value = (
+            torch.cat([of_others[:, :before], of_slice, of_others[:, before:]], dim=1)
+            for of_slice, of_others in ((key, self.key(others)), (value, self.value(others)))
+        )
+        query = pad(query, (0, 0, before, row.after))  # rows that nobody reads
+        settings |= {"row": row, "attn_implementation": self.config._attn_implementation}
+        output = local_rows_of_slice(*(self.split_heads(x) for x in (query, key, value)), **settings)
+        if of_global is None:
+            return without_global_tokens(output, hidden_states, self.global_projections)
+        return exchange.put(output, rows_of_global())
 
     def _attend_by_definition(
         self, hidden_states: torch.Tensor, roles: Any, dropout: float, output_attentions: bool

@@ -17,7 +17,7 @@ from .dropout_cpu import Dropout
 from .feed_forward import can_go_in_parts, feed_forward, feed_forward_in_parts
 from .inputs_hf_longformer import count_positions, counted_tokens
 from .plain_modules import is_plain
-from .token_roles import SeparateTexts, TokenRoles
+from .token_roles import SeparateTexts, SlicedTexts, TokenRoles
 from .transformers_internals import GradientCheckpointingLayer
 from .workspace import Workspace
 
@@ -121,7 +121,11 @@ class HfLongformerAttention(nn.Module):
         self.output = HfLongformerSelfOutput(config, config.hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts, output_attentions: bool, **kept: Any
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles | SeparateTexts | SlicedTexts,
+        output_attentions: bool,
+        **kept: Any,
     ) -> torch.Tensor:
         attended = self.self(self.output.read(hidden_states), roles, output_attentions, **kept)
         return self.output(attended[0], hidden_states)
@@ -154,7 +158,7 @@ class HfLongformerLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        roles: TokenRoles | SeparateTexts,
+        roles: TokenRoles | SeparateTexts | SlicedTexts,
         output_attentions: bool = False,
         **kept: Any,
     ) -> torch.Tensor:
@@ -179,7 +183,10 @@ class HfLongformerEncoder(nn.Module):
         self.layerdrop = config.layerdrop
 
     def forward(
-        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts | None = None, **settings: Any
+        self,
+        hidden_states: torch.Tensor,
+        roles: TokenRoles | SeparateTexts | SlicedTexts | None = None,
+        **settings: Any,
     ) -> BaseModelOutput:
         """All layers, `(batch, S, hidden_size)` to the same, as `last_hidden_state`.
 

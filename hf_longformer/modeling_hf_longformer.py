@@ -223,6 +223,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         self.encoder = HfLongformerEncoder(config)
         self.pooler = HfLongformerPooler(config) if add_pooling_layer else None
         self.has_causal_layers = config.is_decoder  # which may be changed later, as windows may
+        self.text_division: Any = None  # among processes, as `context_parallel` says
         self.post_init()
 
     @_record_global_attentions_with_attentions
@@ -338,6 +339,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         """Embeddings and layers, without the padding where that is worth it: `(batch, S, hidden_size)`."""
         needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
+        if self.text_division is not None:
+            kept, slices = self.text_division.divide(inputs, roles)
+            return self.encoder(self.embeddings(*kept), slices, **settings).last_hidden_state
         if is_worth_unpadding(self, roles, numbers, needs_all_layers):
             texts, pad_again, kept = unpad(self, roles, numbers, *inputs)
             return pad_again(self.encoder(self.embeddings(*kept), texts, **settings).last_hidden_state)

@@ -87,6 +87,14 @@ def _make_row(roles: SlicedTexts, pattern: WindowPattern) -> SliceRow:
     return SliceRow(front, roles.start - first, last - roles.stop, of_row)
 
 
+def front_states(global_states: torch.Tensor, row: SliceRow) -> torch.Tensor:
+    """Of the states of all global tokens, `(batch * G, hidden_size)`, those in front of a row, `(batch, F,
+    hidden_size)`.
+    """
+    of_texts = global_states.unflatten(0, (len(row.front), -1))
+    return of_texts.gather(1, row.front[..., None].expand(-1, -1, of_texts.shape[-1]))
+
+
 def local_rows_of_slice(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, row: SliceRow, **settings: Any
 ) -> torch.Tensor:
@@ -183,6 +191,7 @@ def _seen_by_global_rows(scores: torch.Tensor, roles: SlicedTexts, pattern: Wind
 __all__ = [
     "PartialRows",
     "SliceRow",
+    "front_states",
     "local_rows_of_slice",
     "merge_partial_rows",
     "partial_global_rows",

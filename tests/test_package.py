@@ -47,15 +47,15 @@ FLOORS = (
     ATTENTIONS,
     {"kernel_proof"},
     {"dispatch"},
-    {"text_slices"},
-    {"attention_hf_longformer", "unpadding_hf_longformer"},
+    {"collectives", "text_slices"},
+    {"attention_hf_longformer", "slice_exchange", "unpadding_hf_longformer"},
     {"attention_decoder_hf_longformer"},
     {"layers_hf_longformer"},
     {"modeling_hf_longformer"},
     {"modeling_heads_hf_longformer", "explain"},
     {"modeling_causal_hf_longformer", "modeling_coreference_hf_longformer", "modeling_evidence_hf_longformer"}
     | {"modeling_encoder_decoder_hf_longformer"},
-    {"stock"},
+    {"context_parallel", "stock"},
 )
 ALLOWED: dict[str, set[str]] = {}
 for number, floor in enumerate(FLOORS):

@@ -75,24 +75,34 @@ def run(words: Sequence[object], place: Path | None = None, **variables: str) ->
 
 
 def run_two(words: Sequence[object], place: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The same in two processes, as `torchrun --standalone --nproc_per_node 2` starts them: what both say, one behind
-    the other, and the exit code of one that failed.
+    """The same in two processes."""
+    return run_several(2, words, place)
+
+
+def run_several(number: int, words: Sequence[object], place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The same in so many processes, as `torchrun --standalone --nproc_per_node 2` starts two: what they say, one
+    behind the other, and the exit code of one that failed.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common = {
+        "WORLD_SIZE": str(number),
+        "LOCAL_WORLD_SIZE": str(number),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     done: list[subprocess.CompletedProcess[str]] = []
 
     def start(rank: int) -> None:
         done.append(run(words, place, RANK=str(rank), LOCAL_RANK=str(rank), OMP_NUM_THREADS="1", **common))
 
-    threads = [threading.Thread(target=start, args=(rank,)) for rank in (0, 1)]
+    threads = [threading.Thread(target=start, args=(rank,)) for rank in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 2
+    assert len(done) == number
     code = next((one.returncode for one in done if one.returncode), 0)
     output, error = ("".join(getattr(one, name) for one in done) for name in ("stdout", "stderr"))
     return subprocess.CompletedProcess(list(words), code, output, error)
