@@ -32,6 +32,7 @@ SMALLEST = {
     "gradient_accumulation_steps": 1,
     "eval_accumulation_steps": 1,
     "tokens_per_batch": 1,
+    "context_parallel_size": 1,
     "early_stopping_patience": 1,
     "seed": 0,
     "data_seed": 0,

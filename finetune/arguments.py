@@ -78,6 +78,10 @@ class LongTrainingArguments(TrainingArguments):
             "length, instead of a fixed number of texts."
         },
     )
+    context_parallel_size: int = field(
+        default=1,
+        metadata={"help": "So many processes share every text, each with a slice of it: for texts too long for one."},
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations that were not better than the best."}
     )

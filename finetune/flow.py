@@ -20,6 +20,7 @@ from .argument_checks import check_smoothing
 from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
+from .division import check_division, divided
 from .identity import FINISHED, Run, identity
 from .prediction_defaults import read_defaults, save_defaults
 from .results import save_results, write_lines
@@ -46,6 +47,7 @@ class Task:
     best: ClassVar[str]  # what the best model is chosen by
     measures: ClassVar[tuple[str, ...]]  # what it could be chosen by, beside the loss
     unit: ClassVar[str]  # of the loss
+    divides: ClassVar[bool] = False  # whether --context_parallel_size can be had
     smooths: ClassVar[bool] = True  # whether the loss heeds --label_smoothing_factor
     new: ClassVar[tuple[str, ...]] = ()  # parts of the model that may begin at random
     counted: ClassVar[str] = "rows"  # what an entry of a table is called
@@ -81,6 +83,7 @@ class Task:
         # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
         name = checkpoint.model_name_or_path
         check_smoothing(cls.name, cls.smooths, objects[2])
+        check_division(cls.name, cls.divides, objects[2])
         where = {"revision": checkpoint.revision, "local_files_only": checkpoint.local_files_only}
         check_type(name, cls.model_class, **where)
         return whole_run(task, identity(objects, name, task=cls.name))
@@ -213,9 +216,10 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     }
     if task.run is not None:
         task.run.claim()
-    if trains:
-        results["training"] = train(trainer, training)
-    task.measure(trainer, results)
+    with divided(trainer):
+        if trains:
+            results["training"] = train(trainer, training)
+        task.measure(trainer, results)
     if trains:
         task.before_saving(results)
         trainer.check_numbers(weights=True)

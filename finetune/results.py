@@ -24,6 +24,7 @@ from .tasks import TASKS
 HYPERPARAMETERS = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps"),
     *("per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps", "bf16"),
+    "context_parallel_size",
 )
 
 

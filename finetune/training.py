@@ -5,6 +5,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hf_longformer.conversion.weights import local_names
 from hf_longformer.transformers_internals import CHECKPOINTING, trainer_with_hooks
 
 from .arguments import LongTrainingArguments
+from .division import gather_once, share_batches
 from .errors import TrainingError
 from .samplers import LengthSampler, SetEpoch, TokenBatchSampler
 
@@ -44,6 +46,7 @@ class LongTrainer(TrainerWithHooks):
         checked = None if compute_metrics is None else _of_numbers(compute_metrics)
         super().__init__(*args, compute_metrics=checked, **kwargs)
         self.has_bad_loss: torch.Tensor | None = None
+        self.division: Any = None  # of texts among processes, while there is one
         self.add_callback(StopOnBadLoss(self))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -75,6 +78,16 @@ class LongTrainer(TrainerWithHooks):
         _check_predictions(found.predictions)
         return found
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer`'s; processes that share texts count as one."""
+        if self.args.context_parallel_size > 1:
+            self.gather_function = partial(gather_once, self.accelerator, self.args.context_parallel_size)
+        return super().evaluation_loop(*args, **kwargs)
+
+    def get_train_dataloader(self) -> Any:
+        """As `Trainer`'s; processes that share texts get the same."""
+        return share_batches(super().get_train_dataloader(), self.args)
+
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer`'s, with all rows: `dataloader_drop_last` is for training."""
         return self._of_all_rows(super().get_eval_dataloader, *args, **kwargs)
@@ -86,7 +99,7 @@ class LongTrainer(TrainerWithHooks):
     def _of_all_rows(self, make: Callable, *args: Any, **kwargs: Any) -> Any:
         asked, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
-            return make(*args, **kwargs)
+            return share_batches(make(*args, **kwargs), self.args)
         finally:
             self.args.dataloader_drop_last = asked
 
@@ -100,10 +113,12 @@ class LongTrainer(TrainerWithHooks):
         lengths = list(self.train_dataset["length"])  # what the loader gets has lost them
         seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
         sampler: TokenBatchSampler | LengthSampler
+        size = arguments.context_parallel_size
+        shares = arguments.world_size // size
         if budget is not None:
-            sampler = TokenBatchSampler(lengths, budget, arguments.world_size, arguments.process_index, seed)
+            sampler = TokenBatchSampler(lengths, budget, shares, arguments.process_index // size, seed)
         else:
-            texts = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+            texts = arguments.train_batch_size * arguments.gradient_accumulation_steps * shares
             sampler = LengthSampler(lengths, texts, seed)
         self.remove_callback(SetEpoch)
         self.add_callback(SetEpoch(sampler))

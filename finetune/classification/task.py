@@ -69,6 +69,7 @@ class Classification(flow.Task):
     name = "classification"
     arguments = ClassificationArguments
     model_class = HfLongformerForSequenceClassification
+    divides = True
     new = ("classifier",)
     labels: Labels
 

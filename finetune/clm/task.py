@@ -20,6 +20,7 @@ from ..argument_checks import check_limits, check_schedule, check_smoothing
 from ..arguments import LongTrainingArguments, check_name, parse_arguments
 from ..checkpoints import check_type, load_checkpoint
 from ..command_line import find_recipe
+from ..division import check_division
 from ..flow import data_names, whole_run
 from ..identity import Run, identity
 from ..results import HYPERPARAMETERS, hyperparameters, save_results
@@ -102,6 +103,7 @@ class CausalTraining:
                 raise InputError("a recipe has model: or --model_name_or_path, got both")
             check_type(name, HfLongformerForCausalLM)
         check_smoothing("clm", False, training)
+        check_division("clm", False, training)
         this_run = identity((data, training), name, task="clm", model=model, phases=phases)
         return whole_run(cls(data, training, recipe.get("model", {}), phases), this_run)
 

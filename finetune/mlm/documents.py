@@ -249,13 +249,18 @@ class MaskedLMTrainer(LongTrainer):
         labels = inputs["labels"]
         with self.compute_loss_context_manager():
             logits = model(**inputs, masked_only=True).logits
+        if self.division is not None:  # logits are those of a slice
+            labels = self.division.slice(labels)
         chosen = labels != -100
         nats = torch.nn.functional.cross_entropy(logits.float(), labels[chosen], reduction="none")
         row = chosen.nonzero()[:, 0]
         sums = torch.zeros(len(labels), 2, device=labels.device, dtype=torch.float64)
         sums[:, 0].index_add_(0, row, nats.double())
         sums[:, 1].index_add_(0, row, torch.ones_like(nats, dtype=torch.float64))
-        return nats.mean(), sums, labels.new_zeros(len(labels))
+        if self.division is not None:
+            torch.distributed.all_reduce(sums, group=self.division.group)
+        nats_of_all, number = sums.float().sum(dim=0)
+        return nats_of_all / number, sums, labels.new_zeros(len(labels))
 
 
 def bits(prediction: Any) -> dict[str, float]:

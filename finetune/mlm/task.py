@@ -66,6 +66,7 @@ class MaskedLanguageModel(flow.Task):
     name = "mlm"
     arguments = DataArguments
     model_class = HfLongformerForMaskedLM
+    divides = True
     best = "loss"
     measures = ("nats_per_token", "bits_per_token", "perplexity")
     unit = "nats per masked token"
@@ -91,6 +92,11 @@ class MaskedLanguageModel(flow.Task):
 
     def prepare(self) -> None:
         """What is trained, and a measurement before."""
+        if self.training.context_parallel_size > 1 and self.training.label_smoothing_factor:
+            raise InputError(
+                "--label_smoothing_factor must be 0 where texts are divided among processes "
+                f"(--context_parallel_size), got {self.training.label_smoothing_factor}"
+            )
         if self.data.train == "positions":
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad = name.endswith("position_embeddings.weight")

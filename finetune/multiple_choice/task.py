@@ -57,6 +57,7 @@ class MultipleChoice(flow.Task):
     name = "multiple-choice"
     arguments = ChoiceArguments
     model_class = HfLongformerForTokenClassification
+    divides = True
     best = "accuracy"
     measures = ("accuracy",)
     smooths = False  # questions have different numbers of candidates

@@ -58,6 +58,7 @@ class QuestionAnswering(flow.Task):
     name = "qa"
     arguments = QuestionAnsweringArguments
     model_class = HfLongformerForQuestionAnswering
+    divides = True
     best = "f1"
     measures = tuple(
         f"{prefix}{name}" for prefix in ("", "has_answer_", "no_answer_") for name in ("exact_match", "f1")

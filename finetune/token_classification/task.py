@@ -59,6 +59,7 @@ class TokenClassification(flow.Task):
     name = "token-classification"
     arguments = TokenClassificationArguments
     model_class = HfLongformerForTokenClassification
+    divides = True
     best = "f1"
     measures = ("precision", "recall", "f1", "accuracy")
     unit = "nats per tag"
