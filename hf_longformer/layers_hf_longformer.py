@@ -162,7 +162,10 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         output_attentions: bool = False,
         **kept: Any,
     ) -> torch.Tensor:
-        hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
+        return self.feed_forward(self.attention(hidden_states, roles, output_attentions, **kept), roles)
+
+    def feed_forward(self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts) -> torch.Tensor:
+        """The half of the layer behind the attention; `roles` hold the memory that all layers share."""
         if self.chunk_size_feed_forward:
             parts = hidden_states.split(self.chunk_size_feed_forward, dim=1)
             return torch.cat([feed_forward(self.intermediate, self.output, part) for part in parts], dim=1)

@@ -21,6 +21,7 @@ from .dispatch import IMPLEMENTATIONS
 from .inputs_hf_longformer import check_keywords, counted_tokens
 from .modeling_heads_hf_longformer import over_all_items
 from .modeling_hf_longformer import KEYWORDS, HfLongformerKwargs, HfLongformerModel
+from .text_segments import refuse_states_elsewhere
 from .transformers_internals import (
     CACHE_NAME,
     BartDecoder,
@@ -241,8 +242,10 @@ class HfLongformerEncoderDecoderModel(HfLongformerEncoderDecoderPreTrainedModel)
         if attention_mask is None:
             attention_mask = self.mask_of(input_ids)
         recorded = {name: self._is_wanted(name, kwargs) for name in DecoderKwargs.__annotations__}
+        refuse_states_elsewhere(kwargs)
+        of_encoder = recorded | {"segment_length": kwargs.get("segment_length")}
         encoded = self._encoded(
-            encoder_outputs, input_ids, attention_mask, global_attention_mask, inputs_embeds, recorded
+            encoder_outputs, input_ids, attention_mask, global_attention_mask, inputs_embeds, of_encoder
         )
         if use_cache is None:
             use_cache = bool(self.config.use_cache) and not self.training
@@ -293,7 +296,7 @@ class HfLongformerEncoderDecoderModel(HfLongformerEncoderDecoderPreTrainedModel)
         attention_mask: torch.Tensor | None,
         global_attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
-        recorded: Mapping[str, bool],
+        recorded: Mapping[str, Any],
     ) -> Any:
         """What the encoder gives, or gave."""
         if given is None:

@@ -30,6 +30,7 @@ from .modeling_hf_longformer import (
     HfLongformerPreTrainedModel,
     first_token_states,
 )
+from .text_segments import KEYWORDS as OF_SEGMENTS
 from .transformers_internals import can_return_tuple
 
 logger = logging.get_logger(__name__)
@@ -353,7 +354,7 @@ def _classifier_dropout(config: HfLongformerConfig) -> float:
 
 def loss_keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `Trainer` passes for the loss, such as `num_items_in_batch`, without what is meant for the encoder."""
-    return {name: value for name, value in kwargs.items() if not name.startswith("output_")}
+    return {name: value for name, value in kwargs.items() if not name.startswith("output_") and name not in OF_SEGMENTS}
 
 
 def over_all_items(

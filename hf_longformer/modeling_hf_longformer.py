@@ -39,6 +39,7 @@ from .inputs_hf_longformer import (
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer, HfLongformerLMHead
 from .masks import count_in_masks, roles_of_masks, roles_of_traced_masks
+from .text_segments import encode_in_segments, refuse_states_elsewhere, settings_of_segments
 from .token_roles import TokenRoles
 from .transformers_internals import (
     CACHE_NAME,
@@ -80,6 +81,8 @@ class HfLongformerKwargs(TypedDict, total=False):
     output_hidden_states: bool | list[int] | None
     return_dict: bool | None
     num_items_in_batch: torch.Tensor | int | None
+    segment_length: int | None
+    states_device: torch.device | str | None
 
 
 # Of `forward`, as they are spelt.
@@ -169,6 +172,7 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
 
     def encode(self, *inputs: torch.Tensor | None, **kwargs: Any) -> "HfLongformerModelOutput":
         """What the encoder makes of the arguments of a head's `forward`."""
+        refuse_states_elsewhere(kwargs)
         kwargs |= {"auto_global_attention": self.auto_global_attention, "return_dict": True}
         encoder: Any = self.longformer
         return encoder(*inputs, **kwargs)
@@ -260,7 +264,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
                 argument of `global_attention_mask`. If left out, the model's own, which is `"none"` unless it is part
                 of an encoder-decoder.
             cache: Another name of `past_key_values`, Transformers' from 5.24 on.
-            **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
+            **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`; and for inference in bounded memory
+                `segment_length`, tokens that a layer takes at a time (texts of more than 65,536 tokens are walked so
+                by themselves), and `states_device`, where the states of the whole text stand.
 
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
@@ -342,6 +348,9 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if self.text_division is not None:
             kept, slices = self.text_division.divide(inputs, roles)
             return self.encoder(self.embeddings(*kept), slices, **settings).last_hidden_state
+        in_segments = settings_of_segments(self, roles, inputs[2].shape[1], kwargs, needs_all_layers)
+        if in_segments is not None:
+            return encode_in_segments(self, inputs, roles, **in_segments)
         if is_worth_unpadding(self, roles, numbers, needs_all_layers):
             texts, pad_again, kept = unpad(self, roles, numbers, *inputs)
             return pad_again(self.encoder(self.embeddings(*kept), texts, **settings).last_hidden_state)

@@ -133,6 +133,14 @@ def merge_partial_rows(parts: PartialRows) -> torch.Tensor:
     return (parts.weighted * factor).sum(dim=0) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
+def add_partial_rows(one: PartialRows, other: PartialRows) -> PartialRows:
+    """What two slices contribute together."""
+    largest = torch.maximum(one.largest, other.largest)
+    of_one, of_other = torch.exp(one.largest - largest), torch.exp(other.largest - largest)
+    weighted = one.weighted * of_one + other.weighted * of_other
+    return PartialRows(weighted, one.total * of_one + other.total * of_other, largest)
+
+
 def partial_global_rows(
     global_states: torch.Tensor,
     hidden_states: torch.Tensor,
@@ -191,6 +199,7 @@ def _seen_by_global_rows(scores: torch.Tensor, roles: SlicedTexts, pattern: Wind
 __all__ = [
     "PartialRows",
     "SliceRow",
+    "add_partial_rows",
     "front_states",
     "local_rows_of_slice",
     "merge_partial_rows",
