@@ -345,12 +345,12 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         """Embeddings and layers, without the padding where that is worth it: `(batch, S, hidden_size)`."""
         needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
-        if self.text_division is not None:
-            kept, slices = self.text_division.divide(inputs, roles)
-            return self.encoder(self.embeddings(*kept), slices, **settings).last_hidden_state
         in_segments = settings_of_segments(self, roles, inputs[2].shape[1], kwargs, needs_all_layers)
         if in_segments is not None:
             return encode_in_segments(self, inputs, roles, **in_segments)
+        if self.text_division is not None:
+            kept, slices = self.text_division.divide(inputs, roles)
+            return self.encoder(self.embeddings(*kept), slices, **settings).last_hidden_state
         if is_worth_unpadding(self, roles, numbers, needs_all_layers):
             texts, pad_again, kept = unpad(self, roles, numbers, *inputs)
             return pad_again(self.encoder(self.embeddings(*kept), texts, **settings).last_hidden_state)

@@ -67,6 +67,11 @@ def is_listened_to(modules: Iterable[nn.Module]) -> bool:
     return _has_global_hooks()
 
 
+def are_compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of these modules is compiled by itself."""
+    return any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules)
+
+
 def _has_global_hooks() -> bool:
     """Whether there are hooks for all modules, other than PyTorch's own, which count operations and modules."""
     if not of_all_modules._has_any_global_hook():

@@ -74,6 +74,8 @@ def why_not_in_segments(model: Any, roles: TokenRoles, needs_all_layers: bool) -
         return "are for inference: call the model inside torch.no_grad(); to train, checkpoint gradients"
     if model.training:
         return "are for inference: call model.eval()"
+    if model.text_division is not None:
+        return "are walked by one process, and this text is divided among several"
     if model.has_causal_layers:
         return "of causal models are passed one by one, with the cache of those before: past_key_values"
     if needs_all_layers:
@@ -82,7 +84,7 @@ def why_not_in_segments(model: Any, roles: TokenRoles, needs_all_layers: bool) -
         return "are not known to programs that are compiled, exported or transformed"
     if model.config._attn_implementation not in IN_SEGMENTS:
         return f"need an attn_implementation of {IN_SEGMENTS}, got {model.config._attn_implementation!r}"
-    if any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in model.encoder.modules()):
+    if are_compiled(model.encoder.modules()):
         return "are not known to layers that are compiled one by one"
     if is_listened_to((*model.embeddings.modules(), *model.encoder.modules())):
         return "pass by the hooks that sit on modules of this model, which expect the whole text"

@@ -14,7 +14,7 @@ import torch
 
 from .dispatch import has_kernels
 from .operators import is_transformed
-from .plain_modules import is_listened_to
+from .plain_modules import are_compiled, is_listened_to
 from .token_roles import GlobalTokens, PackedTexts, SeparateTexts, TokenRoles, text_bounds
 from .transformers_internals import is_tracing
 
@@ -37,9 +37,7 @@ def is_worth_unpadding(model: Any, roles: TokenRoles, numbers: dict[str, int], n
         return False
     if is_tracing(real) or is_transformed() or config._attn_implementation not in UNPADDED or not roles.is_contiguous:
         return False
-    if any(
-        module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in model.encoder.modules()
-    ):
+    if are_compiled(model.encoder.modules()):
         return False  # compiled layers would be compiled again for every number of texts
     if not MIN_PADDING * len(real) <= numbers["padded"] < real.numel():
         return False

@@ -1,24 +1,29 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of one long text, encoded in segments: `python tests/measure_long_text.py TOKENS [--short 4096]`.
+"""Time and memory of one long text, encoded in segments: `python tests/measure_long_text.py TOKENS`.
 
-A random model of base size, float32. Time per token is compared with that of a text of `--short` tokens, which is
-encoded anew between layers of the long one, so that both see the same machine. Memory is the largest resident size of
-the process above what it had when the model was there.
+A random model of base size, float32. Its time per token is compared with that of a text of 4,096 tokens, which is
+encoded again after every layer of the long one, so that both see the same machine. Memory is the largest resident size
+of the process above what it had with the model.
 """
 
 import argparse
 import json
 import resource
 import statistics
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hf_longformer import HfLongformerConfig, HfLongformerModel
+from hf_longformer import HfLongformerConfig, HfLongformerModel, text_segments
+
+SHORT = 4096  # tokens
 
 
 def resident() -> int:
@@ -26,93 +31,84 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-class Peak(threading.Thread):
-    """The largest resident size, looked at every 20 ms."""
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Inside, the only element is the largest resident size, looked at every 20 ms."""
+    peak, is_over = [0], threading.Event()
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.bytes = 0
+    def watch() -> None:
+        while not is_over.wait(0.02):
+            peak[0] = max(peak[0], resident())
 
-    def run(self) -> None:
-        while True:
-            self.bytes = max(self.bytes, resident())
-            time.sleep(0.02)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        is_over.set()
+        watcher.join()
 
 
-def make(repeat: bool = True) -> HfLongformerModel:
-    config = HfLongformerConfig(
-        vocab_size=50265, type_vocab_size=1, max_position_embeddings=514, repeat_positions=repeat, pad_token_id=1
-    )
-    torch.manual_seed(0)
-    return HfLongformerModel(config, add_pooling_layer=False).eval()
+class Alternating:
+    """Encodes a short text after every layer of a long one, and keeps the seconds that this takes."""
+
+    def __init__(self, model: Any, ids: torch.Tensor, marked: torch.Tensor) -> None:
+        self.model, self.ids, self.marked = model, ids[:, :SHORT], marked[:, :SHORT]
+        self.seconds: list[float] = []
+
+    def encode_short(self) -> None:
+        start = time.perf_counter()
+        self.model(self.ids, global_attention_mask=self.marked)
+        self.seconds.append(time.perf_counter() - start)
+
+    def __enter__(self) -> "Alternating":
+        self.encode_short()  # not counted: memory is taken for the first time
+        self.seconds.clear()
+        self.apply = apply = text_segments._Walk.apply
+
+        def alternate(walk: Any, *args: Any) -> None:
+            apply(walk, *args)
+            self.encode_short()
+
+        text_segments._Walk.apply = alternate  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        text_segments._Walk.apply = self.apply  # type: ignore[method-assign]
 
 
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tokens", type=int)
-    parser.add_argument("--short", type=int, default=4096)
-    parser.add_argument("--every", type=int, default=2, help="a short text is encoded after so many layers")
     parser.add_argument("--segment_length", type=int)
     options = parser.parse_args()
-    model = make()
-    ids = torch.randint(5, 50000, (1, options.tokens), generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    config = HfLongformerConfig(
+        vocab_size=50265, type_vocab_size=1, max_position_embeddings=514, repeat_positions=True, pad_token_id=1
+    )
+    model = HfLongformerModel(config, add_pooling_layer=False).eval()
+    ids = torch.randint(5, 50000, (1, options.tokens))
     marked = torch.zeros_like(ids)
     marked[:, 0] = 1
-    short, marked_short = ids[:, : options.short], marked[:, : options.short]
-    model(short, global_attention_mask=marked_short)
-    before, of_short = resident(), []
-
-    def once() -> float:
-        start = time.perf_counter()
-        model(short, global_attention_mask=marked_short)
-        return time.perf_counter() - start
-
-    peak = Peak()
-    peak.start()
-    spent = 0.0
-    layers = list(model.encoder.layer)
-    apply = layers[0].feed_forward.__func__
-    state: dict[str, Any] = {"long": False, "tokens": 0}
-
-    def counted(self: Any, hidden_states: torch.Tensor, roles: Any) -> torch.Tensor:
-        nonlocal spent
-        result = apply(self, hidden_states, roles)
-        if state["long"]:
-            state["tokens"] += hidden_states.shape[1]
-            if state["tokens"] >= options.tokens * options.every:
-                state.update(long=False, tokens=0)
-                began = time.perf_counter()
-                of_short.append(once())
-                spent += time.perf_counter() - began
-                state["long"] = True
-        return result
-
-    type(layers[0]).feed_forward = counted
-    of_short.append(once())
-    state["long"] = True
-    start = time.perf_counter()
-    states = model(ids, global_attention_mask=marked, segment_length=options.segment_length).last_hidden_state
-    seconds = time.perf_counter() - start - spent
-    state["long"] = False
-    of_short.append(once())
-    per_token = seconds / options.tokens
-    per_short = statistics.median(of_short) / options.short
-    print(
-        json.dumps(
-            {
-                "tokens": options.tokens,
-                "seconds": round(seconds, 1),
-                "microseconds_per_token": round(per_token * 1e6, 1),
-                "of_short": [round(x / options.short * 1e6, 1) for x in of_short],
-                "ratio": round(per_token / per_short, 3),
-                "mib_above_model": round((peak.bytes - before) / 2**20),
-                "mib_of_states": round(states.numel() * 4 / 2**20),
-                "threads": torch.get_num_threads(),
-                "finite": bool(states.isfinite().all()),
-            }
-        )
-    )
+    with Alternating(model, ids, marked) as alternating, peak_memory() as peak:
+        before, start = resident(), time.perf_counter()
+        outputs = model(ids, global_attention_mask=marked, segment_length=options.segment_length or 16_384)
+        seconds = time.perf_counter() - start - sum(alternating.seconds)
+    states = outputs.last_hidden_state
+    of_long, of_short = seconds / options.tokens, [each / SHORT for each in alternating.seconds]
+    row = {
+        "tokens": options.tokens,
+        "seconds": round(seconds, 1),
+        "microseconds_per_token": round(of_long * 1e6, 1),
+        "of_short": [round(each * 1e6, 1) for each in of_short],
+        "ratio": round(of_long / statistics.mean(of_short), 3),
+        "mib_above_model": round((peak[0] - before) / 2**20),
+        "mib_of_states": round(states.numel() * states.element_size() / 2**20),
+        "threads": torch.get_num_threads(),
+        "is_finite": bool(states.isfinite().all()),
+    }
+    sys.stdout.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from helpers import GLOBALS, PADDINGS, largest_error, make_masks, random_ids, randomise, tiny_config
+from test_modeling_encoder_decoder import small_model
 from torch import nn
 
 import hf_longformer
-from hf_longformer import HfLongformerModel, text_segments
+from hf_longformer import text_segments
 
 LENGTH = 67
 FIELDS: dict[str, dict[str, Any]] = {
@@ -100,9 +101,7 @@ def test_labels_may_be_passed() -> None:
 
 
 def test_the_encoder_of_an_encoder_decoder_takes_them() -> None:
-    from test_modeling_encoder_decoder import make as make_encoder_decoder
-
-    model = make_encoder_decoder().double().eval()
+    model = small_model().double().eval()
     ids = random_ids(2, 40)
     with torch.no_grad():
         whole, parts = model(input_ids=ids), model(input_ids=ids, segment_length=7)
@@ -132,7 +131,6 @@ def test_long_texts_are_walked_by_themselves(monkeypatch: pytest.MonkeyPatch) ->
 def test_states_may_stand_elsewhere() -> None:
     model, inputs = make(), inputs_of("ragged", "interior")
     assert largest_error(states(model, inputs, states_device="cpu"), states(model, inputs)) < 1e-12
-    model.encoder.forward = None  # states of the text are never moved as a whole
     assert states(model, inputs, states_device=torch.device("cpu")).device.type == "cpu"
 
 
