@@ -345,7 +345,7 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         """Embeddings and layers, without the padding where that is worth it: `(batch, S, hidden_size)`."""
         needs_all_layers = any(kwargs.get(name, getattr(self.config, name)) for name in OF_ALL_LAYERS)
         settings: dict[str, Any] = {"output_attentions": bool(kwargs.get("output_attentions"))}
-        in_segments = settings_of_segments(self, roles, inputs[2].shape[1], kwargs, needs_all_layers)
+        in_segments = settings_of_segments(self, inputs[2], kwargs, needs_all_layers)
         if in_segments is not None:
             return encode_in_segments(self, inputs, roles, **in_segments)
         if self.text_division is not None:

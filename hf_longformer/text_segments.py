@@ -30,14 +30,13 @@ IN_SEGMENTS = ("sdpa", "triton", "cpu", "blocked")  # implementations that take 
 
 
 def settings_of_segments(
-    model: Any, roles: TokenRoles, length: int, kwargs: Mapping[str, Any], needs_all_layers: bool
+    model: Any, position_ids: torch.Tensor, kwargs: Mapping[str, Any], needs_all_layers: bool
 ) -> dict[str, Any] | None:
     """How texts are walked in segments: arguments of `encode_in_segments`, or None if they are encoded whole.
 
     Args:
         model: The encoder.
-        roles: Of the batch.
-        length: Its number of tokens, padding included.
+        position_ids: `(batch or 1, S)`.
         kwargs: Of `forward`; `segment_length` or `states_device` ask for segments.
         needs_all_layers: Whether attention weights or hidden states of all layers are asked for.
 
@@ -46,12 +45,12 @@ def settings_of_segments(
         NotImplementedError: If segments are asked for and cannot be had.
     """
     asked = {name: kwargs[name] for name in KEYWORDS if kwargs.get(name) is not None}
-    if not asked and length <= LONG_TEXT:
+    if not asked and (is_tracing(position_ids) or position_ids.shape[1] <= LONG_TEXT):
         return None
     segment_length = asked.get("segment_length")
     if segment_length is not None and (not isinstance(segment_length, int) or segment_length < 1):
         raise ValueError(f"segment_length must be a number of tokens of at least 1, got {segment_length!r}")
-    reason = why_not_in_segments(model, roles, needs_all_layers)
+    reason = why_not_in_segments(model, position_ids, needs_all_layers)
     if reason is None:
         return asked
     if asked:
@@ -68,7 +67,7 @@ def refuse_states_elsewhere(kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def why_not_in_segments(model: Any, roles: TokenRoles, needs_all_layers: bool) -> str | None:
+def why_not_in_segments(model: Any, position_ids: torch.Tensor, needs_all_layers: bool) -> str | None:
     """Why a text cannot be walked in segments: the end of a sentence that begins with "segments". None if it can."""
     if torch.is_grad_enabled():
         return "are for inference: call the model inside torch.no_grad(); to train, checkpoint gradients"
@@ -80,7 +79,7 @@ def why_not_in_segments(model: Any, roles: TokenRoles, needs_all_layers: bool) -
         return "of causal models are passed one by one, with the cache of those before: past_key_values"
     if needs_all_layers:
         return "are written over, layer by layer: neither attention weights nor hidden states of all layers can be had"
-    if is_tracing(roles.key_padding_mask) or is_transformed():
+    if is_tracing(position_ids) or is_transformed():
         return "are not known to programs that are compiled, exported or transformed"
     if model.config._attn_implementation not in IN_SEGMENTS:
         return f"need an attn_implementation of {IN_SEGMENTS}, got {model.config._attn_implementation!r}"
@@ -145,7 +144,8 @@ def _dtype_of_states(model: Any, device: torch.device) -> torch.dtype:
 
 def _roles_of_text(roles: TokenRoles, text: int, first: int, last: int) -> TokenRoles:
     real, is_global = (
-        None if mask is None else mask[text : text + 1, first:last] for mask in (roles.key_padding_mask, roles.is_global)
+        None if mask is None else mask[text : text + 1, first:last]
+        for mask in (roles.key_padding_mask, roles.is_global)
     )
     real = None if real is None or bool(real.all()) else real
     return TokenRoles.from_masks(real, is_global, 0 if is_global is None else int(is_global.sum()))
@@ -160,7 +160,7 @@ def _segments(model: Any, roles: TokenRoles, length: int, segment_length: int | 
     workspace = Workspace()
     segments = []
     for start in range(0, length, segment_length):
-        segment = SlicedTexts(roles, length, start, min(start + segment_length, length))
+        segment = SlicedTexts(texts=roles, length=length, start=start, stop=min(start + segment_length, length))
         segment.derived("feed-forward", lambda: workspace)  # one for all segments
         segments.append(segment)
     return segments

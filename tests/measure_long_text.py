@@ -64,17 +64,17 @@ class Alternating:
     def __enter__(self) -> "Alternating":
         self.encode_short()  # not counted: memory is taken for the first time
         self.seconds.clear()
-        self.apply = apply = text_segments._Walk.apply
+        self.apply = apply = text_segments.apply_layer
 
         def alternate(walk: Any, *args: Any) -> None:
             apply(walk, *args)
             self.encode_short()
 
-        text_segments._Walk.apply = alternate  # type: ignore[method-assign]
+        text_segments.apply_layer = alternate  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        text_segments._Walk.apply = self.apply  # type: ignore[method-assign]
+        text_segments.apply_layer = self.apply  # type: ignore[method-assign]
 
 
 @torch.no_grad()

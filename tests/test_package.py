@@ -48,7 +48,7 @@ FLOORS = (
     {"kernel_proof"},
     {"dispatch"},
     {"collectives", "text_slices"},
-    {"attention_hf_longformer", "slice_exchange", "unpadding_hf_longformer"},
+    {"attention_hf_longformer", "slice_exchange", "text_segments", "unpadding_hf_longformer"},
     {"attention_decoder_hf_longformer"},
     {"layers_hf_longformer"},
     {"modeling_hf_longformer"},

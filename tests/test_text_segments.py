@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`model(…, segment_length=…)`: inference in bounded memory gives what the definition gives for the whole text."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -46,16 +47,22 @@ def states(model: Any, inputs: dict[str, torch.Tensor], **settings: Any) -> torc
     return found if real is None else found * real[..., None]
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("globals_", GLOBALS)
-@pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
-def test_states_are_those_of_the_definition(fields: dict[str, Any], globals_: str, padding: str) -> None:
+MASKS = list(product(GLOBALS, PADDINGS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "globals_", "padding"),
+    [("plain", *masks) for masks in MASKS]
+    + [(kind, *masks) for kind in FIELDS for masks in (("none", "none"), ("one", "left"), ("ragged", "interior"))],
+)
+def test_states_are_those_of_the_definition(kind: str, globals_: str, padding: str) -> None:
+    fields = FIELDS[kind]
     exact = make(implementation="eager", **fields)
     model = make(**fields)
     model.load_state_dict(exact.state_dict())
     inputs = inputs_of(globals_, padding)
     expected = states(exact, inputs)
-    for segment_length in (1, 5, 22, 66, 67, 1000):
+    for segment_length in (1, 22, 66, 1000):
         assert largest_error(states(model, inputs, segment_length=segment_length), expected) < 1e-12
 
 
@@ -102,7 +109,7 @@ def test_labels_may_be_passed() -> None:
 
 def test_the_encoder_of_an_encoder_decoder_takes_them() -> None:
     model = small_model().double().eval()
-    ids = random_ids(2, 40)
+    ids = random_ids(2, 20)
     with torch.no_grad():
         whole, parts = model(input_ids=ids), model(input_ids=ids, segment_length=7)
     assert largest_error(parts.encoder_last_hidden_state, whole.encoder_last_hidden_state) < 1e-12
