@@ -3,6 +3,7 @@
 """Export to a graph: written, read back, compared with the checkpoint, and put in its place if it is equal."""
 
 import importlib
+import importlib.metadata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hf_longformer.conversion.source import load_converted_config, load_tokenize
 from hf_longformer.conversion.weights import Weights
 from hf_longformer.finetune.prediction_defaults import DEFAULTS
 
-from . import to_web
+from . import to_executorch, to_web
 from .card import render
 from .formats import FORMATS, REPORT, Format
 from .gate import TOLERANCE, check, compare
@@ -42,7 +43,8 @@ def export(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
-    """Writes a checkpoint as a graph that runs without PyTorch, for any number and length of texts.
+    """Writes a checkpoint as a graph that runs without PyTorch, for any number and length of texts (of ExecuTorch: for
+    one text at a time, which costs what the longest does).
 
     Args:
         checkpoint: A folder with an `hf_longformer` checkpoint: an encoder, with a head of `heads.HEADS` or without.
@@ -80,8 +82,7 @@ def export(
     check_output(output, overwrite, folder, eval_text)
     config: Any = load_converted_config(folder)
     dimensions = input_dimensions(config, global_attention_mask)
-    if format == "web":
-        to_web.refuse(config, load_tokenizer(folder), global_attention_mask)
+    _refuse_model(format, config, folder, global_attention_mask)
     for module in chosen.needs:
         import_openvino() if module == "openvino" else importlib.import_module(module)
     model, tokenizer = load_model(folder, config), load_tokenizer(folder)
@@ -115,6 +116,14 @@ def export(
         write_json(new / REPORT, report)
         write_text(new / "README.md", render(report, folder / "README.md"))
     return report
+
+
+def _refuse_model(format: str, config: Any, folder: Path, global_attention_mask: bool) -> None:
+    """What a format cannot hold of a checkpoint, though another can."""
+    if format == "web":
+        to_web.refuse(config, load_tokenizer(folder), global_attention_mask)
+    elif format == "executorch":
+        to_executorch.refuse(config)
 
 
 def _check_batches(loss: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -171,6 +180,11 @@ def _write_beside(source: Path, folder: Path, model: Any) -> None:
         write_json(folder / DEFAULTS, read_json(source / DEFAULTS))
 
 
+def _version_of(name: str, module: Any) -> str:
+    found = getattr(module, "__version__", None) or importlib.metadata.version(name)
+    return str(found).split("+")[0]
+
+
 def _report(
     model: Any, format: str, dtype: str, dimensions: dict[str, tuple[str, ...]], outputs: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -186,7 +200,7 @@ def _report(
         "inputs": {name: list(names) for name, names in dimensions.items()},
         "outputs": list(outputs),
         "loss": None,
-        "versions": {name: str(module.__version__).split("+")[0] for name, module in modules.items()},
+        "versions": {name: _version_of(name, module) for name, module in modules.items()},
     }
 
 

@@ -30,6 +30,7 @@ FORMATS = {
     "onnx": Format("model.onnx", TRACERS, ("float32", "float16", "int8", "int8-static"), "to_onnx"),
     "openvino": Format("openvino_model.xml", (*TRACERS, "openvino"), ("float32", "float16", "int8"), "to_openvino"),
     "torch-export": Format("model.pt2", (), ("float32",), "to_torch_export"),
+    "executorch": Format("model.pte", ("executorch",), ("float32",), "to_executorch"),
     "web": Format("onnx/model.onnx", TRACERS, ("float32",), "to_web"),
 }
 BACKENDS = tuple(name for name in FORMATS if name != "web")  # what `runtime` runs

@@ -146,7 +146,7 @@ def load_exported(folder: str | Path, backend: str = "onnx", threads: int | None
 
     Args:
         folder: What `hf-longformer export` wrote.
-        backend: `"onnx"`: ONNX Runtime, `"openvino"`, or `"torch-export"`: PyTorch's own.
+        backend: `"onnx"`: ONNX Runtime, `"openvino"`, `"torch-export"`: PyTorch's own, or `"executorch"`.
         threads: To compute with; PyTorch's number if left out.
 
     Raises:

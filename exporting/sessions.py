@@ -102,10 +102,39 @@ def _open_program(file: Path, threads: int) -> Session:
     return Session(names, tuple(outputs), run)
 
 
+def _open_executorch(file: Path, threads: int) -> Session:
+    from executorch.runtime import Runtime
+
+    from .to_executorch import INPUTS, LENGTH, OUTPUTS
+
+    try:
+        program = Runtime.get().load_program(file)
+        length, inputs, outputs = (program.load_method(name).execute([])[0] for name in (LENGTH, INPUTS, OUTPUTS))
+        method = program.load_method("forward")
+    except Exception as error:  # of no class of its own
+        raise InputError(f"{file} cannot be opened by ExecuTorch: {' '.join(str(error).split())}") from error
+    names = tuple(inputs.split())
+
+    def run_one(text: int, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        given = [torch.from_numpy(arrays[name][text : text + 1]) for name in names]
+        size = given[0].shape[1]
+        if size > length:
+            raise ValueError(f"this program reads {length:,} tokens, padding included, got {size:,}")
+        found = method.execute([torch.nn.functional.pad(one, (0, length - size)) for one in given])
+        return [one[:, :size].numpy() if one.shape[1:2] == (length,) else one.numpy() for one in found]
+
+    def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        texts = [run_one(text, arrays) for text in range(len(arrays[names[0]]))]
+        return {name: np.concatenate(of_texts) for name, *of_texts in zip(outputs.split(), *texts, strict=True)}
+
+    return Session(names, tuple(outputs.split()), run)
+
+
 OPEN: dict[str, Callable[[Path, int], Session]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "torch-export": _open_program,
+    "executorch": _open_executorch,
     "web": _open_onnx,
 }
 

@@ -10,7 +10,7 @@ import torch
 from .to_onnx import free_sizes, silence
 
 
-class _Plain(torch.nn.Module):
+class Plain(torch.nn.Module):
     """Gives a dictionary, which programs can be loaded with by anybody."""
 
     def __init__(self, model: Any) -> None:
@@ -49,8 +49,8 @@ def write(
         batches: None are needed.
     """
     with silence(), torch.no_grad():
-        program = torch.export.export(_Plain(model), (), inputs, dynamic_shapes=free_sizes(dimensions))
+        program = torch.export.export(Plain(model), (), inputs, dynamic_shapes=free_sizes(dimensions))
         torch.export.save(program, file)
 
 
-__all__ = ["write"]
+__all__ = ["Plain", "write"]

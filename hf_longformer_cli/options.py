@@ -72,6 +72,7 @@ class Backend(enum.StrEnum):
     onnx = "onnx"
     openvino = "openvino"
     torch_export = "torch-export"
+    executorch = "executorch"
 
 
 class Format(enum.StrEnum):
@@ -81,4 +82,5 @@ class Format(enum.StrEnum):
     onnx = "onnx"
     openvino = "openvino"
     torch_export = "torch-export"
+    executorch = "executorch"
     web = "web"

@@ -503,6 +503,7 @@ for words in sys.argv[2:]:
         ("matplotlib", "draw", ["draw --output x.png"]),
         ("onnxscript", "onnx", ["export MODEL out --format onnx"]),
         ("openvino", "openvino", ["export MODEL out --format openvino"]),
+        ("executorch", "executorch", ["export MODEL out --format executorch"]),
         ("uvicorn", "serve", ["serve x"]),
     ],
 )
