@@ -164,7 +164,9 @@ class HfLongformerLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         return self.feed_forward(self.attention(hidden_states, roles, output_attentions, **kept), roles)
 
-    def feed_forward(self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts) -> torch.Tensor:
+    def feed_forward(
+        self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts | SlicedTexts
+    ) -> torch.Tensor:
         """The half of the layer behind the attention; `roles` hold the memory that all layers share."""
         if self.chunk_size_feed_forward:
             parts = hidden_states.split(self.chunk_size_feed_forward, dim=1)

@@ -30,13 +30,13 @@ IN_SEGMENTS = ("sdpa", "triton", "cpu", "blocked")  # implementations that take 
 
 
 def settings_of_segments(
-    model: Any, position_ids: torch.Tensor, kwargs: Mapping[str, Any], needs_all_layers: bool
+    model: Any, position_ids: Any, kwargs: Mapping[str, Any], needs_all_layers: bool
 ) -> dict[str, Any] | None:
     """How texts are walked in segments: arguments of `encode_in_segments`, or None if they are encoded whole.
 
     Args:
         model: The encoder.
-        position_ids: `(batch or 1, S)`.
+        position_ids: `(batch or 1, S)`, a tensor.
         kwargs: Of `forward`; `segment_length` or `states_device` ask for segments.
         needs_all_layers: Whether attention weights or hidden states of all layers are asked for.
 
