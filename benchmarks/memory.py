@@ -6,7 +6,8 @@ Written with T tokens (batch · length), d = hidden_size, f = intermediate_size,
 bfloat16). Not in it: Python and its libraries (some 500 MB), and the logits of a language model.
 
 **Inference** holds the weights, room for T · e · f of wide states, but at most 12 MiB, which the feed-forwards of all
-layers share, and at its peak, in the attention, T · e · 6 d.
+layers share, and at its peak, in the attention, T · e · 6 d. Longer texts than `text_segments.LONG_TEXT` hold their
+states, T · e · d, and at the peak one segment.
 
 **Training** in mixed precision keeps weights, gradients and AdamW's two moments in float32, 16 bytes per weight. What
 autograd saves is listed by `saved_by_layer`, term by term. The peak is the larger of two: where the backward pass
@@ -26,6 +27,7 @@ import torch
 
 from hf_longformer import HfLongformerConfig, HfLongformerModel
 from hf_longformer.conversion import InputError
+from hf_longformer.text_segments import LONG_TEXT, SEGMENT
 
 from .peers import SIZES, our_config
 
@@ -134,7 +136,8 @@ def estimate(
     wide, states = tokens * size * config.intermediate_size, tokens * size * d
     whole, attention = 2 * states + 2 * wide, 6 * states
     blocks = _blocks(config, setting, size)
-    inference = {"weights": total * size, "activations": min(wide, PART) + attention + blocks}
+    at_peak = states + 6 * SEGMENT * size * d if setting.length > LONG_TEXT else attention
+    inference = {"weights": total * size, "activations": min(wide, PART) + at_peak + blocks}
 
     layers = config.num_hidden_layers
     layer = sum(saved_by_layer(config, setting, has_global).values())

@@ -221,3 +221,6 @@ class _Exchange:
     def stacked(self) -> PartialRows:
         parts: Any = self.parts
         return PartialRows(parts.weighted[None], parts.total[None], parts.largest[None])
+
+
+__all__ = ["LONG_TEXT", "SEGMENT", "encode_in_segments", "refuse_states_elsewhere", "settings_of_segments"]
