@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from hf_longformer import HfLongformerConfig
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import first_line
 from hf_longformer.conversion.files import new_folder, read_json, write_json
+from hf_longformer.conversion.source import load_converted_config, load_tokenizer
 from hf_longformer.model_cards import embedded_model
 
 from .demo_names import train_on_masks
@@ -117,8 +120,11 @@ def run_needle(
     """
     _check(lengths, depths, seeds)
     folder = _embedded() if checkpoint is None else checkpoint
-    _check_checkpoint(folder, max(lengths), is_own=checkpoint is None)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if checkpoint is not None:
+        _check_checkpoint(checkpoint, max(lengths))
+    tokenizer = load_tokenizer(folder)
+    if tokenizer is None:
+        raise InputError(f"--checkpoint must have a tokenizer, got none in {folder}")
     to_train, to_ask = read_fillers(tokenizer, books)
     texts = {True: NeedleTexts(tokenizer, to_ask, asked=True), False: NeedleTexts(tokenizer, to_train, asked=False)}
     for length in lengths:
@@ -163,18 +169,17 @@ def _check(lengths: Sequence[int], depths: Sequence[int], seeds: Sequence[int]) 
             raise InputError(f"--{name} must name nothing twice, got {', '.join(map(str, values))}")
 
 
-def _check_checkpoint(folder: Path, longest: int, *, is_own: bool) -> None:
+def _check_checkpoint(folder: Path, longest: int) -> None:
     """Refuses what cannot be asked: no masked language model of this package, or one that cannot read so much."""
-    content = read_json(folder / "config.json")
-    if content.get("architectures") != ["HfLongformerForMaskedLM"]:
+    config: Any = load_converted_config(folder)
+    if config.architectures != ["HfLongformerForMaskedLM"]:
         raise InputError(
             "--checkpoint must be a masked language model of this package (HfLongformerForMaskedLM), "
-            f"got {content.get('architectures')} in {folder}"
+            f"got {', '.join(config.architectures)} in {folder}"
         )
-    limit = HfLongformerConfig.from_pretrained(folder, local_files_only=True, **(OPTIONS if is_own else {}))
-    if longest > limit.max_length_tokens:
+    if longest > config.max_length_tokens:
         raise InputError(
-            f"--lengths must be at most {limit.max_length_tokens:,}, which {folder} reads, got {longest:,}: "
+            f"--lengths must be at most {config.max_length_tokens:,}, which {folder} reads, got {longest:,}: "
             "`hf-longformer convert CHECKPOINT OUTPUT --max-length unlimited` makes it read any"
         )
 
@@ -254,9 +259,15 @@ def _measured(cells: Sequence[Cell], folders: dict[tuple[str, int], Path], texts
             bar.set_description_str(f"{cell.length:,} tokens, {cell.reader}, seed {cell.seed}")
             key = READERS[cell.reader].training, cell.seed
             if loaded[0] != key:
-                model = AutoModelForMaskedLM.from_pretrained(folders[key], dtype=torch.float32, local_files_only=True)
-                loaded = key, model.eval()
+                loaded = key, _load(folders[key])
             yield cell, measure_cell(loaded[1], texts, cell, bar.update)
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    try:
+        return AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"the model in {folder} cannot be loaded: {first_line(error)}") from error
 
 
 def measure_cell(

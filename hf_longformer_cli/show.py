@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from .terminal import quiet, refusal
 
@@ -132,7 +131,9 @@ def bench(
 
 def refuse_foreign_options(is_needle: bool, context: typer.Context) -> None:
     """Refuses options that `bench needle`, or all of `bench` but that, would not look at."""
-    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    # By its name: Typer may bring a copy of Click, whose members are others than Click's.
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     if foreign := given - OF_BOTH - OF_NEEDLE if is_needle else given & OF_NEEDLE:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
         takes = "does not take" if is_needle else "alone takes"

@@ -155,7 +155,7 @@ class TestReaders:
         assert [one["share"] for one in layers] == pytest.approx(
             [float(one[0, :, text.name_at, 0].max()) for one in weights], rel=1e-4
         )
-        assert ask(model, text, READERS[CUT])[1] is None
+        assert ask(model, make(texts, 0.1), READERS[CUT])[1] is None
         assert len(ask(model, make(texts, 1.0), READERS[CUT])[1]) == len(layers)
 
     def test_a_cell(self, model: Any, texts: NeedleTexts):
