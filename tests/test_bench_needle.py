@@ -60,6 +60,13 @@ def checkpoint(model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.fixture(scope="module")
+def measured(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    output = tmp_path_factory.mktemp("measured") / "r.json"
+    run_needle(output, checkpoint=checkpoint, lengths=(LENGTH,), depths=(0,), seeds=(0,))
+    return output.read_text()
+
+
 def make(texts: NeedleTexts, depth: float | None = 0.5, seed: int = 0, length: int = LENGTH) -> NeedleText:
     return texts.make(length, depth, random.Random(seed))
 
@@ -218,12 +225,6 @@ class TestResults:
         "no object": lambda results: results["cells"].append(3),
     }
 
-    @pytest.fixture(scope="class")
-    def measured(self, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-        output = tmp_path_factory.mktemp("measured") / "r.json"
-        run_needle(output, checkpoint=checkpoint, lengths=(LENGTH,), depths=(0,), seeds=(0,))
-        return output.read_text()
-
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_damaged_results_are_refused(self, damage: str, measured: str, checkpoint: Path, tmp_path: Path):
         results = json.loads(measured)
@@ -240,7 +241,8 @@ class TestResults:
         with pytest.raises(InputError, match=r"r\.json"):
             run_needle(tmp_path / "r.json", checkpoint=checkpoint, **SHORT)
 
-    def test_training_is_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_training_is_kept(self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(needle, "_embedded", lambda: checkpoint)
         output, settings = tmp_path / "r.json", {"lengths": (LENGTH,), "depths": (0,), "seeds": (3,)}
         results = run_needle(output, trainings=FEW, **settings)
         assert results["training"]["global"]["lengths"] == [128, 200]
