@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hf_longformer.conversion import InputError
 
 from .memory import Setting, estimate, estimate_lines, parameter_counts, read_config
@@ -42,6 +44,32 @@ def measure_command(what: str, output: Path, choices: dict[str, Any], settings: 
     entries = [entry for cell in cells if (entry := find(results, cell)) is not None]
     lines = table(entries).splitlines()
     return [*lines, *(f"plot in {plot}" for plot in plots), f"results in {output}"]
+
+
+def needle_command(output: Path, numbers: dict[str, str | None], *, threads: int | None, **settings: Any) -> list[str]:
+    """Asks for names in long texts, writes the results and their picture, and gives the table.
+
+    Args:
+        output: The JSON file.
+        numbers: `lengths`, `depths` and `seeds`, each a list separated by commas, or None for the usual ones.
+        threads: Of the CPU; PyTorch's own number if None.
+        **settings: `books`, `checkpoint` and `anew` of `needle.run_needle`.
+
+    Raises:
+        InputError: If something cannot be measured, or the file not be read or written.
+    """
+    from .needle import run_needle
+    from .needle_report import draw as draw_needle, table as needle_table
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    wanted: dict[str, Any] = {
+        name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None
+    }
+    results = run_needle(output, **wanted, **settings)
+    picture = output.with_suffix(".png")
+    draw_needle(results, picture)
+    return [*needle_table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
 
 
 def estimate_command(model: str, length: int, batch: int, dtype: str, checkpointing: bool) -> list[str]:

@@ -25,6 +25,7 @@ from .stock_led import (
     notes_on_led,
     reasons_against_dilation,
     reasons_against_led,
+    reasons_against_scaling,
 )
 from .weights import Weights
 
@@ -171,6 +172,7 @@ def reasons_against_stock(config: HfLongformerConfig) -> list[str]:
         reasons.append(f"its embeddings are as wide as its layers, got embedding_size={config.embedding_size}")
     if config.global_projections == "shared":
         reasons.append("its global tokens have projections of their own, got global_projections='shared'")
+    reasons += reasons_against_scaling(config)
     head = str((config.architectures or [""])[0])
     if config.classifier_activation != "tanh" and head.endswith(("ForSequenceClassification", "ForMultipleChoice")):
         reasons.append(f"its heads have a tanh, got classifier_activation={config.classifier_activation!r}")

@@ -34,7 +34,8 @@ LONG_FIELDS = (
     *("attention_window", "attention_dilation", "global_attention", "is_decoder", "sep_token_id"),
     *("classifier_activation", "global_projections", "position_counting", "coreference", "tag_layers"),
 )
-OWN_FIELDS = ("activation_dropout", "layerdrop", "scale_embedding")  # which stock Longformer would pass over
+# Which stock Longformer would pass over.
+OWN_FIELDS = ("activation_dropout", "layerdrop", "scale_embedding", "global_scaling_length")
 
 
 @dataclass

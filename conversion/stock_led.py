@@ -54,6 +54,12 @@ def reasons_against_dilation(config: HfLongformerConfig) -> list[str]:
     return [f"it has no dilation, got attention_dilation={config.attention_dilation}"] if is_dilated else []
 
 
+def reasons_against_scaling(config: HfLongformerConfig) -> list[str]:
+    """Why stock cannot express how scores of global rows are scaled, if it cannot."""
+    length = config.global_scaling_length
+    return [] if length is None else [f"its scores do not depend on the length, got global_scaling_length={length}"]
+
+
 def reasons_against_led(config: HfLongformerEncoderDecoderConfig) -> list[str]:
     """Everything in a configuration that stock LED cannot express."""
     encoder: Any = config.encoder
@@ -73,6 +79,7 @@ def reasons_against_led(config: HfLongformerEncoderDecoderConfig) -> list[str]:
         )
     if encoder.global_projections == "shared":
         reasons.append("its global tokens have projections of their own, got global_projections='shared'")
+    reasons += reasons_against_scaling(encoder)
     windows = encoder.attention_windows
     if any(max(windows) % window for window in windows):
         reasons.append(f"its largest window must be a multiple of the others, got {encoder.attention_window}")

@@ -15,7 +15,7 @@ from .attention_blocked import apply_local_weights, local_weights
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .dispatch import NAMES, local_rows, note
-from .global_rows import GlobalProjections, add_global_rows, join_global_rows, without_global_tokens
+from .global_rows import GlobalProjections, add_global_rows, join_global_rows, scaled, without_global_tokens
 from .masks import count_in_masks, read_numbers, roles_of_masks, roles_of_traced_masks
 from .text_slices import front_states, local_rows_of_slice, partial_global_rows, row_of_slice
 from .token_roles import SeparateTexts, SlicedTexts, TokenRoles
@@ -156,7 +156,8 @@ class HfLongformerSelfAttention(nn.Module):
         modules = (self.query, self.key, self.value)
         if self.has_global_projections:
             modules = (self.query_global, self.key_global, self.value_global)
-        return GlobalProjections(modules, self.split_heads, self.head_dim, self.has_global_projections, self.training)
+        is_separate, length = self.has_global_projections, self.config.global_scaling_length
+        return GlobalProjections(modules, self.split_heads, self.head_dim, is_separate, self.training, length)
 
     @property
     def pattern(self) -> WindowPattern:
@@ -271,6 +272,8 @@ class HfLongformerSelfAttention(nn.Module):
         note("eager")
         local = [self.split_heads(project(hidden_states)) for project in (self.query, self.key, self.value)]
         of_global, pattern = self.global_projections.of_states(hidden_states), self.pattern
+        factor = self.global_projections.factor(hidden_states, roles.key_padding_mask)
+        of_global[0] = scaled(of_global[0], factor)
         masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
         output, weights = attention_reference(*local, *of_global, pattern=pattern, dropout=dropout, **masks)
         if not output_attentions:

@@ -33,7 +33,7 @@ BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
     *("position_counting", "coreference", "tag_layers", "activation_dropout", "layerdrop", "scale_embedding"),
-    "repeat_positions",
+    *("repeat_positions", "global_scaling_length"),
 )
 UNLIMITED = 2**31 - 1  # tokens: what stands for the longest input of a model that has none
 
@@ -108,6 +108,10 @@ class HfLongformerConfig(PreTrainedConfig):
             `"shared"`: there are none, and global tokens take the local ones (table 10 of the paper). Otherwise a
             record, which changes nothing, of where they come from: `"copied"` from the local ones by the conversion,
             `"synced"` with them after training, or `"trained"`.
+        global_scaling_length (`int`, *optional*):
+            Scores of the rows of global tokens are multiplied by `log(n) / log(global_scaling_length)` in a text of `n`
+            real tokens, so that what stands out in a short text stands out in a long one (arXiv 2202.12172; of all
+            rows). At least 2; the length that the model is trained with, or about it. Left out, they are not.
         coreference (`dict`, *optional*):
             Of `HfLongformerForCoreference`, what differs from `COREFERENCE`: `size`, the width of the scorers; `width`,
             words of the longest mention; `share`, spans that are compared, per word of the text; `farthest`, how many
@@ -165,6 +169,7 @@ class HfLongformerConfig(PreTrainedConfig):
     classifier_dropout: float | int | None = None
     classifier_activation: str = "tanh"
     global_projections: Literal["copied", "synced", "trained", "shared"] | None = None
+    global_scaling_length: int | None = None
     max_position_embeddings: int = 512
     first_position: int = -1
     repeat_positions: bool = False
@@ -302,6 +307,13 @@ class HfLongformerConfig(PreTrainedConfig):
         if self.classifier_activation not in ACT2FN:
             raise ValueError(
                 f"classifier_activation must be one of {', '.join(ACT2FN)}, got {self.classifier_activation!r}"
+            )
+        if self.global_scaling_length is not None and self.global_scaling_length < 2:
+            raise ValueError(f"global_scaling_length must be at least 2, or left out, got {self.global_scaling_length}")
+        if self.global_scaling_length is not None and self.is_decoder:
+            raise NotImplementedError(
+                "global_scaling_length is not supported with is_decoder=True, where a text is read before its length "
+                f"is known, got {self.global_scaling_length}"
             )
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size must be at least 0, got {self.type_vocab_size}")

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of attention patterns, drawn from the mask that the code runs, and of measurements. Needs matplotlib."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,45 @@ def draw_curves(panels: Mapping[str, Curves], file: str | Path, dots_per_inch: i
         axes.legend(fontsize=7)
     for axes in places[len(panels) :]:
         axes.remove()
+    figure.savefig(file, dpi=dots_per_inch)
+
+
+def draw_heat_maps(
+    panels: Mapping[str, Sequence[Sequence[float | None]]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    labels: tuple[str, str],
+    file: str | Path,
+    dots_per_inch: int = 110,
+) -> None:
+    """Draws tables of percentages side by side as PNG, with their numbers.
+
+    Args:
+        panels: Title to its rows of numbers from 0 to 100; None for what is not known.
+        columns, rows: What they are called.
+        labels: Of the horizontal and of the vertical axis.
+        file: The PNG file to write.
+        dots_per_inch: Resolution.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure = _figure(1.2 + 0.62 * len(columns) * len(panels), 1.3 + 0.36 * len(rows))
+    for number, (axes, (title, values)) in enumerate(
+        zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
+    ):
+        shown = [[math.nan if value is None else value for value in row] for row in values]
+        axes.imshow(shown, vmin=0, vmax=100, cmap="RdYlGn", aspect="auto")
+        for y, x in product(range(len(rows)), range(len(columns))):
+            text = "–" if values[y][x] is None else f"{values[y][x]:.0f}"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8)
+        axes.set_xticks(range(len(columns)), columns, fontsize=8)
+        axes.set_yticks(range(len(rows)), rows if number == 0 else [""] * len(rows), fontsize=8)
+        axes.tick_params(length=0)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(labels[0], fontsize=8)
+        if number == 0:
+            axes.set_ylabel(labels[1], fontsize=8)
     figure.savefig(file, dpi=dots_per_inch)
 
 

@@ -7,6 +7,7 @@ There are three ways to compute them, and `add_global_rows` chooses: from projec
 a key and a value for every token, where there are few rows; and with their weights, if somebody wants to see those.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from .dense_attention import dense_attention, drop, masked_softmax
-from .operators import is_transformed
+from .operators import is_transformed, sum_dtype
 from .plain_modules import is_listened_to, is_plain
 from .token_roles import GlobalTokens, PackedTexts, TokenRoles
 from .window_pattern import WindowPattern
@@ -31,6 +32,7 @@ class GlobalProjections:
         head_dim: Of the attention.
         are_separate: Whether they are others than the local ones.
         is_training: Whether the attention is in training mode.
+        scaling_length: Of the configuration, `global_scaling_length`.
     """
 
     modules: tuple[nn.Module, nn.Module, nn.Module]
@@ -38,6 +40,26 @@ class GlobalProjections:
     head_dim: int
     are_separate: bool
     is_training: bool
+    scaling_length: int | None = None
+
+    def factor(
+        self, hidden_states: torch.Tensor, key_padding_mask: torch.Tensor | None, length: int | None = None
+    ) -> torch.Tensor | None:
+        """`(batch, 1, 1, 1)`, what scores of global rows are multiplied with: `log(n) / log(scaling_length)` in a text
+        of n real tokens, in float32 at least. None if that is not asked for.
+
+        Args:
+            hidden_states: `(batch, S, hidden_size)`.
+            key_padding_mask: `(batch, S)`, bool, True for real tokens; None if all are real.
+            length: Of the texts, if the states are those of a slice.
+        """
+        if self.scaling_length is None:
+            return None
+        batch = len(hidden_states)
+        length = hidden_states.shape[1] if length is None else length
+        ones = torch.ones(batch, device=hidden_states.device, dtype=sum_dtype(hidden_states))
+        real = ones * length if key_padding_mask is None else key_padding_mask.sum(dim=1).to(ones.dtype)
+        return (real.clamp(min=1.0).log() / math.log(self.scaling_length))[:, None, None, None]
 
     def weights(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Weight and bias of each, for which nothing may sit on the layers."""
@@ -88,18 +110,27 @@ def add_global_rows(
         batch, hidden_states = roles.batch, roles.pad(hidden_states)
     settings: dict[str, Any] = {"pattern": pattern, "roles": batch, "dropout": dropout}
     tokens, weights = batch.global_tokens, None
+    factor = projections.factor(hidden_states, batch.key_padding_mask)
     if output_attentions:
         query, key, value = projections.of_tokens(hidden_states, tokens)
+        query = scaled(query, factor)
         weights = global_weights(query, key, **settings)
         rows = weights.mT @ value
     elif tokens.has_static_count and tokens.number < projections.head_dim and is_plain(*projections.modules):
         of_global, heads = states_of(hidden_states, tokens), output.shape[1]
+        settings["factor"] = factor
         rows = global_rows_of_states(of_global, hidden_states, projections.weights(), heads, **settings)
     else:
-        rows = global_rows(*projections.of_tokens(hidden_states, tokens), **settings)
+        query, key, value = projections.of_tokens(hidden_states, tokens)
+        rows = global_rows(scaled(query, factor), key, value, **settings)
     if isinstance(roles, PackedTexts):  # texts stand in one row, and so do their global tokens
         rows = rows.transpose(0, 1).flatten(1, 2)[None]
     return put_global_rows(output, rows, roles.global_tokens), weights
+
+
+def scaled(query: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
+    """`(batch, heads, G, head_dim)`, multiplied with `(batch, 1, 1, 1)` if that is there, in their own dtype."""
+    return query if factor is None else (query * factor).to(query.dtype)
 
 
 def without_global_tokens(
@@ -188,6 +219,7 @@ def global_rows_of_states(
     roles: TokenRoles,
     dropout: float = 0.0,
     scaling: float | None = None,
+    factor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """`global_rows` without projecting a key and a value for every token: `softmax((q W_k) Xᵀ) X W_v`.
 
@@ -202,9 +234,10 @@ def global_rows_of_states(
         roles: Real and global tokens; at least one is global.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+        factor: Another one, `(batch, 1, 1, 1)`.
     """
     num_global = roles.num_global
-    scores = scores_of_states(global_states, hidden_states, projections[:2], heads, num_global, scaling)
+    scores = scores_of_states(global_states, hidden_states, projections[:2], heads, num_global, scaling, factor)
     mask = _mask_of_global_rows(roles, pattern)
     weights = masked_softmax(scores, None if mask is None else mask.expand(-1, heads, num_global, -1).flatten(1, 2))
     return rows_of_states(drop(weights, dropout), hidden_states, projections[2], heads, num_global, dropout == 0.0)
@@ -217,12 +250,15 @@ def scores_of_states(
     heads: int,
     num_global: int,
     scaling: float | None = None,
+    factor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What global rows score every token with, `(batch, heads * G, S)`, by the projections of queries and of keys."""
     head_dim = hidden_states.shape[-1] // heads
     scaling = head_dim**-0.5 if scaling is None else scaling
     (query_weight, query_bias), (key_weight, key_bias) = _by_heads(projections, heads)
     query = torch.baddbmm(query_bias, global_states.expand(heads, -1, -1), query_weight.mT) * scaling
+    if factor is not None:
+        query = scaled(query.unflatten(1, (-1, num_global)), factor[:, 0]).flatten(1, 2)
     query_of_states = _swap_outer(torch.bmm(query, key_weight), num_global)
     if hidden_states.dtype == torch.bfloat16:  # the same product: CPUs take 50 times longer the other way round
         scores = torch.bmm(hidden_states, query_of_states.mT).mT

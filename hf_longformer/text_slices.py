@@ -15,7 +15,7 @@ import torch
 
 from .dense_attention import drop
 from .dispatch import local_rows
-from .global_rows import GlobalProjections, rows_of_states, scores_of_states
+from .global_rows import GlobalProjections, rows_of_states, scaled, scores_of_states
 from .operators import sum_dtype
 from .plain_modules import is_plain
 from .token_roles import SlicedTexts, TokenRoles
@@ -161,16 +161,19 @@ def partial_global_rows(
         dropout: Probability of dropping an attention weight.
     """
     tokens: Any = roles.texts.global_tokens
+    factor = projections.factor(hidden_states, roles.texts.key_padding_mask, roles.length)
     head_dim, shape = projections.head_dim, (len(tokens.index), -1, tokens.number)
     if by_states := tokens.number < head_dim and is_plain(*projections.modules):
         heads, pairs = hidden_states.shape[-1] // head_dim, projections.weights()
-        scores = scores_of_states(global_states, hidden_states, pairs[:2], heads, tokens.number).unflatten(1, shape[1:])
+        scores = scores_of_states(
+            global_states, hidden_states, pairs[:2], heads, tokens.number, factor=factor
+        ).unflatten(1, shape[1:])
     else:
         states = (global_states.unflatten(0, (-1, tokens.number)), hidden_states, hidden_states)
         query, key, value = (
             projections.split_heads(module(each)) for module, each in zip(projections.modules, states, strict=True)
         )
-        scores = (query @ key.mT) * head_dim**-0.5
+        scores = (scaled(query, factor) @ key.mT) * head_dim**-0.5
     dtype = scores.dtype
     scores = _seen_by_global_rows(scores, roles, pattern).to(sum_dtype(scores))
     # Where a row sees nothing of the slice, its scores are -inf: weights of 0, and not NaN.

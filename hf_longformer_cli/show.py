@@ -9,6 +9,9 @@ import typer
 
 from .terminal import quiet, refusal
 
+OF_NEEDLE = {"books", "checkpoint", "depths", "seeds"}
+OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
+
 
 def draw(
     output: Annotated[Path, typer.Option("--output", help="The PNG file to write.")],
@@ -48,14 +51,19 @@ def demo(
 
 
 def bench(
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
-            help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last two."
+            help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last "
+            "two; or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens."
         ),
     ] = "all",
     size: Annotated[str, typer.Option(help="Of the encoders: tiny, small (6 layers of 384) or base.")] = "small",
-    lengths: Annotated[str, typer.Option(help="Tokens per text, separated by commas.")] = "512,2048",
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Tokens per text, separated by commas: 512,2048; of needle: 4096,16384,… 1048576."),
+    ] = None,
     windows: Annotated[str, typer.Option(help="Total widths of the window, separated by commas.")] = "512",
     dilations: Annotated[str, typer.Option(help="Distances between keys, separated by commas.")] = "1",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16; several separated by commas.")] = "float32",
@@ -81,11 +89,29 @@ def bench(
     ] = None,
     length: Annotated[int, typer.Option(help="Tokens per text, for --estimate-memory.", min=3)] = 4096,
     checkpointing: Annotated[bool, typer.Option(help="Gradient checkpointing, for --estimate-memory.")] = False,
+    books: Annotated[
+        Path | None,
+        typer.Option(help="Of needle: a folder with novels, .txt files; a story that is here, again and again."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Of needle: a masked language model of this package, asked as it is.")
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option(help="Of needle: where the name is said, in per cent of the text: 0,25,50,75,100.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of needle, of training and texts: 0,1,2.")] = None,
 ) -> None:
-    """Measure time and memory beside other encoders, after proving that the results are right."""
-    from hf_longformer.benchmarks.command import estimate_command, measure_command
+    """Measure time and memory beside other encoders, after proving that the results are right; or find needles."""
+    from hf_longformer.benchmarks.command import estimate_command, measure_command, needle_command
 
     quiet()
+    refuse_foreign_options(what == "needle", context)
+    if what == "needle":
+        numbers = {"lengths": lengths, "depths": depths, "seeds": seeds}
+        for line in needle_command(output, numbers, books=books, checkpoint=checkpoint, threads=threads, anew=anew):
+            typer.echo(line)
+        return
+    lengths = lengths or "512,2048"
     if estimate_memory is not None:
         lines = estimate_command(estimate_memory, length, batch, dtype, checkpointing)
     else:
@@ -101,3 +127,14 @@ def bench(
         lines = measure_command(what, output, choices, settings)
     for line in lines:
         typer.echo(line)
+
+
+def refuse_foreign_options(is_needle: bool, context: typer.Context) -> None:
+    """Refuses options that `bench needle`, or all of `bench` but that, would not look at."""
+    # By its name: Typer may bring a copy of Click, whose members are others than Click's.
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if foreign := given - OF_BOTH - OF_NEEDLE if is_needle else given & OF_NEEDLE:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
+        takes = "does not take" if is_needle else "alone takes"
+        raise refusal(f"`bench needle` {takes} {names}: leave it out, or measure something else")

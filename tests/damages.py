@@ -310,6 +310,7 @@ FIELDS = (
     *("_attn_implementation", "attn_implementation", "auto_map", "autoregressive", "chunk_size_feed_forward"),
     *("forced_bos_token_id", "is_encoder_decoder", "max_length", "name_or_path", "num_labels", "output_attentions"),
     *(
+        "global_scaling_length",
         "output_hidden_states",
         "position_counting",
         "problem_type",

@@ -185,7 +185,7 @@ def test_shared_projections_stay_shared(tmp_path: Path) -> None:
 
 FIELDS_OF_HEADS = {
     "HfLongformerForTokenClassification": {"tag_layers": 3},
-    "HfLongformerForMaskedLM": {"position_counting": "input_ids"},
+    "HfLongformerForMaskedLM": {"position_counting": "input_ids", "global_scaling_length": 64},
 }
 
 

@@ -109,6 +109,7 @@ REASONS = {
     "epsilon": ({"layer_norm_eps": 1e-12}, {}, "its layer norms have one epsilon, got layer_norm_eps=1e-12"),
     "types": ({"type_vocab_size": 2}, {}, "its tokens have no types, got type_vocab_size=2"),
     "first": ({"first_position": 2}, {}, "it counts positions from row 0, got first_position=2"),
+    "scaled": ({"global_scaling_length": 64}, {}, "depend on the length, got global_scaling_length=64"),
     "shared": ({"global_projections": "shared"}, {}, "projections of their own, got global_projections='shared'"),
     "norms": ({"norm_style": "pre"}, {}, "its layer norms stand behind the attention, got norm_style='pre'"),
 }

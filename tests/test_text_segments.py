@@ -20,6 +20,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "dilated": {"attention_dilation": [[1, 2, 3], [1, 1, 1]]},
     "window beyond the text": {"attention_window": [2, 400]},
     "norm first": {"norm_style": "pre"},
+    "scores that grow with the length": {"global_scaling_length": 8},
     "shared projections": {"global_projections": "shared"},
     "narrow embeddings": {"embedding_size": 8},
     "positions that repeat": {"repeat_positions": True, "max_position_embeddings": 14},
