@@ -55,8 +55,8 @@ class GlobalProjections:
         """
         if self.scaling_length is None:
             return None
-        batch = len(hidden_states)
-        length = hidden_states.shape[1] if length is None else length
+        batch, of_states = hidden_states.shape[:2]
+        length = of_states if length is None else length
         ones = torch.ones(batch, device=hidden_states.device, dtype=sum_dtype(hidden_states))
         real = ones * length if key_padding_mask is None else key_padding_mask.sum(dim=1).to(ones.dtype)
         return (real.clamp(min=1.0).log() / math.log(self.scaling_length))[:, None, None, None]

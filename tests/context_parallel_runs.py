@@ -46,6 +46,8 @@ def problem(seed: int) -> tuple[Any, dict[str, Any]]:
     }
     if not draw(3):
         fields |= {"repeat_positions": True, "max_position_embeddings": 10}
+    if not is_causal and not draw(2):
+        fields["global_scaling_length"] = 8
     model = randomise(kind(tiny_config(**fields))).double().train()
     if is_language_model(model):
         model.loss_function = partial(loss_in_float64, is_causal=is_causal)
