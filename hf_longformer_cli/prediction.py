@@ -108,5 +108,5 @@ def _predict(
         raise typer.Exit(1)
 
 
-for _name, _prediction in read("finetune/tasks")["ASKED"].items():
+for _name, _prediction in read("finetune/tasks")["ANSWERED"].items():
     _add_command(_name, _prediction)
