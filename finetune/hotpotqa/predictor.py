@@ -107,7 +107,7 @@ class EvidencePredictor(Predictor):
         """The answer, its place, and the sentences that it follows from, each with `title` and `sentence`."""
         sentence = {"title": pa.string(), "sentence": pa.int64()}
         place = {**sentence, "start": pa.int64(), "end": pa.int64(), "probability": pa.float64()}
-        return {"answer": pa.string(), **place, "supporting_facts": pa.list_(pa.struct(sentence))}
+        return {"answer": pa.string(), "type": pa.string(), **place, "supporting_facts": pa.list_(pa.struct(sentence))}
 
     def row_of_table(self, result: dict[str, Any]) -> dict[str, Any]:
         """A result whose supporting facts have names: a list in a table holds one kind of values."""
