@@ -119,16 +119,16 @@ def test_rows_that_end_their_process_are_set_aside(
     monkeypatch.setattr("hf_longformer.finetune.predict.LongDocumentPredictor", Fragile)
     once = tmp_path / "once"
     once.touch()
-    rows = make_rows("classification", 18)
-    rows[4]["text"] += " POISON"
-    rows[12]["text"] += f" ONCE:{once}"
-    rows[17]["text"] = "POISON"
+    rows = make_rows("classification", 9)
+    rows[2]["text"] += " POISON"
+    rows[5]["text"] += f" ONCE:{once}"
+    rows[8]["text"] = "POISON"
     file = write(tmp_path / "in.jsonl", rows)
-    report = on_ray("classification", models, file, tmp_path / "out", rows_per_file=8)
+    report = on_ray("classification", models, file, tmp_path / "out")
     assert not once.exists()
-    assert (report["lines"], report["failed"]) == (18, [5, 18])
+    assert (report["lines"], report["failed"]) == (9, [3, 9])
     found = rows_in(tmp_path / "out")
-    assert [row["line"] for row in found] == list(range(1, 19))
+    assert [row["line"] for row in found] == list(range(1, 10))
     assert [row["id"] for row in found] == [row["id"] for row in rows]
     for row in found:
         if row["line"] in report["failed"]:
