@@ -18,7 +18,7 @@ from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import read_json, write_json
 
 from .long_documents import LongDocumentPredictor, check_columns, name_of_id
-from .rows import Rows, identity, is_utf_8, kind_of, open_rows
+from .rows import STANDARD_INPUT, Rows, identity, is_utf_8, kind_of, open_rows
 from .tasks import ANSWERED
 
 WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
@@ -113,6 +113,10 @@ def predict(
 
 def _check_output(output: Path, input: str, evidence_folder: str | None, overwrite: bool, engine: str) -> None:
     """Refuses an output that is there, has no place, or stands among what is read."""
+    if engine == RAY and input == STANDARD_INPUT:
+        raise InputError(
+            "a run on Ray goes on after a kill, and needs an input that is still there: give a file, not -"
+        )
     if engine == LOCAL and output.is_dir():
         raise InputError(f"the output must be a file, got the folder {output}")
     if engine == RAY and output.exists() and not output.is_dir():
@@ -121,7 +125,7 @@ def _check_output(output: Path, input: str, evidence_folder: str | None, overwri
         raise InputError(f"the output must not exist, got {output}: --overwrite replaces it")
     if not output.parent.is_dir():
         raise InputError(f"the folder of the output must exist, got {output.parent}")
-    if input != "-" and output.exists() and output.samefile(input):
+    if input != STANDARD_INPUT and output.exists() and output.samefile(input):
         raise InputError(f"input and output must be different files, got {output} for both")
     _check_is_not_read(output, Path(input), evidence_folder)
 

@@ -32,7 +32,7 @@ from hf_longformer.conversion.files import put_in_place, read_json, write_json
 from .long_documents import LongDocumentPredictor, as_text, check_columns, name_of_id
 from .predict import WEIGHTS
 from .ray_workers import Part, Workers
-from .rows import STANDARD_INPUT, Rows
+from .rows import Rows
 
 RUN = "_run.json"  # readers of Parquet folders pass over names with this first character
 ROWS_PER_FILE = 256
@@ -78,10 +78,6 @@ def predict_on_ray(
         InputError: If output, checkpoint or an option cannot be used, or workers have different ones.
         RuntimeError: If workers die without end.
     """
-    if input == STANDARD_INPUT:
-        raise InputError(
-            "a run on Ray goes on after a kill, and needs an input that is still there: give a file, not -"
-        )
     counts = {"workers": workers, "cpus_per_worker": cpus_per_worker, "rows_per_file": rows_per_file}
     for name, value in counts.items():
         if value is not None and value < 1:

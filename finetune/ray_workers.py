@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
 from hf_longformer.conversion.errors import InputError
@@ -60,9 +61,13 @@ class Worker:
     Args:
         documents: What answers.
         describe: What must be alike in all workers.
+        threads: To compute with.
     """
 
-    def __init__(self, documents: LongDocumentPredictor, describe: Callable[[LongDocumentPredictor], Any]) -> None:
+    def __init__(
+        self, documents: LongDocumentPredictor, describe: Callable[[LongDocumentPredictor], Any], threads: int
+    ) -> None:
+        torch.set_num_threads(threads)  # Ray says so by a variable, unless that is set already
         self.documents, self._describe = documents, describe
 
     def describe(self) -> Any:
@@ -106,7 +111,7 @@ class Workers:
         self.number = number or gpus or max(1, int(there.get("CPU", 1)) // cpus)
         options = {"num_cpus": cpus, "num_gpus": int(gpus > 0), "max_restarts": 0, "max_task_retries": 0}
         actors: Any = ray.remote(Worker)
-        self._new = lambda: actors.options(**options).remote(documents, describe)
+        self._new = lambda: actors.options(**options).remote(documents, describe, cpus)
         self._running: dict[Any, tuple[Any, Part | None]] = {}  # what was asked, of whom, and for which rows
         self._idle: list[Any] = []
         self._again: deque[Part] = deque()
@@ -162,7 +167,7 @@ class Workers:
         try:
             found = ray.get(ready)
         except RayTaskError as error:  # of Python, in the actor, as if it had been here
-            raise error.cause from None
+            raise error.cause from error
         except RayError as error:
             ray.kill(actor)  # it may be out of reach alone
             self._add()
