@@ -78,6 +78,8 @@ def predict(
         raise InputError(f"an engine must be {LOCAL} or {RAY}, got {engine}")
     if on_ray and engine != RAY:
         raise InputError(f"{', '.join(on_ray)} are of --engine {RAY}, got --engine {engine}")
+    if engine == RAY:  # which may not be installed
+        from .ray_prediction import predict_on_ray
     kind = kind_of(input, format, list(ANSWERED[task].columns))
     _check_output(output, input, evidence_folder, overwrite, engine)
     with open_rows(input, kind, evidence_folder, ANSWERED[task].as_they_stand) as rows:
@@ -91,8 +93,6 @@ def predict(
             "version": __version__,
         }
         if engine == RAY:
-            from .ray_prediction import predict_on_ray
-
             return predict_on_ray(
                 documents, rows, output, run, input=input, overwrite=overwrite, say=say, **(on_ray or {})
             )

@@ -504,6 +504,7 @@ for words in sys.argv[2:]:
         ("onnxscript", "onnx", ["export MODEL out --format onnx"]),
         ("openvino", "openvino", ["export MODEL out --format openvino"]),
         ("uvicorn", "serve", ["serve x"]),
+        ("ray", "ray", ["predict qa a b --output c --engine ray"]),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(

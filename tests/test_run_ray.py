@@ -27,13 +27,14 @@ from hf_longformer.finetune.ray_workers import DEATHS, TRIES_ALONE, Part  # noqa
 from hf_longformer.finetune.tasks import ANSWERED  # noqa: E402
 
 models = test_predict.models
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # or its processes wait for all others
 HERE = {"address": "local", "include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray with two CPUs, for all tests that can share it."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(ENVIRONMENT)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # its processes do not find this file
     ray.init(num_cpus=2, **HERE)
     yield
@@ -166,7 +167,7 @@ def test_workers_that_die_without_end_stop_the_run(
 def start(models: Path, file: Path, output: Path) -> subprocess.Popen:
     words = ["predict", "classification", str(models / "classification"), str(file), "--output", str(output)]
     words += ["--engine", "ray", "--workers", "2", "--rows-per-file", "1"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | ENVIRONMENT
     command = [sys.executable, "-c", "import hf_longformer_cli; hf_longformer_cli.main()", *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
