@@ -53,6 +53,8 @@ def one(folder: Path, input: str, output: str, engine: str) -> None:
         answers = Workers.answers
 
         def noted(self: Any, parts: Any) -> Any:
+            while any(part is None for _, part in self._running.values()):  # all workers are there
+                self._wait()
             began.append(time.time())
             return answers(self, parts)
 
