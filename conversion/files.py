@@ -115,7 +115,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     try:
         yield folder
         _open_to_others(folder)
-        _put_in_place(folder, output)
+        put_in_place(folder, output)
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise InputError(f"the disk is full: {output} was not written") from error
@@ -124,7 +124,8 @@ def new_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_in_place(folder: Path, output: Path) -> None:
+def put_in_place(folder: Path, output: Path) -> None:
+    """Moves a folder to where another one may be, which is removed then."""
     if not output.exists():
         folder.rename(output)
     elif not _exchange(folder, output):  # after an exchange `folder` holds the old files, to be removed

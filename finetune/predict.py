@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,15 @@ from huggingface_hub import try_to_load_from_cache
 from tqdm import tqdm
 
 from hf_longformer import __version__
-from hf_longformer.conversion.errors import InputError, one_line
+from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import read_json, write_json
 
-from .prediction import Predictor
-from .rows import NOT_UTF_8, Row, Rows, identity, is_utf_8, kind_of, open_rows
-from .tasks import ASKED, module_of
+from .long_documents import LongDocumentPredictor, check_columns, name_of_id
+from .rows import STANDARD_INPUT, Rows, identity, is_utf_8, kind_of, open_rows
+from .tasks import ANSWERED
 
-# Rows are read, answered and written in pools, so that texts of one length can be batched: so many rows at most, or
-# so many characters per token of a batch.
-POOL_LINES, POOL_CHARACTERS = 256, 16
 WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
-ERRORS = (ValueError, RuntimeError, IndexError)  # of a row, or of a model that cannot read it
+LOCAL, RAY = "local", "ray"
 
 
 def predict(
@@ -40,21 +37,23 @@ def predict(
     dtype: str = "float32",
     backend: str = "torch",
     overwrite: bool = False,
+    engine: str = LOCAL,
+    on_ray: dict[str, int] | None = None,
     say: Callable[[str], Any] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes one JSON line for every row of a file.
+    """Writes one JSON line for every row of a file, or, on Ray, a folder of Parquet files with a row for each.
 
     A row that cannot be answered gets an `error` instead of a result, and one of which something was left out says
     `truncated`. What is written is whole: the file is made under another name, and a run that was killed goes on behind
     its last row when it is started again.
 
     Args:
-        task: One of `tasks.ASKED`, such as `"qa"`.
+        task: One of `tasks.ANSWERED`, such as `"qa"`.
         checkpoint: A folder or a Hub name.
         input: JSON lines or a JSON list, CSV, TSV or Parquet (by the ending), for questions also a file of SQuAD,
             TriviaQA or HotpotQA, for classification also a `.txt` file or a folder of them; or `"-"`, standard input.
-        output: The file to write.
+        output: The file to write; on Ray, the folder.
         format: `"jsonl"`, `"json"`, `"csv"`, `"tsv"`, `"parquet"` or `"txt"`, if not by the ending; standard input is
             JSON lines without it.
         columns: Names in the file of what the task calls `text`, `text_pair`, `tokens`, `question` or `context`.
@@ -62,6 +61,8 @@ def predict(
         dtype: What is computed in, as torch names it.
         backend: `"torch"`, or one of `exporting.BACKENDS`: `checkpoint` is an export then.
         overwrite: Whether to replace `output`, or to begin anew a run that was killed.
+        engine: `"local"`, this process, or `"ray"`: see `ray_prediction`.
+        on_ray: What `ray_prediction.predict_on_ray` takes: `workers`, `cpus_per_worker`, `rows_per_file`.
         say: Called with sentences for the user.
         **options: For the task's predictor.
 
@@ -72,47 +73,61 @@ def predict(
     Raises:
         InputError: If input, output, checkpoint or an option cannot be used.
     """
-    if task not in ASKED:
-        raise InputError(f"a task must be one of {', '.join(ASKED)}, got {task}")
-    kind = kind_of(input, format, list(ASKED[task].columns))
-    if output.is_dir():
-        raise InputError(f"the output must be a file, got the folder {output}")
-    if output.exists() and not overwrite:
-        raise InputError(f"the output must not exist, got {output}: --overwrite replaces it")
-    if not output.parent.is_dir():
-        raise InputError(f"the folder of the output must exist, got {output.parent}")
-    if input != "-" and output.exists() and output.samefile(input):
-        raise InputError(f"input and output must be different files, got {output} for both")
-    _check_is_not_read(output, Path(input), evidence_folder)
-    with open_rows(input, kind, evidence_folder, ASKED[task].as_they_stand) as rows:
-        predictor = module_of(task).PREDICTOR.load(checkpoint, dtype=dtype, backend=backend, **options)
-        names = {name: (columns or {}).get(name, name) for name in predictor.columns}
-        _check_columns(rows, names, input, predictor.one_of)
-        partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
+    documents = LongDocumentPredictor(task, checkpoint, columns=columns, dtype=dtype, backend=backend, **options)
+    if engine not in (LOCAL, RAY):
+        raise InputError(f"an engine must be {LOCAL} or {RAY}, got {engine}")
+    if on_ray and engine != RAY:
+        raise InputError(f"{', '.join(on_ray)} are of --engine {RAY}, got --engine {engine}")
+    if engine == RAY:  # which may not be installed
+        from .ray_prediction import predict_on_ray
+    kind = kind_of(input, format, list(ANSWERED[task].columns))
+    _check_output(output, input, evidence_folder, overwrite, engine)
+    with open_rows(input, kind, evidence_folder, ANSWERED[task].as_they_stand) as rows:
         run = {
             "task": task,
             "checkpoint": checkpoint,
-            "weights": _identity(checkpoint),
             "input": identity(input, evidence_folder),
-        }
-        run |= {
-            "columns": names,
             "evidence_folder": evidence_folder,
             "dtype": dtype,
             "backend": backend,
             "version": __version__,
-            **predictor.options,
         }
+        if engine == RAY:
+            return predict_on_ray(
+                documents, rows, output, run, input=input, overwrite=overwrite, say=say, **(on_ray or {})
+            )
+        check_columns(documents.names, rows.columns, input, documents.predictor.one_of)
+        run |= {"weights": _identity(checkpoint), "columns": documents.names, **documents.predictor.options}
+        partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
         report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
         if not overwrite:
             _count_done(report, partial, state, run)
         if not report["lines"]:
             partial.write_bytes(b"")
             write_json(state, run)
-        _write(report, predictor, rows, names, partial, say)
+        _write(report, documents, rows, partial, say)
     os.replace(partial, output)
     state.unlink()
     return report
+
+
+def _check_output(output: Path, input: str, evidence_folder: str | None, overwrite: bool, engine: str) -> None:
+    """Refuses an output that is there, has no place, or stands among what is read."""
+    if engine == RAY and input == STANDARD_INPUT:
+        raise InputError(
+            "a run on Ray goes on after a kill, and needs an input that is still there: give a file, not -"
+        )
+    if engine == LOCAL and output.is_dir():
+        raise InputError(f"the output must be a file, got the folder {output}")
+    if engine == RAY and output.exists() and not output.is_dir():
+        raise InputError(f"the output must be a folder with --engine {RAY}, got the file {output}")
+    if output.exists() and not overwrite:
+        raise InputError(f"the output must not exist, got {output}: --overwrite replaces it")
+    if not output.parent.is_dir():
+        raise InputError(f"the folder of the output must exist, got {output.parent}")
+    if input != STANDARD_INPUT and output.exists() and output.samefile(input):
+        raise InputError(f"input and output must be different files, got {output} for both")
+    _check_is_not_read(output, Path(input), evidence_folder)
 
 
 def _check_is_not_read(output: Path, input: Path, evidence_folder: str | None) -> None:
@@ -125,9 +140,8 @@ def _check_is_not_read(output: Path, input: Path, evidence_folder: str | None) -
 
 def _write(
     report: dict[str, Any],
-    predictor: Predictor,
+    documents: LongDocumentPredictor,
     rows: Rows,
-    names: dict[str, str],
     partial: Path,
     say: Callable[[str], Any],
 ) -> None:
@@ -136,13 +150,10 @@ def _write(
         partial.open("a", encoding="utf-8") as file,
         tqdm(total=rows.size, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar,
     ):
-        lines = enumerate((_renamed(row, names) for row in rows.rows), 1)
-        for _ in itertools.islice(lines, report["lines"]):
-            pass
-        for pool in _pools(lines, names, POOL_CHARACTERS * predictor.tokens_per_batch):
-            found = _answer(predictor, [row for _, row in pool], names)
-            for (number, _), result in zip(pool, found, strict=True):
-                file.write(_as_line({"line": number, **result}))
+        for pool in documents.answers(itertools.islice(rows.rows, report["lines"], None)):
+            for number, (row, result) in enumerate(pool, report["lines"] + 1):
+                own = {"id": row[name]} if isinstance(row, dict) and (name := name_of_id(row)) else {}
+                file.write(_as_line({"line": number, **own, **result}))
                 _count(report, number, result)
                 if "error" in result:
                     say(f"line {number}: {result['error']}")
@@ -161,90 +172,6 @@ def _count(report: dict[str, Any], number: int, result: dict[str, Any]) -> None:
 def _as_line(result: dict[str, Any]) -> str:
     """JSON in UTF-8; with escapes where an `id` has half a character in it, which UTF-8 has no bytes for."""
     return json.dumps(result, ensure_ascii=not is_utf_8(result), default=str) + "\n"
-
-
-def _check_columns(rows: Rows, names: dict[str, str], input: str, one_of: bool) -> None:
-    """Refuses a table without a column that is needed, or that was given a name; of several it may need one alone."""
-    has_one = one_of and any(column in (rows.columns or ()) for column in names.values())
-    for name, column in names.items():
-        needed = not has_one or column != name
-        if rows.columns is not None and column not in rows.columns and needed:
-            option = f"--{name.replace('_', '-')}-column"
-            raise InputError(
-                f"{input} must have a column {column}, got {', '.join(rows.columns) or 'none'}: {option} gives it "
-                "another name"
-            )
-
-
-def _renamed(row: Row, names: dict[str, str]) -> Row:
-    """A row with the task's names for its entries."""
-    if isinstance(row, str):
-        return row
-    others = {name: value for name, value in row.items() if name not in names}
-    return {**others, **{name: row[column] for name, column in names.items() if column in row}}
-
-
-def _pools(lines: Iterator[tuple[int, Row]], names: dict[str, str], characters: int) -> Iterator[list[tuple[int, Row]]]:
-    pool: list[tuple[int, Row]] = []
-    size = 0
-    for number, row in lines:
-        pool.append((number, row))
-        size += sum(_length(row.get(name)) for name in names) if isinstance(row, dict) else 0
-        if len(pool) == POOL_LINES or size >= characters:
-            yield pool
-            pool, size = [], 0
-    if pool:
-        yield pool
-
-
-def _length(text: Any) -> int:
-    """Characters of a text, or of all paragraphs of one."""
-    text = list(text.values()) if isinstance(text, dict) else text
-    return len(text) if isinstance(text, str) else sum(map(_length, text)) if isinstance(text, list) else 0
-
-
-def _answer(predictor: Predictor, rows: list[Row], names: dict[str, str]) -> list[dict[str, Any]]:
-    """One result per row; if the rows cannot be answered together, each is tried alone."""
-    complaints = [complaint_of(predictor, row, names) for row in rows]
-    good: list[Any] = [row for row, complaint in zip(rows, complaints, strict=True) if complaint is None]
-    try:
-        found: list[dict[str, Any]] = predictor(good) if good else []
-    except ERRORS:
-        found = [_answer_alone(predictor, row) for row in good]
-    answered = iter(found)
-    kept = [{"id": row[name]} if (name := name_of_id(row)) else {} for row in rows]
-    return [
-        {**own, **(next(answered) if complaint is None else {"error": complaint})}
-        for own, complaint in zip(kept, complaints, strict=True)
-    ]
-
-
-def name_of_id(row: Row) -> str | None:
-    """The entry with a row's name; HotpotQA's files call it `_id`."""
-    return next((name for name in ("id", "_id") if isinstance(row, dict) and name in row), None)
-
-
-def complaint_of(predictor: Predictor, row: Row, names: dict[str, str]) -> str | None:
-    """What is wrong with a row, its texts included; None if nothing is.
-
-    Args:
-        predictor: Which is to answer it.
-        row: The row, or what is wrong with it.
-        names: What its entries are called where it comes from.
-    """
-    if isinstance(row, str):
-        return row
-    complaint = predictor.complaint(row, names)
-    if complaint is None and not is_utf_8([row.get(name) for name in names]):
-        complaint = NOT_UTF_8
-    return complaint
-
-
-def _answer_alone(predictor: Predictor, row: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return predictor([row])[0]
-    except ERRORS as error:
-        return {"error": one_line(error)[:300]}
 
 
 def _identity(checkpoint: str) -> Any:

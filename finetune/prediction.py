@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedConfig
 
@@ -212,6 +213,16 @@ class Predictor:
         """What is said of every row."""
         raise NotImplementedError
 
+    def fields(self) -> dict[str, pa.DataType]:
+        """What the entries of a result are as columns of a table, the same for every result of this checkpoint."""
+        raise NotImplementedError(
+            f"results of {self.task} cannot stand in a table: {type(self).__name__} has no fields"
+        )
+
+    def row_of_table(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A result as a row of that table; an entry that is missing there is null."""
+        return result
+
 
 def default_device() -> Any:
     """An accelerator if there is one."""
@@ -258,7 +269,7 @@ def load_trained(predictor: type[Predictor], checkpoint: str, **options: Any) ->
     return model, tokenizer
 
 
-def model_inputs(predictor: Predictor, windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def model_inputs(predictor: Any, windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Windows as a batch where the model is."""
     names = predictor.tokenizer.model_input_names
     batch = predictor.collate([{name: one[name] for name in names if name in one} for one in windows])

@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
         help: What `hf-longformer predict TASK` does.
         columns: What the entries of a row mean, the document first.
         options: Beside those that all tasks have; what is not given is what the checkpoint was trained with.
-        pipeline: The task's name in `transformers.pipeline`.
+        pipeline: The task's name in `transformers.pipeline`; empty if there is none.
         aliases: Other names of options there, as Transformers' own pipelines call them.
         hint: Said where documents were cut.
         as_they_stand: Whether entries are read as they stand in a file of HotpotQA, and not as texts.
@@ -237,8 +237,18 @@ TASKS = {
 
 
 ASKED = {name: entry.prediction for name, entry in TASKS.items() if entry.prediction is not None}
+EMBEDDINGS = "embeddings"  # no task that is trained here: encoders and folders of sentence-transformers give them
+ANSWERED = ASKED | {
+    EMBEDDINGS: Prediction(
+        "Embed documents: one vector for each.",
+        {"text": "What holds the document."},
+        {"overflow": Option(str, "Documents beyond the limit: error, or truncate; error.")},
+        pipeline="",
+        hint="documents were cut: a model for longer ones reads them whole",
+    )
+}
 
 
 def module_of(name: str) -> Any:
-    """The module of a task, with `TASK` and, if it can be asked, `PREDICTOR`."""
+    """The module of a task, with `TASK` and, if it can be asked, `PREDICTOR`; of `embeddings`, only the latter."""
     return import_module(f"hf_longformer.finetune.{name.replace('-', '_')}")

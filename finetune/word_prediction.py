@@ -7,6 +7,8 @@ from copy import deepcopy
 from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+
 from hf_longformer.conversion import InputError
 
 from .data import is_nothing, text_of
@@ -14,6 +16,7 @@ from .prediction import Predictor
 from .words import for_words, places_of, words_of
 
 TEXT, TOKENS = "text", "tokens"  # entries of a row
+PLACE = dict.fromkeys(("start", "end", "start_word", "end_word"), pa.int64())  # columns of what has been found
 
 
 class WordsPredictor(Predictor):

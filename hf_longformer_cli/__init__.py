@@ -40,6 +40,7 @@ EXTRAS = {
     "openvino": ("openvino", "nncf"),
     "executorch": ("executorch",),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
+    "ray": ("ray",),
     "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }
 

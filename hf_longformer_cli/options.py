@@ -22,7 +22,10 @@ Input = Annotated[
         "classification also a .txt file or a folder of them; - for standard input."
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", help="The file of JSON lines to write.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", help="The file of JSON lines to write; with --engine ray the folder of Parquet files."),
+]
 LongestInput = Annotated[
     str | None,
     typer.Option(
@@ -73,6 +76,13 @@ class Backend(enum.StrEnum):
     openvino = "openvino"
     torch_export = "torch-export"
     executorch = "executorch"
+
+
+class Engine(enum.StrEnum):
+    """Where documents are read."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Format(enum.StrEnum):

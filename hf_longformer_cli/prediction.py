@@ -15,6 +15,7 @@ from .options import (
     Backend,
     Checkpoint,
     Dtype,
+    Engine,
     Input,
     LineFormat,
     LocalFilesOnly,
@@ -33,9 +34,20 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "tokens_per_batch": (TokensPerBatch, 16_384),
     "dtype": (Annotated[Dtype, typer.Option(help="What is computed in.")], Dtype.float32),
     "backend": (Annotated[Backend, typer.Option(help="What runs CHECKPOINT: its export.")], Backend.torch),
+    "engine": (
+        Annotated[Engine, typer.Option(help="This process, or Ray: the cluster of RAY_ADDRESS, if that is set.")],
+        Engine.local,
+    ),
+    "workers": (
+        Annotated[int | None, typer.Option(help="Processes on Ray: one per GPU, or else per CPU.", min=1)],
+        None,
+    ),
+    "cpus_per_worker": (Annotated[int | None, typer.Option(help="CPUs, and threads, of each: 1.", min=1)], None),
+    "rows_per_file": (Annotated[int | None, typer.Option(help="Rows of a file that Ray writes: 256.", min=1)], None),
     "overwrite": (Overwrite, False),
     "local_files_only": (LocalFilesOnly, False),
 }
+ON_RAY = ("workers", "cpus_per_worker", "rows_per_file")  # what is left out is chosen there
 DOCUMENTS = "A document is a text, or a list of paragraphs, which are joined with an empty line between them."
 
 
@@ -77,6 +89,7 @@ def _predict(
     output: Path,
     dtype: Dtype,
     backend: Backend,
+    engine: Engine,
     max_length: int | None,
     hint: str,
     **options: Any,
@@ -86,6 +99,7 @@ def _predict(
     from hf_longformer.finetune.predict import predict as predict_lines
 
     quiet()
+    on_ray = {name: value for name in ON_RAY if (value := options.pop(name)) is not None}
     report = predict_lines(
         task,
         checkpoint,
@@ -93,6 +107,8 @@ def _predict(
         output,
         dtype=dtype.value,
         backend=backend.value,
+        engine=engine.value,
+        on_ray=on_ray,
         max_seq_length=max_length,
         say=lambda line: tqdm.write(line, file=sys.stderr),
         **options,
@@ -108,5 +124,5 @@ def _predict(
         raise typer.Exit(1)
 
 
-for _name, _prediction in read("finetune/tasks")["ASKED"].items():
+for _name, _prediction in read("finetune/tasks")["ANSWERED"].items():
     _add_command(_name, _prediction)

@@ -18,10 +18,10 @@ from starlette.routing import Route
 
 from hf_longformer import __version__
 from hf_longformer.conversion import InputError
+from hf_longformer.finetune.embeddings import shortened
 
 from .batching import Stopped
 from .door import Door, as_refusal, while_wanted
-from .embeddings import shortened
 from .errors import Refusal
 from .models import EMBEDDINGS
 from .page import form, result_page

@@ -11,11 +11,10 @@ from transformers import PreTrainedConfig
 
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.source import refusing
+from hf_longformer.finetune.embeddings import Embedder
 from hf_longformer.finetune.prediction import TOKENS_PER_BATCH
 from hf_longformer.finetune.prediction_defaults import read_defaults
-from hf_longformer.finetune.tasks import ASKED, module_of
-
-from .embeddings import TASK as EMBEDDINGS, Embedder
+from hf_longformer.finetune.tasks import ASKED, EMBEDDINGS, module_of
 
 # Heads, by what stands behind `For` in the name of a class, and their tasks. Others' encoders give embeddings.
 HEADS = {

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from hf_longformer.conversion.errors import one_line
-from hf_longformer.finetune.predict import ERRORS, complaint_of, name_of_id
+from hf_longformer.finetune.long_documents import ERRORS, LONGEST_ERROR, complaint_of, name_of_id
 from hf_longformer.finetune.prediction import Predictor
 
 from .batching import Batcher, Stopped
@@ -23,7 +23,6 @@ from .models import Threads
 CUTTERS, HEAVY_CUTTERS = 2, 2
 HEAVY = 200_000  # bytes of a request
 GLANCE = 0.2  # seconds between two looks whether somebody still waits
-LONGEST = 300  # characters of an error
 NAMES: dict[str, str] = {}  # rows call their entries as predictors do
 
 
@@ -101,9 +100,9 @@ class Service:
         except _Complaint as error:
             result = {"error": str(error)}
         except ERRORS as error:
-            result = {"error": one_line(error)[:LONGEST]}
+            result = {"error": one_line(error)[:LONGEST_ERROR]}
         except Exception as error:  # others' rows are answered
-            result = {"error": f"unexpected {type(error).__name__}: {one_line(error)}"[:LONGEST]}
+            result = {"error": f"unexpected {type(error).__name__}: {one_line(error)}"[:LONGEST_ERROR]}
         self.metrics.failed.inc("error" in result)
         return {**own, **result}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from transformers import DataCollatorWithPadding
 
 from hf_longformer import HfLongformerForSequenceClassification
@@ -95,6 +96,9 @@ class LanguagePredictor(Predictor):
 
     def results(self, rows: Any, windows: Any, outputs: list[Any]) -> list[dict[str, Any]]:
         return [{"language": language(output)} for output in outputs]
+
+    def fields(self) -> Any:
+        return {"language": pa.string()}
 
 
 TASK, PREDICTOR = Language, LanguagePredictor

@@ -505,6 +505,7 @@ for words in sys.argv[2:]:
         ("openvino", "openvino", ["export MODEL out --format openvino"]),
         ("executorch", "executorch", ["export MODEL out --format executorch"]),
         ("uvicorn", "serve", ["serve x"]),
+        ("ray", "ray", ["predict qa a b --output c --engine ray"]),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(

@@ -18,7 +18,7 @@ pytest.importorskip("sentence_transformers", reason="sentence-transformers is no
 from test_sentence_transformers import TEXTS, load, make_sentence_source
 
 from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
-from hf_longformer.serving.embeddings import Embedder
+from hf_longformer.finetune.embeddings import Embedder
 
 
 def embeddings(embedder: Any, texts: list[str]) -> list[numpy.ndarray]:

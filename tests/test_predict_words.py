@@ -312,7 +312,7 @@ def test_killed_run_goes_on(models: dict[str, str], tmp_path: Path, monkeypatch:
     draw = random.Random(5)
     rows = [{"text": random_text(draw, draw.choice([1, 30, 100]))} for _ in range(20)]
     given: Any = ("token-classification", models["bert"], str(write(tmp_path / "in.jsonl", ["{", *rows])))
-    monkeypatch.setattr("hf_longformer.finetune.predict.POOL_LINES", 5)
+    monkeypatch.setattr("hf_longformer.finetune.long_documents.POOL_ROWS", 5)
     whole = predict(*given, tmp_path / "whole")
     answer, calls = TokenClassificationPredictor.__call__, iter([False, False, True])
 

@@ -37,8 +37,20 @@ def converted(place: Path) -> None:
         run(next(code for _, code in BLOCKS if code.startswith("hf-longformer convert")), place)
 
 
-@pytest.mark.parametrize("index", PYTHON, ids=[f"block{index}" for index in PYTHON])
+def on_ray(index: int) -> bool:
+    """Whether a block starts Ray, which takes its time."""
+    return any(sign in BLOCKS[index][1] for sign in ("import ray", "--engine ray"))
+
+
+PYTHON_BLOCKS = [
+    pytest.param(index, id=f"block{index}", marks=[pytest.mark.slow] if on_ray(index) else []) for index in PYTHON
+]
+
+
+@pytest.mark.parametrize("index", PYTHON_BLOCKS)
 def test_python_block(index: int, place: Path) -> None:
+    if on_ray(index):
+        pytest.importorskip("ray", reason="the extra `ray` is not installed")
     converted(place)
     printed = run_python(BLOCKS[index][1], place)
     following = BLOCKS[index + 1] if index + 1 < len(BLOCKS) else ("", "")
@@ -52,7 +64,7 @@ def test_python_block(index: int, place: Path) -> None:
 
 SHELL_BLOCKS = [
     # `make demo` takes minutes: `.ci/run` runs this test of it beside the suite, on all cores.
-    pytest.param(index, id=first[:30], marks=[pytest.mark.slow] if first == "make demo" else [])
+    pytest.param(index, id=first[:30], marks=[pytest.mark.slow] if first == "make demo" or on_ray(index) else [])
     for index in SHELL
     for first in [BLOCKS[index][1].split("\n")[0]]
 ]
@@ -78,6 +90,8 @@ def test_shell_block(index: int, place: Path) -> None:
         printed = run(f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n{code}", place)
         assert sorted(json.loads(printed)) == ["label", "scores"]
     else:
+        if on_ray(index):
+            pytest.importorskip("ray", reason="the extra `ray` is not installed")
         converted(place)
         run(f"set -e\n{code}", place)
 

@@ -33,10 +33,10 @@ pytest.importorskip("prometheus_client", reason="the extra `serve` is not instal
 from served import LIMITS, PATIENCE, Counter, ask, process, running
 from starlette.testclient import TestClient
 
+from hf_longformer.finetune.embeddings import Embedder
 from hf_longformer.serving import door
 from hf_longformer.serving.app import App
 from hf_longformer.serving.batching import SHARE, Batcher, Stopped, choose
-from hf_longformer.serving.embeddings import Embedder
 from hf_longformer.serving.models import HEADS, load, task_of
 
 models = test_predict.models

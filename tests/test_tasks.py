@@ -35,7 +35,8 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(finetune, "__path__", [*finetune.__path__, str(tmp_path / "tasks")])
     monkeypatch.delitem(sys.modules, "hf_longformer.finetune.language", raising=False)
     monkeypatch.setitem(TASKS, "language", ENTRY)
-    monkeypatch.setitem(tasks.ASKED, "language", ENTRY.prediction)
+    for table in (tasks.ASKED, tasks.ANSWERED):
+        monkeypatch.setitem(table, "language", ENTRY.prediction)
     texts = {"en": "the quick brown fox jumps", "de": "windows documents encoders need over"}
     rows = [{"text": f"{texts[name]} " * (4 + number), "language": name} for number in range(8) for name in texts]
     write_rows(tmp_path / "train.jsonl", rows)

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hf_longformer import HfLongformerForSequenceClassification
 from hf_longformer.conversion import InputError
 
+from ..losses import MULTI, REGRESSION
 from ..prediction import Predictor, as_rows, model_inputs
 from ..windows import encode
 from .labels import Labels
@@ -52,3 +54,10 @@ class ClassificationPredictor(Predictor):
         """Label and scores, or the number, of every row."""
         _, logits = pool(np.stack(outputs), [one["text"] for one in windows], self.options["overflow"])
         return [self.labels.describe(values) for values in probabilities(logits, self.labels.problem_type)]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """As `Labels.describe` has it: the number, or the label or labels with the score of every label."""
+        if self.labels.problem_type == REGRESSION:
+            return {"value": pa.float64()}
+        chosen = {"labels": pa.list_(pa.string())} if self.labels.problem_type == MULTI else {"label": pa.string()}
+        return {**chosen, "scores": pa.struct(dict.fromkeys(self.labels.names, pa.float64()))}

@@ -5,9 +5,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow as pa
+
 from hf_longformer import HfLongformerForCoreference
 
-from ..word_prediction import TEXT, WordsPredictor
+from ..word_prediction import PLACE, TEXT, WordsPredictor
 from .windows import DOCUMENT, FIRST, OUTPUTS, CoreferenceCollator, cut_documents, join_windows, packed
 
 
@@ -57,3 +59,7 @@ class CoreferencePredictor(WordsPredictor):
                 clusters.append(mentions)
             results.append({"clusters": clusters})
         return results
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The list of clusters; `start_word` and `end_word` are null where words were not given."""
+        return {"clusters": pa.list_(pa.list_(pa.struct({"text": pa.string(), **PLACE})))}

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+
 from hf_longformer import HfLongformerForEvidenceQuestionAnswering
 from hf_longformer.conversion import InputError
 
@@ -100,6 +102,17 @@ class EvidencePredictor(Predictor):
             )
             for row, chosen in zip(rows, of_row, strict=True)
         ]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The answer, its place, and the sentences that it follows from, each with `title` and `sentence`."""
+        sentence = {"title": pa.string(), "sentence": pa.int64()}
+        place = {**sentence, "start": pa.int64(), "end": pa.int64(), "probability": pa.float64()}
+        return {"answer": pa.string(), "type": pa.string(), **place, "supporting_facts": pa.list_(pa.struct(sentence))}
+
+    def row_of_table(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A result whose supporting facts have names: a list in a table holds one kind of values."""
+        facts = [{"title": title, "sentence": sentence} for title, sentence in result["supporting_facts"]]
+        return {**result, "supporting_facts": facts}
 
 
 def has_text(row: dict[str, Any]) -> bool:

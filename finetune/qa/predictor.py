@@ -5,6 +5,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from hf_longformer import HfLongformerForQuestionAnswering
@@ -65,3 +66,9 @@ class QuestionAnsweringPredictor(Predictor):
             n_best,
         )
         return [found[number].describe(threshold, n_best) for number in numbers]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The answer and its place; `n_best`, if there are several."""
+        place = {"probability": pa.float64(), "start": pa.int64(), "end": pa.int64()}
+        several = {"n_best": pa.list_(pa.struct({"text": pa.string(), **place}))} if self.options["n_best"] > 1 else {}
+        return {"answer": pa.string(), **place, **several}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hf_longformer import HfLongformerForConditionalGeneration
 from hf_longformer.conversion import InputError
@@ -91,6 +92,15 @@ class SummarizationPredictor(Predictor):
                 )
             outputs = self.outputs(windows)
         return found
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The summary and whether it may lack its end; of summaries of summaries, `levels` and `windows`."""
+        more = dict.fromkeys(("levels", "windows"), pa.int64()) if self.options["overflow"] == HIERARCHICAL else {}
+        return {"summary": pa.string(), "at_limit": pa.bool_(), **more}
+
+    def row_of_table(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A result that says in every case whether its end may be missing."""
+        return {"at_limit": False, **result}
 
     def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

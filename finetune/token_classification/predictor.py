@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hf_longformer import HfLongformerForTokenClassification
 from hf_longformer.conversion import InputError
@@ -13,7 +14,7 @@ from hf_longformer.conversion import InputError
 from ..metrics import entities, scheme_of
 from ..prediction import model_inputs
 from ..windows import CUT
-from ..word_prediction import TEXT, WordsPredictor
+from ..word_prediction import PLACE, TEXT, WordsPredictor
 from ..words import Encoded, cut_texts, owners_of, with_special_tokens
 from .words import OUTSIDE
 
@@ -64,6 +65,12 @@ class TokenClassificationPredictor(WordsPredictor):
         for window, output in zip(windows, outputs, strict=True):
             of_row[window["text"]].append(output)
         return [{"entities": self._entities(row, logits)} for row, logits in zip(rows, of_row, strict=True)]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The list of entities; `start_word` and `end_word` are null where words were not given."""
+        kind = "entity" if self.options["aggregation_strategy"] == "none" else "entity_group"
+        entity = {kind: pa.string(), "score": pa.float64(), "word": pa.string(), **PLACE}
+        return {"entities": pa.list_(pa.struct(entity))}
 
     def _entities(self, row: dict[str, Any], logits: list[np.ndarray]) -> list[dict[str, Any]]:
         """What is said of one row, from the logits of its windows."""

@@ -19,7 +19,7 @@ TASKS = (*ASKED, "multiple-choice", "clm", "mlm")
 COMMANDS = [
     *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict", "serve")),
     *(["finetune"], ["fly"]),
-    *(["predict", task] for task in (*ASKED, "mlm")),
+    *(["predict", task] for task in (*ASKED, "embeddings", "mlm")),
     *(["finetune", task] for task in TASKS),
 ]
 FILES = ("in.jsonl", "in.csv", "in.txt", "model", "empty", "nowhere/out", "out", "recipe.yaml", "-", ".")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from transformers import DataCollatorWithPadding
 
@@ -15,11 +16,21 @@ from hf_longformer.conversion.errors import one_line
 from hf_longformer.conversion.sentence_modules import MODULES, read_modules
 from hf_longformer.conversion.source import load_tokenizer
 from hf_longformer.exporting import load_exported
-from hf_longformer.finetune.checkpoints import load_checkpoint
-from hf_longformer.finetune.prediction import check_of_export, default_device, model_inputs
 from hf_longformer.transformers_internals import cached_file
 
-TASK = "embeddings"
+from .checkpoints import load_checkpoint
+from .data import text_of
+from .prediction import (
+    TOKENS_PER_BATCH,
+    Predictor,
+    check_of_export,
+    default_device,
+    model_inputs,
+    token_batches,
+)
+from .tasks import EMBEDDINGS
+
+ERROR, TRUNCATE = "error", "truncate"  # what is done with a text beyond the limit
 SHARDS = "*.bin"  # pickled weights
 
 
@@ -35,7 +46,8 @@ class Embedder:
         InputError: If a longer text is wanted than the model takes.
     """
 
-    task = TASK
+    task = EMBEDDINGS
+    how_to_cut = '"truncate": true'
 
     def __init__(self, model: Any, tokenizer: Any, max_seq_length: int | None = None) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -142,7 +154,7 @@ class Embedder:
             if over and not row["truncate"]:
                 raise InputError(
                     f"a text must have at most {self.max_seq_length:,} tokens, got {len(ids):,}: shorten it, or let it "
-                    'be cut with "truncate": true'
+                    f"be cut with {self.how_to_cut}"
                 )
             windows.append({"input_ids": self._cut(ids, over), "text": number})
             row["cut"] = over
@@ -199,6 +211,88 @@ class Embedder:
             | ({"tokens_cut": row["cut"]} if row["cut"] else {})
             for row, window, output in zip(rows, windows, outputs, strict=True)
         ]
+
+
+class EmbeddingPredictor(Predictor):
+    """The embeddings of documents, as a `Predictor`: rows with `text` in.
+
+    A result has `embedding`, a list of numbers, and `tokens`, how many of the document it is made of.
+
+    Args:
+        embedder: What makes vectors of tokens.
+        tokens_per_batch: Tokens at once, padding included.
+        overflow: What is done with a document beyond the limit: `"error"`, it is refused, or `"truncate"`, it is cut.
+        stride: None: embeddings have no windows.
+
+    Raises:
+        InputError: If an option cannot be used.
+    """
+
+    task = EMBEDDINGS
+    columns = ("text",)
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+        overflow: str | None = None,
+        stride: int | None = None,
+    ) -> None:
+        if stride is not None:
+            raise InputError(f"embeddings have no windows, and no stride, got {stride}")
+        if overflow not in (None, ERROR, TRUNCATE):
+            raise InputError(f"overflow must be {ERROR} or {TRUNCATE}, got {overflow}")
+        if tokens_per_batch < 1:
+            raise InputError(f"tokens_per_batch must be a whole number of at least 1, got {tokens_per_batch!r}")
+        self.embedder, self.tokens_per_batch = embedder, tokens_per_batch
+        self.options = {"max_seq_length": embedder.max_seq_length, "overflow": overflow or ERROR}
+        embedder.how_to_cut = "--overflow truncate"
+
+    @classmethod
+    def load(cls, checkpoint: str, **options: Any) -> "EmbeddingPredictor":
+        """A predictor from a checkpoint, as `Embedder.load` takes it.
+
+        Raises:
+            InputError: If the checkpoint cannot be loaded, or an option cannot be used.
+        """
+        own = {name: options.pop(name) for name in ("tokens_per_batch", "overflow", "stride") if name in options}
+        return cls(Embedder.load(checkpoint, **options), **own)
+
+    def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows as they were read, and their tokens.
+
+        Raises:
+            InputError: If a document is no text, or beyond the limit.
+        """
+        is_cut = self.options["overflow"] == TRUNCATE
+        return self.embedder.prepare([{"text": text_of(row["text"]), "truncate": is_cut} for row in rows])
+
+    def outputs(self, windows: list[dict[str, Any]]) -> list[Any]:
+        """A vector for every document, computed in batches of about the same length."""
+        found: list[Any] = [None] * len(windows)
+        for chosen in token_batches([len(one["input_ids"]) for one in windows], self.tokens_per_batch):
+            for index, vector in zip(chosen, self.embedder.outputs([windows[index] for index in chosen]), strict=True):
+                found[index] = vector
+        return found
+
+    def finish(
+        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
+    ) -> list[dict[str, Any]]:
+        """One result per row."""
+        results = self.embedder.finish(rows, windows, outputs)
+        return [
+            {**result, "embedding": result["embedding"].tolist()}
+            | ({"truncated": True} if "tokens_cut" in result else {})
+            for result in results
+        ]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The columns of results."""
+        return {"embedding": pa.list_(pa.float32()), "tokens": pa.int64()}
+
+
+PREDICTOR = EmbeddingPredictor
 
 
 def shortened(vector: np.ndarray, size: int) -> np.ndarray:
