@@ -249,8 +249,11 @@ def check_dropout() -> None:
         assert torch.equal(one, other)
     kind = hf_longformer.HfLongformerForSequenceClassification
     classifier = randomise(kind(tiny_config(**fields))).train()
+    drawn: list[torch.Tensor] = []
+    classifier.classifier.out_proj.register_forward_hook(lambda module, given, output: drawn.append(output))
     with context_parallel(classifier, distributed.group.WORLD):
         logits = classifier(ids, labels=torch.tensor([1])).logits
+    assert torch.equal(drawn[0], logits) == (distributed.get_rank() == 0)
     total = collectives.all_reduce(logits.detach(), distributed.group.WORLD)
     torch.testing.assert_close(total, logits.detach() * distributed.get_world_size())  # of one and the same draw
 
