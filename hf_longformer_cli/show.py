@@ -10,6 +10,29 @@ import typer
 from .terminal import quiet, refusal
 
 OF_NEEDLE = {"books", "checkpoint", "depths", "seeds"}
+What = Annotated[
+    str,
+    typer.Argument(
+        help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last two; "
+        "or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens."
+    ),
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(help="Tokens per text, separated by commas: 512,2048; of needle: 4096 and its fourfolds to 1048576."),
+]
+Estimated = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Only say what a checkpoint, or a size, is expected to take.")
+]
+Books = Annotated[
+    Path | None,
+    typer.Option(help="Of needle: a folder with novels, .txt files; a story that is here, again and again."),
+]
+Asked = Annotated[Path | None, typer.Option(help="Of needle: a masked language model of this package, asked as it is.")]
+Depths = Annotated[
+    str | None, typer.Option(help="Of needle: where the name is said, in per cent of the text: 0,25,50,75,100.")
+]
+Seeds = Annotated[str | None, typer.Option(help="Of needle, of training and texts: 0,1,2.")]
 OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
 
 
@@ -52,18 +75,9 @@ def demo(
 
 def bench(
     context: typer.Context,
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last "
-            "two; or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens."
-        ),
-    ] = "all",
+    what: What = "all",
     size: Annotated[str, typer.Option(help="Of the encoders: tiny, small (6 layers of 384) or base.")] = "small",
-    lengths: Annotated[
-        str | None,
-        typer.Option(help="Tokens per text, separated by commas: 512,2048; of needle: 4096,16384,… 1048576."),
-    ] = None,
+    lengths: Lengths = None,
     windows: Annotated[str, typer.Option(help="Total widths of the window, separated by commas.")] = "512",
     dilations: Annotated[str, typer.Option(help="Distances between keys, separated by commas.")] = "1",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16; several separated by commas.")] = "float32",
@@ -83,23 +97,13 @@ def bench(
         "benchmarks.json"
     ),
     anew: Annotated[bool, typer.Option("--anew", help="Measure again what OUTPUT holds.")] = False,
-    estimate_memory: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Only say what a checkpoint, or a size, is expected to take."),
-    ] = None,
+    estimate_memory: Estimated = None,
     length: Annotated[int, typer.Option(help="Tokens per text, for --estimate-memory.", min=3)] = 4096,
     checkpointing: Annotated[bool, typer.Option(help="Gradient checkpointing, for --estimate-memory.")] = False,
-    books: Annotated[
-        Path | None,
-        typer.Option(help="Of needle: a folder with novels, .txt files; a story that is here, again and again."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Of needle: a masked language model of this package, asked as it is.")
-    ] = None,
-    depths: Annotated[
-        str | None, typer.Option(help="Of needle: where the name is said, in per cent of the text: 0,25,50,75,100.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Of needle, of training and texts: 0,1,2.")] = None,
+    books: Books = None,
+    checkpoint: Asked = None,
+    depths: Depths = None,
+    seeds: Seeds = None,
 ) -> None:
     """Measure time and memory beside other encoders, after proving that the results are right; or find needles."""
     from hf_longformer.benchmarks.command import estimate_command, measure_command, needle_command
