@@ -41,16 +41,18 @@ class Training(NamedTuple):
     """A short training, every text seen once.
 
     Args:
-        lengths: Tokens of the texts, which take turns.
+        lengths: Tokens of the texts at least, which take turns.
         steps: Of the optimizer.
         batch: Texts per step.
         is_global: Whether the mask is global.
+        longest: Texts are up to so many times as long, at random: otherwise questions stand at few position rows.
     """
 
     lengths: tuple[int, ...]
     steps: int
     batch: int
     is_global: bool
+    longest: float = 1.25
 
 
 class Reader(NamedTuple):
@@ -234,10 +236,11 @@ def _trained(
     models.mkdir(exist_ok=True)
     training = TRAININGS[name]._replace(**facts["training"][name])
     generator = random.Random(f"{name} {seed}")  # noqa: S311 - texts are no secrets
-    rows = [
-        texts.make(training.lengths[number % len(training.lengths)], None, generator).row(is_global=training.is_global)
-        for number in range(training.steps * training.batch)
-    ]
+    rows = []
+    for number in range(training.steps * training.batch):
+        shortest = training.lengths[number % len(training.lengths)]
+        length = generator.randint(shortest, int(shortest * training.longest))
+        rows.append(texts.make(length, None, generator).row(is_global=training.is_global))
     with new_folder(folder) as new:
         model = train_on_masks(
             source, new, rows, seed, steps=training.steps, progress=f"training, seed {seed}", **OPTIONS

@@ -19,6 +19,7 @@ SAID = " The {who} was called{name}."
 WHO = "lighthouse keeper"
 OTHERS = ("baker", "old doctor", "captain", "gardener", "innkeeper", "schoolmaster", "miller", "ferryman", "lawyer")
 OTHERS_PER_TEXT = 3  # whose names the text says in the same words
+AROUND = 0.02  # of the text: exact depths of round lengths are all at the same few position rows
 SHORTEST = 128  # tokens, in which all of that has room
 
 
@@ -147,7 +148,8 @@ class NeedleTexts:
 
         Args:
             length: Tokens, special ones included.
-            depth: Where the name is said: 0 at the beginning, 1 right before the question; None for anywhere.
+            depth: Where the name is said, or up to `AROUND` before or behind it: 0 at the beginning, 1 right before the
+                question; None for anywhere.
             generator: Of everything that is left to chance.
 
         Raises:
@@ -163,7 +165,10 @@ class NeedleTexts:
         filler = self.filler.take(room, generator)
         itself = np.flatnonzero(filler == name)
         filler[itself] = [generator.choice(others) for _ in itself]
-        place = generator.randrange(room + 1) if depth is None else round(depth * room)
+        if depth is None:
+            place = generator.randrange(room + 1)
+        else:
+            place = round(min(max(depth + generator.uniform(-AROUND, AROUND), 0.0), 1.0) * room)
         places = [*sorted((generator.randrange(room + 1), one) for one in said), (place, needle)]
         ids: list[int] = [self.tokenizer.cls_token_id]
         begin = name_at = 0
