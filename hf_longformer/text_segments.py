@@ -87,6 +87,8 @@ def why_not_in_segments(model: Any, position_ids: torch.Tensor, needs_all_layers
         return "are not known to layers that are compiled one by one"
     if is_listened_to((*model.embeddings.modules(), *model.encoder.modules())):
         return "pass by the hooks that sit on modules of this model, which expect the whole text"
+    if any(hasattr(module, "_hf_hook") for module in model.modules()):  # of accelerate
+        return "need a model that stands on one device: layers of this one are spread over several, or offloaded"
     if any(layer.attention.self.pattern.overridden() for layer in model.encoder.layer):
         return "are for windows; a pattern of your own may ask where in the text a token stands"
     return None

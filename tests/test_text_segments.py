@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from helpers import GLOBALS, PADDINGS, largest_error, make_masks, random_ids, randomise, tiny_config
 from test_modeling_encoder_decoder import small_model
 from torch import nn
@@ -193,6 +194,16 @@ def test_hooks_are_refused() -> None:
     model.encoder.layer[0].register_forward_hook(lambda *_: None)
     with torch.no_grad(), pytest.raises(NotImplementedError, match="hooks"):
         model(**inputs_of(), segment_length=8)
+
+
+def test_models_that_are_spread_over_devices_are_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = make(), inputs_of()
+    expected = states(model, inputs)
+    dispatch_model(model, {"": "cpu"}, main_device="cpu", force_hooks=True)
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="spread over several"):
+        model(**inputs, segment_length=8)
+    monkeypatch.setattr(text_segments, "LONG_TEXT", 10)
+    assert largest_error(states(model, inputs), expected) < 1e-12
 
 
 def test_causal_models_are_refused() -> None:
