@@ -52,16 +52,17 @@ def _open_onnx(file: Path, threads: int) -> Session:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = False  # which keeps the memory of the longest text for good
     options.log_severity_level = 4  # what fails is raised
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no class of its own for them
         raise InputError(f"{file} cannot be opened by ONNX Runtime: {' '.join(str(error).split())}") from error
     inputs, outputs = (tuple(one.name for one in given) for given in (session.get_inputs(), session.get_outputs()))
+    give_back = onnxruntime.RunOptions()  # what the arena would keep for good, as much as the longest text took
+    give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(outputs, session.run(None, arrays), strict=True))
+        return dict(zip(outputs, session.run(None, arrays, give_back), strict=True))
 
     return Session(inputs, outputs, run)
 

@@ -3,6 +3,7 @@
 """`hf_longformer.exporting`: ONNX files that give what the model in PyTorch gives, or are not written."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,17 @@ def test_texts_of_any_length(tmp_path: Path) -> None:
     ids = torch.randint(5, 90, (1, 5000), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(exported(ids).last_hidden_state, model(ids).last_hidden_state, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read as Linux says it")
+def test_memory_of_long_texts_is_given_back(tmp_path: Path) -> None:
+    export(save(tmp_path / "model", "ForTokenClassification"), tmp_path / "out")
+    exported = load_exported(tmp_path / "out")
+    exported(torch.full((1, 50), 7))
+    before = resident_megabytes()
+    exported(torch.full((256, 400), 7))
+    assert resident_megabytes() - before < 100  # 248 are taken, which ONNX Runtime by itself would keep
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
