@@ -55,9 +55,9 @@ def write(
     length = model.config.max_length_tokens
     one = {name: pad(tensor[:1], (0, length - tensor.shape[1])) for name, tensor in inputs.items()}
     with silence(), torch.no_grad():
-        names = tuple(Plain(model)(**one))
         program = torch.export.export(Plain(model), (), one)
-        says = {LENGTH: length, INPUTS: " ".join(one), OUTPUTS: " ".join(names)}
+        outputs: Any = program.call_spec.out_spec
+        says = {LENGTH: length, INPUTS: " ".join(one), OUTPUTS: " ".join(outputs.context)}
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=says)
         file.write_bytes(lowered.to_executorch().buffer)
 

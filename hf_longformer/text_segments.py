@@ -134,8 +134,9 @@ def encode_in_segments(
         for layer in model.encoder.layer:
             apply_layer(layer, found, segments, given.device)
         if model.encoder.LayerNorm is not None:
-            for part in found.split(SEGMENT, dim=1):
-                part.copy_(model.encoder.LayerNorm(part.to(given.device)))
+            for segment in segments:
+                part = slice(segment.start, segment.stop)
+                found[:, part] = model.encoder.LayerNorm(found[:, part].to(given.device))
     return states
 
 
