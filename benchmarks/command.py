@@ -63,13 +63,39 @@ def needle_command(output: Path, numbers: dict[str, str | None], *, threads: int
 
     if threads is not None:
         torch.set_num_threads(threads)
-    wanted: dict[str, Any] = {
-        name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None
-    }
-    results = run_needle(output, **wanted, **settings)
+    results = run_needle(output, **_wanted(numbers), **settings)
     picture = output.with_suffix(".png")
     draw_needle(results, picture)
     return [*needle_table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
+
+
+def retrieval_command(
+    output: Path, numbers: dict[str, str | None], *, threads: int | None, **settings: Any
+) -> list[str]:
+    """Looks for long texts by what they say, writes the results and their picture, and gives the table.
+
+    Args:
+        output: The JSON file.
+        numbers: `lengths` and `seeds`, each a list separated by commas, or None for the usual ones.
+        threads: Of the CPU; PyTorch's own number if None.
+        **settings: `source`, `checkpoints`, `books`, `questions` and `anew` of `retrieval.run_retrieval`.
+
+    Raises:
+        InputError: If something cannot be measured, or the file not be read or written.
+    """
+    from .retrieval import run_retrieval
+    from .retrieval_report import draw as draw_retrieval, table as retrieval_table
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    results = run_retrieval(output, **_wanted(numbers), **settings)
+    picture = output.with_suffix(".png")
+    draw_retrieval(results, picture)
+    return [*retrieval_table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
+
+
+def _wanted(numbers: dict[str, str | None]) -> dict[str, Any]:
+    return {name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None}
 
 
 def estimate_command(model: str, length: int, batch: int, dtype: str, checkpointing: bool) -> list[str]:

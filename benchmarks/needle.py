@@ -26,6 +26,7 @@ from hf_longformer.conversion.source import load_converted_config, load_tokenize
 from hf_longformer.model_cards import embedded_model
 
 from .demo_names import train_on_masks
+from .kept_results import check_no_repeats, read_results, write_results
 from .measure import machine
 from .needle_texts import NeedleText, NeedleTexts, read_fillers
 
@@ -135,7 +136,7 @@ def run_needle(
     facts["books"] = {"trained with": list(to_train.books), "asked in": list(to_ask.books)}
     facts["training"] = None if checkpoint else {name: one._asdict() for name, one in trainings.items()} | OPTIONS
     facts = json.loads(json.dumps(facts))
-    results = read_results(output, facts, anew)
+    results = read_results(output, facts, REMEMBERED, _is_cell, anew)
     cells = [Cell(*one) for one in product(READERS, sorted(lengths), sorted(depths), seeds)]
     missing = sorted(
         (cell for cell in cells if find(results, cell) is None),
@@ -150,7 +151,7 @@ def run_needle(
     }
     for cell, entry in _measured(missing, folders, texts[True]):
         results["cells"].append({**asdict(cell), **entry, "date": facts["date"]})
-        _write(output, results)
+        write_results(output, results)
     return results
 
 
@@ -166,9 +167,7 @@ def _check(lengths: Sequence[int], depths: Sequence[int], seeds: Sequence[int]) 
         raise InputError(
             f"--depths must be whole numbers from 0 to 100, in per cent, got {', '.join(map(str, depths))}"
         )
-    for name, values in (("lengths", lengths), ("depths", depths), ("seeds", seeds)):
-        if len(set(values)) < len(values):
-            raise InputError(f"--{name} must name nothing twice, got {', '.join(map(str, values))}")
+    check_no_repeats(lengths=lengths, depths=depths, seeds=seeds)
 
 
 def _check_checkpoint(folder: Path, longest: int) -> None:
@@ -184,29 +183,6 @@ def _check_checkpoint(folder: Path, longest: int) -> None:
             f"--lengths must be at most {config.max_length_tokens:,}, which {folder} reads, got {longest:,}: "
             "`hf-longformer convert CHECKPOINT OUTPUT --max-length unlimited` makes it read any"
         )
-
-
-def read_results(output: Path, facts: dict[str, Any], anew: bool) -> dict[str, Any]:
-    """The results so far, none if there are none or they are not wanted.
-
-    Raises:
-        InputError: If they are damaged, or were measured otherwise or on another machine.
-    """
-    if not output.parent.is_dir() or output.is_dir():
-        raise InputError(f"--output must be a file in a folder that exists, got {output}")
-    if anew or not output.exists():
-        return {**facts, "cells": []}
-    results = read_json(output)
-    cells = results.get("cells")
-    if not isinstance(cells, list) or not all(map(_is_cell, cells)):
-        raise InputError(f"{output.name} must hold results of this command, got something else")
-    for name in REMEMBERED:
-        if results.get(name) != facts[name]:
-            raise InputError(
-                f"{output} was measured with other {name}, {results.get(name)} instead of {facts[name]}: choose "
-                "another --output, or --anew to begin again"
-            )
-    return {**results, **facts}
 
 
 def _is_cell(entry: Any) -> bool:
@@ -377,10 +353,3 @@ class NeedleAttention:
         margins = name - scores.logsumexp(dim=1)
         margin = float(margins.max())
         self.layers.append({"share": float(torch.tensor(margin).sigmoid()), "margin": margin})
-
-
-def _write(output: Path, results: dict[str, Any]) -> None:
-    try:
-        write_json(output, results)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from error

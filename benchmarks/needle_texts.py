@@ -95,7 +95,7 @@ def read_fillers(tokenizer: Any, books: Path | None) -> tuple[Filler, Filler]:
     files = sorted(books.glob("*.txt")) if books.is_dir() else []
     if len(files) < 2:
         raise InputError(f"--books must be a folder with two or more .txt files, got {len(files)} in {books}")
-    parts = {file.stem: _ids(tokenizer, _read(file)) for file in files}
+    parts = {file.stem: _ids(tokenizer, read_text(file)) for file in files}
     names = list(parts)
     if empty := [name for name, ids in parts.items() if not len(ids)]:
         raise InputError(f"--books must hold text, got nothing in {empty[0]}.txt")
@@ -105,7 +105,7 @@ def read_fillers(tokenizer: Any, books: Path | None) -> tuple[Filler, Filler]:
     return first, second
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:

@@ -9,31 +9,52 @@ import typer
 
 from .terminal import quiet, refusal
 
-OF_NEEDLE = {"books", "checkpoint", "depths", "seeds"}
+OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
+OWN_OPTIONS = {  # of what `bench` measures by other means than the others
+    "needle": {"books", "checkpoint", "depths", "seeds"},
+    "retrieval": {"books", "checkpoint", "seeds", "source", "questions"},
+}
 What = Annotated[
     str,
     typer.Argument(
         help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last two; "
-        "or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens."
+        "or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens; "
+        "or retrieval: whether a vector of a long text finds it, beside vectors of its chunks."
     ),
 ]
 Lengths = Annotated[
     str | None,
-    typer.Option(help="Tokens per text, separated by commas: 512,2048; of needle: 4096 and its fourfolds to 1048576."),
+    typer.Option(
+        help="Tokens per text, separated by commas: 512,2048; of needle: 4096 and its fourfolds to 1048576; "
+        "of retrieval: 512 and its doubles to 32768."
+    ),
 ]
 Estimated = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Only say what a checkpoint, or a size, is expected to take.")
 ]
 Books = Annotated[
     Path | None,
-    typer.Option(help="Of needle: a folder with novels, .txt files; a story that is here, again and again."),
+    typer.Option(help="Of needle, retrieval: a folder with novels, .txt files; a story that is here, again and again."),
 ]
-Asked = Annotated[Path | None, typer.Option(help="Of needle: a masked language model of this package, asked as it is.")]
+Asked = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Of needle: a masked language model of this package, asked as it is. "
+        "Of retrieval: a long sentence encoder; may be repeated."
+    ),
+]
 Depths = Annotated[
     str | None, typer.Option(help="Of needle: where the name is said, in per cent of the text: 0,25,50,75,100.")
 ]
-Seeds = Annotated[str | None, typer.Option(help="Of needle, of training and texts: 0,1,2.")]
-OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
+Seeds = Annotated[str | None, typer.Option(help="Of needle, of training and texts: 0,1,2; of retrieval, of texts: 0.")]
+Source = Annotated[
+    Path | None,
+    typer.Option(help="Of retrieval: a short sentence encoder, whose chunks are measured: all-MiniLM-L6-v2."),
+]
+Questions = Annotated[
+    list[Path] | None,
+    typer.Option(help="Of retrieval: a JSON file in SQuAD's form, whose contexts are documents; may be repeated."),
+]
 
 
 def draw(
@@ -104,19 +125,31 @@ def bench(
     checkpoint: Asked = None,
     depths: Depths = None,
     seeds: Seeds = None,
+    source: Source = None,
+    questions: Questions = None,
 ) -> None:
-    """Measure time and memory beside other encoders, after proving that the results are right; or find needles."""
-    from hf_longformer.benchmarks.command import estimate_command, measure_command, needle_command
+    """Measure time and memory beside other encoders, after proving results right; or find what texts say."""
+    from hf_longformer.benchmarks.command import (
+        estimate_command,
+        measure_command,
+        needle_command,
+        retrieval_command,
+    )
 
     quiet()
-    refuse_foreign_options(what == "needle", context)
-    if what == "needle":
-        numbers = {"lengths": lengths, "depths": depths, "seeds": seeds}
-        for line in needle_command(output, numbers, books=books, checkpoint=checkpoint, threads=threads, anew=anew):
-            typer.echo(line)
-        return
+    refuse_foreign_options(what, context)
+    asked: dict[str, Any] = {"books": books, "threads": threads, "anew": anew}
+    given = checkpoint or []
+    numbers = {"lengths": lengths, "seeds": seeds}
     lengths = lengths or "512,2048"
-    if estimate_memory is not None:
+    if what == "retrieval":
+        own = {"source": source, "checkpoints": given, "questions": questions or []}
+        lines = retrieval_command(output, numbers, **asked, **own)
+    elif what == "needle":
+        if len(given) > 1:
+            raise refusal(f"`bench needle` takes one --checkpoint, got {len(given)}")
+        lines = needle_command(output, numbers | {"depths": depths}, **asked, checkpoint=given[0] if given else None)
+    elif estimate_memory is not None:
         lines = estimate_command(estimate_memory, length, batch, dtype, checkpointing)
     else:
         choices: dict[str, Any] = {
@@ -133,12 +166,13 @@ def bench(
         typer.echo(line)
 
 
-def refuse_foreign_options(is_needle: bool, context: typer.Context) -> None:
-    """Refuses options that `bench needle`, or all of `bench` but that, would not look at."""
+def refuse_foreign_options(what: str, context: typer.Context) -> None:
+    """Refuses options that what is measured would not look at."""
     # By its name: Typer may bring a copy of Click, whose members are others than Click's.
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if foreign := given - OF_BOTH - OF_NEEDLE if is_needle else given & OF_NEEDLE:
+    of_others = set().union(*OWN_OPTIONS.values())
+    foreign = given - OF_BOTH - OWN_OPTIONS[what] if what in OWN_OPTIONS else given & of_others
+    if foreign:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
-        takes = "does not take" if is_needle else "alone takes"
-        raise refusal(f"`bench needle` {takes} {names}: leave it out, or measure something else")
+        raise refusal(f"`bench {what}` does not take {names}: leave it out, or measure something else")

@@ -285,7 +285,7 @@ class TestCommandLine:
         ("arguments", "words"),
         [
             (["needle", "--windows", "8", "--peers", "stock"], "`bench needle` does not take --peers, --windows: "),
-            (["operator", "--seeds", "1"], "`bench needle` alone takes --seeds"),
+            (["operator", "--seeds", "1"], "`bench operator` does not take --seeds"),
             (["needle", "--depths", "0,101"], "--depths must be whole numbers from 0 to 100, in per cent, got 0, 101"),
             (["needle", "--seeds", "1,1"], "--seeds must name nothing twice, got 1, 1"),
             (["needle", "--seeds", "a"], "--seeds must be whole numbers separated by commas, got 'a'"),
