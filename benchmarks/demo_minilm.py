@@ -82,7 +82,6 @@ def _document() -> tuple[str, list[str]]:
     return text, sections
 
 
-@torch.inference_mode()
 def _answer_questions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -90,33 +89,38 @@ def _answer_questions(
     section_of_character: list[str],
     echo: Callable[[str], Any],
 ) -> None:
-    """Finds the passage nearest to each question, in the whole document and in what fits the source."""
-    passages = {}
-    for length in (SOURCE_LENGTH, MAX_LENGTH):
-        encoding = tokenizer(
-            document, truncation=True, max_length=length, return_tensors="pt", return_offsets_mapping=True
-        )
-        offsets = encoding.pop("offset_mapping")[0].tolist()
-        states = model(**encoding).last_hidden_state[0]
-        starts = list(range(1, max(2, len(states) - PASSAGE), STRIDE))
-        vectors = torch.stack([states[start : start + PASSAGE].mean(dim=0) for start in starts])
-        sections = [section_of_character[offsets[min(start + PASSAGE // 2, len(offsets) - 2)][0]] for start in starts]
-        passages[length] = vectors, starts, sections, states[1:-1].mean(dim=0)
-    found = dict.fromkeys(passages, 0)
-    echo(f"   {'the passage nearest to the question':62s} {f'cut at {SOURCE_LENGTH}':12s}  in full")
-    for name, question in QUESTIONS.items():
-        encoding = tokenizer(question, return_tensors="pt")
-        vector = model(**encoding).last_hidden_state[0].mean(dim=0)
+    """Finds the passage nearest to each question in what fits the source, in chunks of it, and in the whole."""
+    encoding: Any = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets, chunk = encoding["input_ids"], encoding["offset_mapping"], SOURCE_LENGTH - 2
+    parts = {
+        f"cut at {SOURCE_LENGTH}": [ids[:chunk]],
+        f"in chunks of {SOURCE_LENGTH}": [ids[start : start + chunk] for start in range(0, len(ids), chunk)],
+        "in full": [ids[: MAX_LENGTH - 2]],
+    }
+    states = {name: torch.cat([_states(model, tokenizer, part) for part in read]) for name, read in parts.items()}
+    found = dict.fromkeys(states, 0)
+    echo(f"   {'the passage nearest to the question':62s}" + "".join(f" {name:>18s}" for name in states))
+    for section, question in QUESTIONS.items():
+        asked = _states(model, tokenizer, tokenizer(question, add_special_tokens=False)["input_ids"]).mean(dim=0)
         line = f"   {question:62s}"
-        for length, (vectors, starts, sections, _) in passages.items():
-            best = int(torch.cosine_similarity(vectors, vector[None]).argmax())
-            found[length] += sections[best] == name
-            line += f" {'✓' if sections[best] == name else '✗'} token {starts[best]:4d} "
+        for name, of_tokens in states.items():
+            starts = range(0, max(1, len(of_tokens) - PASSAGE), STRIDE)
+            vectors = torch.stack([of_tokens[start : start + PASSAGE].mean(dim=0) for start in starts])
+            best = starts[int(torch.cosine_similarity(vectors, asked[None]).argmax())]
+            middle = offsets[min(best + PASSAGE // 2, len(of_tokens) - 1)][0]
+            is_right = section_of_character[middle] == section
+            found[name] += is_right
+            line += f" {f'token {best:4d}':>16s} {'✓' if is_right else '✗'}"
         echo(line)
-    echo(
-        f"   {'right section found, of ' + str(len(QUESTIONS)):62s}"
-        + "".join(f"   {count} at {length:,}" for length, count in found.items())
-    )
-    short, long = (passages[length][3] for length in (SOURCE_LENGTH, MAX_LENGTH))
-    cosine = float(torch.cosine_similarity(short, long, dim=0))
-    echo(f"   cosine between the document's embedding truncated at {SOURCE_LENGTH} and in full: {cosine:.2f}")
+    counts = "".join(f" {f'{count} of {len(QUESTIONS)}':>18s}" for count in found.values())
+    echo(f"   {'right section found':62s}{counts}")
+    *shorter, whole = (of_tokens.mean(dim=0) for of_tokens in states.values())
+    cosines = [f"{float(torch.cosine_similarity(one, whole, dim=0)):.2f}" for one in shorter]
+    names = list(states)[:2]
+    echo(f"   cosine with the document's embedding in full: {names[0]} {cosines[0]}, mean of chunks {cosines[1]}")
+
+
+@torch.inference_mode()
+def _states(model: Any, tokenizer: Any, ids: list[int]) -> torch.Tensor:
+    """`(tokens, hidden_size)`, the last hidden states of tokens that stand alone, without special ones."""
+    return model(torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])).last_hidden_state[0, 1:-1]

@@ -129,9 +129,9 @@ def test_demo_of_a_real_encoder(command, tmp_path: Path) -> None:
     done = command("demo", "--source", "minilm", "--output", tmp_path)
     assert done.code == 0
     assert "✓ weights on disk equal what the source gives" in done.out
-    (found,) = [line for line in done.out.splitlines() if "right section found, of 8" in line]
-    short, long = (int(words.split()[-1]) for words in found.removesuffix("at 4,096").split(" at 512"))
-    assert long > short
+    (found,) = [line for line in done.out.splitlines() if "right section found" in line]
+    cut, chunks, full = (int(words.split()[-1]) for words in found.split(" of 8")[:3])
+    assert cut < min(chunks, full)  # which of those two finds more is what the demonstration shows
 
 
 AT_THE_DOOR = """
