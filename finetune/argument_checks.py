@@ -53,6 +53,14 @@ SMALLEST = {
     "eval_length": 2,
     "eval_stride": 1,
     "eval_characters": 2,
+    "mini_batch_size": 1,
+    "mini_batch_tokens": 1,
+    "hard_negatives": 0,
+    "queries_per_document": 1,
+    "keep_passage": 0,
+    "teacher_weight": 0,
+    "chunk_size": 8,
+    "segments": 16,
 }
 LARGEST = {
     "seed": 2**32 - 1,
@@ -60,8 +68,10 @@ LARGEST = {
     "label_smoothing_factor": 1,
     "windows_without_answer": 1,
     "mlm_probability": 1,
+    "keep_passage": 1,
+    "teacher_weight": 1,
 }
-POSITIVE = ("mlm_probability",)
+POSITIVE = ("mlm_probability", "temperature", "teacher_temperature")
 HALF_EVALUATION = ("bf16_full_eval", "fp16_full_eval")
 
 

@@ -106,7 +106,11 @@ def help_text(types: Sequence[Any], everything: bool = False) -> str:
     lines = [f"usage: {program()} [RECIPE] [--argument VALUE …]", ""]
     inherited: list[str] = []
     for one in types:
-        own = set(one.__annotations__) if issubclass(one, TrainingArguments) else set(_names(one))
+        own = set(_names(one))
+        if issubclass(one, TrainingArguments):
+            own = {
+                name for part in one.__mro__ if part not in TrainingArguments.__mro__ for name in part.__annotations__
+            }
         lines += [str(one.__doc__).splitlines()[0], ""]
         hints = get_type_hints(one)
         for field in dataclasses.fields(one):

@@ -54,6 +54,7 @@ class Task:
     chosen: ClassVar[tuple[str, ...]] = ()  # attributes that validation decides, which go with the checkpoint
     pieces: ClassVar[str] = "windows"  # and what the model reads at once
     trainer_class: ClassVar[Any] = LongTrainer
+    training_arguments: ClassVar[Any] = LongTrainingArguments
     collator_needs_all: ClassVar[bool] = False  # also columns that the model does not take
 
     def __init__(self, model_arguments: ModelArguments, data: Any, training: LongTrainingArguments) -> None:
@@ -78,7 +79,7 @@ class Task:
             InputError: If something given cannot be used, or `output_dir` holds another run.
             TrainingError: If training cannot be finished, or its result not be uploaded.
         """
-        objects = parse_arguments((ModelArguments, cls.arguments, LongTrainingArguments), arguments)
+        objects = parse_arguments((ModelArguments, cls.arguments, cls.training_arguments), arguments)
         task, checkpoint = cls(*objects), objects[0]
         # Before anything else is read: its configuration says what it is, and, on the Hub, of which commit.
         name = checkpoint.model_name_or_path
@@ -92,6 +93,10 @@ class Task:
     def folder(self) -> Path:
         """Where everything is written."""
         return Path(str(self.training.output_dir))
+
+    def load_checkpoint(self, name: str, **options: Any) -> tuple[Any, Any, dict[str, list[str]]]:
+        """Model and tokenizer, as `checkpoints.load_checkpoint` gives them."""
+        return load_checkpoint(self.model_class, name, **options)
 
     def read(self) -> dict[str, Any]:
         """The tables by split, checked; `train` among them if there is training."""
@@ -240,8 +245,7 @@ def load(task: Task) -> list[str]:
         if name in config and config[name] != value:
             raise InputError(f"--{name} must be {config[name]} here, got {value}")
     where: dict[str, Any] = {"revision": given.revision, "local_files_only": given.local_files_only}
-    task.model, task.tokenizer, notes = load_checkpoint(
-        task.model_class,
+    task.model, task.tokenizer, notes = task.load_checkpoint(
         given.model_name_or_path,
         new=task.new if task.training.do_train else (),
         dtype=torch.float32,

@@ -127,6 +127,19 @@ import hf_longformer
 model = hf_longformer.HfLongformerForTokenClassification.from_pretrained("PATH")
 ```"""
 
+_EMBED = """```bash
+hf-longformer predict embeddings PATH documents.jsonl --output embeddings.jsonl
+```
+
+```python
+import hf_longformer
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("PATH")
+scores = model.similarity(model.encode_query(["a question"]), model.encode_document(["a document of any length"]))
+```"""
+EMBEDDINGS = "embeddings"  # which also encoders and folders give that were trained elsewhere
+
 TASKS = {
     "mlm": Entry("Continue pretraining on masked words.", "further on masked words", _FILL),
     "qa": Entry(
@@ -233,11 +246,15 @@ TASKS = {
         "Train to choose between candidates, with documents to read.", "to choose between candidates", _CHOOSE
     ),
     "clm": Entry("Train an autoregressive model, in phases.", "to predict the next token", _GENERATE),
+    EMBEDDINGS: Entry(
+        "Train a sentence encoder on queries and long documents, or on documents alone.",
+        "to embed documents near what asks for them",
+        _EMBED,
+    ),
 }
 
 
 ASKED = {name: entry.prediction for name, entry in TASKS.items() if entry.prediction is not None}
-EMBEDDINGS = "embeddings"  # no task that is trained here: encoders and folders of sentence-transformers give them
 ANSWERED = ASKED | {
     EMBEDDINGS: Prediction(
         "Embed documents: one vector for each.",
@@ -250,5 +267,5 @@ ANSWERED = ASKED | {
 
 
 def module_of(name: str) -> Any:
-    """The module of a task, with `TASK` and, if it can be asked, `PREDICTOR`; of `embeddings`, only the latter."""
+    """The module of a task, with `TASK` and, if it can be asked, `PREDICTOR`."""
     return import_module(f"hf_longformer.finetune.{name.replace('-', '_')}")

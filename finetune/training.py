@@ -128,6 +128,10 @@ class LongTrainer(TrainerWithHooks):
         """In order, so that predictions belong to rows; those who care for speed sort the rows by length."""
         return torch.utils.data.SequentialSampler(dataset)
 
+    def weights_of(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Of a model that was saved, in float32."""
+        return type(self.model).from_pretrained(folder, dtype=torch.float32).state_dict()
+
     def items_in_batch(self, batches: list, device: torch.device) -> Any:
         """`Trainer` takes -100 for a label that is none, also where it is a number to be predicted."""
         if batches and torch.is_floating_point(batches[0].get("labels", torch.tensor(0))):
@@ -290,6 +294,17 @@ def train(trainer: Any, arguments: LongTrainingArguments) -> dict[str, Any]:
     }
 
 
+def sync_projections(model: Any) -> None:
+    """Copies the local projections onto the global ones, if there are any, and records it in the configuration."""
+    if model.config.global_projections == "shared":
+        return
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, local in local_names(parameters).items():
+            parameters[name].copy_(parameters[local])
+    model.config.global_projections = "synced"
+
+
 def _is_over(checkpoint: Path) -> bool:
     """Whether a checkpoint is that of the last step: `Trainer` would take one step more before it looks."""
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
@@ -303,8 +318,7 @@ def _load_finished(trainer: Any, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
     best = trainer.state.best_model_checkpoint
     kept = Path(best) if trainer.args.load_best_model_at_end and best and Path(best).is_dir() else checkpoint
-    loaded = type(trainer.model).from_pretrained(kept, dtype=torch.float32)
-    trainer.model.load_state_dict(loaded.state_dict())
+    trainer.model.load_state_dict(trainer.weights_of(kept))
 
 
 def _checkpoint(folder: Path, asked: str | bool | None) -> str | None:

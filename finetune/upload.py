@@ -12,6 +12,7 @@ from hf_longformer.conversion.push import push
 from .errors import TrainingError
 
 LEFT_HERE = ["checkpoint-*", "checkpoint-*/**", "run.json", "seconds.json", "runs/**", "fold-*/**", "phase-*/**", ".*"]
+LEFT_HERE += ["teacher/**", "hard-negatives.json"]  # of a training of embeddings
 
 
 def repository_of(training: TrainingArguments) -> str:

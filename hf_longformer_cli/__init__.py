@@ -41,6 +41,7 @@ EXTRAS = {
     "executorch": ("executorch",),
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
     "ray": ("ray",),
+    "embeddings": ("sentence_transformers",),
     "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }
 

@@ -88,9 +88,12 @@ def render_trained_card(
         for name in names
         if all(isinstance(one.get(name, 0), int | float) for one in scores.values())
     ]
+    is_sentence_encoder, kind = report.get("sentence_transformers", False), PIPELINES[head]
+    if is_sentence_encoder or task == "multiple-choice":
+        kind = "sentence-similarity" if is_sentence_encoder else None
     data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag=None if task == "multiple-choice" else PIPELINES[head],
+        library_name="sentence-transformers" if is_sentence_encoder else "transformers",
+        pipeline_tag=kind,
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=metadata(base_card, "base_model").get("base_model") if Path(base).exists() or not base else base,
         **metadata(base_card),
@@ -149,6 +152,7 @@ def _index(report: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     data = report.get("data") or {}
     name = f"{Path(report['base']).name or report['model_class']}-{report['task']}"
     kind = PIPELINES[report["model_class"].removeprefix("HfLongformer")] or report["task"]
+    kind = "sentence-similarity" if report.get("sentence_transformers") else kind
     results = [
         EvalResult(
             task_type=kind,

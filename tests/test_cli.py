@@ -427,6 +427,7 @@ TASKS = (
     "mlm",
     "coref",
     "summarization",
+    "embeddings",
 )
 
 

@@ -19,7 +19,6 @@ from transformers.utils import logging
 
 from hf_longformer import DataCollatorWithGlobalAttention, global_attention_mask
 from hf_longformer.conversion import InputError
-from hf_longformer.conversion.weights import local_names
 
 from ..data import ROW, Table, check_encoding, read_table, texts_of
 from ..json_rows import objects_of
@@ -273,17 +272,6 @@ def bits(prediction: Any) -> dict[str, float]:
         "perplexity": math.exp(min(per_token, 700.0)),
         "masked_tokens": count,
     }
-
-
-def sync_projections(model: Any) -> None:
-    """Copies the local projections onto the global ones, if there are any, and records it in the configuration."""
-    if model.config.global_projections == "shared":
-        return
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, local in local_names(parameters).items():
-            parameters[name].copy_(parameters[local])
-    model.config.global_projections = "synced"
 
 
 def tokens_and_characters(texts: Dataset, tokenizer: PreTrainedTokenizerBase, batch: int = 100) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from hf_longformer import HfLongformerForMaskedLM
 from hf_longformer.conversion import InputError
 
 from .. import flow
+from ..training import sync_projections
 from .documents import (
     MaskedLMTrainer,
     Masker,
@@ -18,7 +19,6 @@ from .documents import (
     bits,
     cut,
     load_documents,
-    sync_projections,
     tokens_and_characters,
     with_words,
 )

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import hf_longformer_cli as cli
 
 ASKED = ("qa", "hotpotqa", "classification", "token-classification", "coref", "summarization")
-TASKS = (*ASKED, "multiple-choice", "clm", "mlm")
+TASKS = (*ASKED, "multiple-choice", "clm", "mlm", "embeddings")
 COMMANDS = [
     *([name] for name in ("convert", "verify", "export", "sync-global", "draw", "bench", "page", "predict", "serve")),
     *(["finetune"], ["fly"]),

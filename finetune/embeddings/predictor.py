@@ -18,9 +18,9 @@ from hf_longformer.conversion.source import load_tokenizer
 from hf_longformer.exporting import load_exported
 from hf_longformer.transformers_internals import cached_file
 
-from .checkpoints import load_checkpoint
-from .data import text_of
-from .prediction import (
+from ..checkpoints import load_checkpoint
+from ..data import text_of
+from ..prediction import (
     TOKENS_PER_BATCH,
     Predictor,
     check_of_export,
@@ -28,7 +28,7 @@ from .prediction import (
     model_inputs,
     token_batches,
 )
-from .tasks import EMBEDDINGS
+from ..tasks import EMBEDDINGS
 
 ERROR, TRUNCATE = "error", "truncate"  # what is done with a text beyond the limit
 SHARDS = "*.bin"  # pickled weights
@@ -96,23 +96,9 @@ class Embedder:
         if model.config.is_decoder:
             raise InputError(f"{checkpoint} must be an encoder, got a causal model, which gives no embeddings")
         place = device or default_device()
-        modules = cached_file(
-            checkpoint,
-            MODULES,
-            **where,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if modules is None:
+        whole = load_modules(checkpoint, str(place), model.dtype, **where)
+        if whole is None:
             return cls(model.to(place), tokenizer, max_seq_length)
-        check_modules(Path(modules).parent)
-        from sentence_transformers import SentenceTransformer
-
-        settings = {"dtype": model.dtype, "use_safetensors": True}
-        try:
-            whole = SentenceTransformer(checkpoint, device=str(place), model_kwargs=settings, **where)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise InputError(f"{checkpoint} cannot be used by sentence-transformers: {one_line(error)}") from error
         return cls(whole, whole.tokenizer, max_seq_length)
 
     @property
@@ -188,19 +174,32 @@ class Embedder:
             RuntimeError: If the model gives no numbers.
         """
         with torch.inference_mode():
-            batch: dict[str, Any] = model_inputs(self, windows)
-            if self.modules is None:
-                states, mask = self.model(**batch).last_hidden_state.float(), batch["attention_mask"][..., None].float()
-                vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            else:
-                prompt = {} if self.prompt_length is None else {"prompt_length": self.prompt_length}
-                vectors = self.modules({**batch, **prompt})["sentence_embedding"].float()
-        found = vectors.cpu().numpy()
-        if not np.isfinite(found).all():
-            raise RuntimeError(
-                "the model must give numbers, got NaN: its weights, or the dtype, cannot be computed with"
-            )
+            states, mask, vectors = self._forward(windows)
+            if vectors is None:
+                weights = mask[..., None].float()
+                vectors = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
+        found = _numbers(vectors)
         return list(found)
+
+    def token_states(self, windows: list[dict[str, Any]]) -> list[np.ndarray]:
+        """The last hidden states `(tokens, hidden_size)` in float32 of every window, special tokens included.
+
+        Raises:
+            RuntimeError: If the model gives no numbers.
+        """
+        with torch.inference_mode():
+            states, mask, _ = self._forward(windows)
+            return [_numbers(row[real]) for row, real in zip(states, mask.bool(), strict=True)]
+
+    def _forward(self, windows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Hidden states, the mask of real tokens, and the vectors, where modules make them."""
+        batch: dict[str, Any] = model_inputs(self, windows)
+        mask = batch["attention_mask"]
+        if self.modules is None:
+            return self.model(**batch).last_hidden_state, mask, None
+        prompt = {} if self.prompt_length is None else {"prompt_length": self.prompt_length}
+        found = self.modules({**batch, **prompt})
+        return found.get("token_embeddings"), mask, found["sentence_embedding"]
 
     def finish(
         self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
@@ -293,6 +292,52 @@ class EmbeddingPredictor(Predictor):
 
 
 PREDICTOR = EmbeddingPredictor
+
+
+def _numbers(values: torch.Tensor) -> np.ndarray:
+    """In float32.
+
+    Raises:
+        RuntimeError: If one is none.
+    """
+    found = values.float().cpu().numpy()
+    if not np.isfinite(found).all():
+        raise RuntimeError("the model must give numbers, got NaN: its weights, or the dtype, cannot be computed with")
+    return found
+
+
+def load_modules(
+    checkpoint: str, device: str, dtype: torch.dtype, *, config: dict[str, Any] | None = None, **where: Any
+) -> Any:
+    """A checkpoint as a `SentenceTransformer`; None if it is no folder of sentence-transformers.
+
+    Args:
+        checkpoint: A folder or a Hub name.
+        device: Where to compute.
+        dtype: Of the weights.
+        config: Fields of the encoder's configuration to be changed.
+        **where: `revision`, `local_files_only`.
+
+    Raises:
+        InputError: If its modules cannot be used, or hold code or pickles.
+    """
+    modules = cached_file(
+        checkpoint,
+        MODULES,
+        **where,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if modules is None:
+        return None
+    check_modules(Path(modules).parent)
+    from sentence_transformers import SentenceTransformer
+
+    settings = {"dtype": dtype, "use_safetensors": True}
+    try:
+        return SentenceTransformer(checkpoint, device=device, model_kwargs=settings, config_kwargs=config, **where)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise InputError(f"{checkpoint} cannot be used by sentence-transformers: {one_line(error)}") from error
 
 
 def shortened(vector: np.ndarray, size: int) -> np.ndarray:
