@@ -22,6 +22,7 @@ from .rows import STANDARD_INPUT, Rows, identity, is_utf_8, kind_of, open_rows
 from .tasks import ANSWERED
 
 WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
+LEFT_OUT = ("truncated", "tokens_cut")
 LOCAL, RAY = "local", "ray"
 
 
@@ -42,7 +43,8 @@ def predict(
     say: Callable[[str], Any] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes one JSON line for every row of a file, or, on Ray, a folder of Parquet files with a row for each.
+    """Writes one JSON line for every row of a file, or for every passage that a result has; on Ray, a folder of Parquet
+    files with a row for every row.
 
     A row that cannot be answered gets an `error` instead of a result, and one of which something was left out says
     `truncated`. What is written is whole: the file is made under another name, and a run that was killed goes on behind
@@ -153,12 +155,28 @@ def _write(
         for pool in documents.answers(itertools.islice(rows.rows, report["lines"], None)):
             for number, (row, result) in enumerate(pool, report["lines"] + 1):
                 own = {"id": row[name]} if isinstance(row, dict) and (name := name_of_id(row)) else {}
-                file.write(_as_line({"line": number, **own, **result}))
+                file.write("".join(_as_line({"line": number, **own, **entry}) for entry in _entries(result)))
                 _count(report, number, result)
                 if "error" in result:
                     say(f"line {number}: {result['error']}")
             file.flush()
             bar.update(rows.position() - bar.n if rows.size is not None else 0)
+
+
+def _entries(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is written of a row: the result, or, where it has passages, one entry for each, with its number among them;
+    what was left out of the document is said with the last.
+    """
+    if "passages" not in result:
+        return [result]
+    passages, rest = result["passages"], {name: value for name, value in result.items() if name in LEFT_OUT}
+    entries = [{"passage": number, "passages": len(passages), **one} for number, one in enumerate(passages)]
+    return [*entries[:-1], entries[-1] | rest]
+
+
+def _is_last(entry: dict[str, Any]) -> bool:
+    """Whether it is all that is written of a row, or the last of it."""
+    return "passage" not in entry or entry["passage"] + 1 == entry["passages"]
 
 
 def _count(report: dict[str, Any], number: int, result: dict[str, Any]) -> None:
@@ -184,7 +202,7 @@ def _identity(checkpoint: str) -> Any:
 
 
 def _count_done(report: dict[str, Any], partial: Path, state: Path, run: dict[str, Any]) -> None:
-    """Counts the whole lines of a run that was killed; a torn last one is removed."""
+    """Counts the rows of a run that was killed whose lines are whole; what there is of another one is removed."""
     if not (partial.is_file() and state.is_file()):
         return
     if read_json(state) != json.loads(json.dumps(run)):
@@ -192,12 +210,14 @@ def _count_done(report: dict[str, Any], partial: Path, state: Path, run: dict[st
             f"{partial} is of a run with another input, checkpoint, version or options, got these: --overwrite begins "
             "anew"
         )
-    whole = 0
+    whole = read = 0
     with partial.open("r+b") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            whole += len(line)
-            _count(report, report["lines"] + 1, json.loads(line))
+            read += len(line)
+            if _is_last(entry := json.loads(line)):
+                whole = read
+                _count(report, report["lines"] + 1, entry)
         file.truncate(whole)
     report["resumed"] = report["lines"]

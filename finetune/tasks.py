@@ -257,9 +257,21 @@ TASKS = {
 ASKED = {name: entry.prediction for name, entry in TASKS.items() if entry.prediction is not None}
 ANSWERED = ASKED | {
     EMBEDDINGS: Prediction(
-        "Embed documents: one vector for each.",
-        {"text": "What holds the document."},
-        {"overflow": Option(str, "Documents beyond the limit: error, or truncate; error.")},
+        "Embed documents: one vector for each, or for each of its passages.",
+        {
+            "text": "What holds the document.",
+            "passages": "With --pooling chunks and no --chunk-size: what holds the passages, [[start, end], …], their "
+            "first characters and those behind the last.",
+        },
+        {
+            "overflow": Option(str, "Documents beyond the limit: error, or truncate; error."),
+            "pooling": Option(
+                str,
+                "mean or cls, the first token, instead of the checkpoint's own; or chunks: a line for every passage of "
+                "a document that is read as a whole.",
+            ),
+            "chunk_size": Option(int, "Tokens of a passage, with --pooling chunks.", 1),
+        },
         pipeline="",
         hint="documents were cut: a model for longer ones reads them whole",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from blocks import blocks, run, run_python
-from sources import make_source
+from sources import CORPUS, make_source
 
 from hf_longformer.conversion import convert
 from hf_longformer.model_cards import embedded_model
@@ -28,6 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "demo-output").mkdir()
     convert(embedded_model("roberta-tiny-en"), folder / "demo-output" / "roberta-tiny-en-4096", check=False)
     make_source(folder / "FacebookAI" / "roberta-base", "roberta", "ForSequenceClassification", positions=512)
+    texts = [f"{CORPUS[0]} number {number}. {CORPUS[1]} number {number}. " * 20 for number in range(4)]
+    (folder / "documents.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return folder
 
 
@@ -90,8 +92,9 @@ def test_shell_block(index: int, place: Path) -> None:
         printed = run(f"PATH={Path(sys.executable).parent}:$PATH\nset -e\n{code}", place)
         assert sorted(json.loads(printed)) == ["label", "scores"]
     else:
-        if on_ray(index):
-            pytest.importorskip("ray", reason="the extra `ray` is not installed")
+        for sign, module in {"--engine ray": "ray", "finetune embeddings": "sentence_transformers"}.items():
+            if sign in code:
+                pytest.importorskip(module, reason=f"{module}, of an extra, is not installed")
         converted(place)
         run(f"set -e\n{code}", place)
 

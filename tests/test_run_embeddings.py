@@ -28,7 +28,7 @@ from hf_longformer.finetune import run_embeddings
 from hf_longformer.finetune.embeddings.batches import PairBatchSampler
 from hf_longformer.finetune.embeddings.documents import make_pairs, sections_of, sentences_of
 from hf_longformer.finetune.embeddings.evaluation import RetrievalEvaluator
-from hf_longformer.finetune.embeddings.loss import DistilledRankingLoss
+from hf_longformer.finetune.embeddings.loss import RankingLoss
 from hf_longformer.finetune.embeddings.pairs import Texts, keys_of, read_texts, roles_of
 from hf_longformer.finetune.embeddings.positions import source_length
 from hf_longformer.finetune.embeddings.predictor import Embedder
@@ -315,15 +315,18 @@ def tokens(model: SentenceTransformer, texts: list[str]) -> dict[str, torch.Tens
     return dict(model.tokenizer(texts, padding=True, return_tensors="pt"))
 
 
-@pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_the_distilled_loss_is_what_it_says_and_so_are_its_gradients(folder: Path, weight: float) -> None:
+@pytest.mark.parametrize("room", [100, 2000], ids=["twice", "once"])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_loss_is_what_it_says_and_so_are_its_gradients(folder: Path, weight: float, room: int) -> None:
     model = load(folder / "model").eval()
     queries, documents = TOPICS[:4], [document(topic, 0, 20 + 20 * number) for number, topic in enumerate(TOPICS[:8])]
     batch = [tokens(model, queries), tokens(model, documents[:4]), tokens(model, documents[4:])]
     teacher = torch.rand(4, 8)
-    loss = DistilledRankingLoss(model, weight, 0.1, scale=10.0, mini_batch_num_tokens=100)
-    found = loss(batch, teacher)
+    loss, passes = RankingLoss(model, weight, 0.1, scale=10.0, mini_batch_num_tokens=room), []
+    model[0].register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    found = loss(batch, teacher if weight else None)
     found.backward()
+    assert passes.count(False) == (0 if room == 2000 else passes.count(True))
     gradients = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
     model.zero_grad()
     vectors = [model(dict(one))["sentence_embedding"] for one in batch]

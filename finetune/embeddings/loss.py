@@ -4,13 +4,19 @@
 as a teacher does.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
+from sentence_transformers.util import cos_sim, dot_score
+
+from hf_longformer.conversion import InputError
+
+SIMILARITIES = {"cosine": cos_sim, "dot": dot_score}
 
 
-class DistilledRankingLoss(CachedMultipleNegativesRankingLoss):
+class RankingLoss(CachedMultipleNegativesRankingLoss):
     """The ranking loss, and beside it the divergence from a teacher's ranking of the documents of the batch.
 
     `labels` `(batch, documents)` are the teacher's scores of every query and all documents of the batch: positives
@@ -19,19 +25,38 @@ class DistilledRankingLoss(CachedMultipleNegativesRankingLoss):
 
     Args:
         model: A `SentenceTransformer`.
-        weight: Of the teacher, from 0 to 1.
+        weight: Of the teacher, from 0, which needs no labels, to 1.
         teacher_temperature: What the teacher's scores are divided by.
+        in_one_pass: Whether a batch of no more tokens than a mini-batch is embedded once, with gradients; otherwise, as
+            theirs, twice, without and with. Gradients are the same.
         **options: For `CachedMultipleNegativesRankingLoss`.
     """
 
-    def __init__(self, model: Any, weight: float, teacher_temperature: float, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        weight: float = 0.0,
+        teacher_temperature: float = 1.0,
+        in_one_pass: bool = True,
+        **options: Any,
+    ) -> None:
         super().__init__(model, **options)
-        self.weight, self.teacher_temperature = weight, teacher_temperature
+        self.weight, self.teacher_temperature, self.in_one_pass = weight, teacher_temperature, in_one_pass
+
+    def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor | None) -> Any:
+        """A scalar, from the tokens of every column."""
+        features = list(sentence_features)
+        room = self.mini_batch_num_tokens if self.in_one_pass else None
+        if room is None or sum(int(one["attention_mask"].sum()) for one in features) > room:
+            return super().forward(features, labels)
+        return self.calculate_loss([[self.model(dict(one))["sentence_embedding"]] for one in features], labels)
 
     def calculate_loss(
         self, reps: list[list[torch.Tensor]], labels: torch.Tensor | None = None, *, with_backward: bool = False
     ) -> torch.Tensor:
         """A scalar, from embeddings `(texts, size)` by column and mini-batch, as sentence-transformers calls it."""
+        if not self.weight:
+            return super().calculate_loss(reps, with_backward=with_backward)
         queries, documents = torch.cat(reps[0]), torch.cat([part for column in reps[1:] for part in column])
         wanted = torch.softmax(labels.float() / self.teacher_temperature, dim=1)
         found = torch.log_softmax(self.similarity_fct(queries, documents).float() * self.scale, dim=1)
@@ -51,14 +76,19 @@ def make_loss(model: Any, data: Any) -> torch.nn.Module:
         model: A `SentenceTransformer`.
         data: With `temperature`, `mini_batch_size`, `mini_batch_tokens`, `teacher`, `teacher_weight`,
             `teacher_temperature` and `matryoshka_dims`.
+
+    Raises:
+        InputError: If the model's similarity is none of a product.
     """
-    options: dict[str, Any] = {"scale": 1 / data.temperature}
+    kind = model.similarity_fn_name
+    if kind not in SIMILARITIES:
+        raise InputError(f"the similarity of a model must be {' or '.join(SIMILARITIES)} to be trained, got {kind}")
+    options: dict[str, Any] = {"scale": 1 / data.temperature, "similarity_fct": SIMILARITIES[kind]}
     if data.mini_batch_size is None:
         options["mini_batch_num_tokens"] = data.mini_batch_tokens
     else:
         options["mini_batch_size"] = data.mini_batch_size
-    if data.teacher == "none":
-        loss: torch.nn.Module = CachedMultipleNegativesRankingLoss(model, **options)
-    else:
-        loss = DistilledRankingLoss(model, data.teacher_weight, data.teacher_temperature, **options)
+    weight = 0.0 if data.teacher == "none" else data.teacher_weight
+    in_one_pass = not data.matryoshka_dims  # `MatryoshkaLoss` stands between the passes
+    loss = RankingLoss(model, weight, data.teacher_temperature, in_one_pass, **options)
     return MatryoshkaLoss(model, loss, data.matryoshka_dims) if data.matryoshka_dims else loss

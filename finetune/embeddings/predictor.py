@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings of texts: by the modules of a sentence-transformers folder, or the mean of an encoder's hidden states."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,17 @@ from ..prediction import (
     token_batches,
 )
 from ..tasks import EMBEDDINGS
+from .passages import (
+    CHUNKS,
+    FIRST,
+    PASSAGES,
+    POOLINGS,
+    complaint_of_passages,
+    passages_of,
+    place_of_pooling,
+    windows_of_passages,
+    with_pooling,
+)
 
 ERROR, TRUNCATE = "error", "truncate"  # what is done with a text beyond the limit
 SHARDS = "*.bin"  # pickled weights
@@ -41,17 +54,22 @@ class Embedder:
         model: An encoder, or a `SentenceTransformer` of one.
         tokenizer: Its tokenizer.
         max_seq_length: Tokens of the longest text, special ones included; the model's own limit if None.
+        pooling: How one vector is made of many, `"mean"` or `"cls"`, if not as the folder says.
 
     Raises:
-        InputError: If a longer text is wanted than the model takes.
+        InputError: If a longer text is wanted than the model takes, or its folder has no pooling to be changed.
     """
 
     task = EMBEDDINGS
     how_to_cut = '"truncate": true'
 
-    def __init__(self, model: Any, tokenizer: Any, max_seq_length: int | None = None) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(
+        self, model: Any, tokenizer: Any, max_seq_length: int | None = None, pooling: str | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.takes_first = model.eval(), tokenizer, pooling == FIRST
         self.modules = model if hasattr(model, "get_embedding_dimension") else None  # of sentence-transformers
+        if self.modules is not None and pooling is not None:
+            with_pooling(self.modules, pooling)
         self.config = model.config if self.modules is None else (model.config or model[0].exported.config)
         limit = self.config.max_length_tokens
         if self.modules is not None and model.max_seq_length is not None:
@@ -77,6 +95,7 @@ class Embedder:
         local_files_only: bool = False,
         max_seq_length: int | None = None,
         backend: str = "torch",
+        pooling: str | None = None,
     ) -> "Embedder":
         """An embedder from a folder or a Hub name, as `Predictor.load` makes predictors.
 
@@ -86,11 +105,13 @@ class Embedder:
         if backend != "torch":
             check_of_export(dtype, device)
             if not (Path(checkpoint) / MODULES).is_file():
-                return cls(load_exported(checkpoint, backend), load_tokenizer(Path(checkpoint)), max_seq_length)
+                return cls(
+                    load_exported(checkpoint, backend), load_tokenizer(Path(checkpoint)), max_seq_length, pooling
+                )
             from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
 
             exported = load_sentence_encoder(checkpoint, backend)
-            return cls(exported, exported.tokenizer, max_seq_length)
+            return cls(exported, exported.tokenizer, max_seq_length, pooling)
         where: dict[str, Any] = {"local_files_only": local_files_only}
         model, tokenizer, _ = load_checkpoint(HfLongformerModel, checkpoint, new=("pooler",), dtype=dtype, **where)
         if model.config.is_decoder:
@@ -98,8 +119,8 @@ class Embedder:
         place = device or default_device()
         whole = load_modules(checkpoint, str(place), model.dtype, **where)
         if whole is None:
-            return cls(model.to(place), tokenizer, max_seq_length)
-        return cls(whole, whole.tokenizer, max_seq_length)
+            return cls(model.to(place), tokenizer, max_seq_length, pooling)
+        return cls(whole, whole.tokenizer, max_seq_length, pooling)
 
     @property
     def size(self) -> int:
@@ -118,7 +139,8 @@ class Embedder:
     def pooling(self) -> str:
         """How one vector is made of a text, in words."""
         if self.modules is None:
-            return "the mean of the last hidden states, not normalized"
+            which = "first of the last hidden states" if self.takes_first else "mean of the last hidden states"
+            return f"the {which}, not normalized"
         return ", ".join(type(module).__name__ for module in self.modules)
 
     def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -136,17 +158,25 @@ class Embedder:
         windows = []
         for number, row in enumerate(rows):
             ids = next(found) if "text" in row else self._checked_ids(row["ids"])
-            over = max(0, len(ids) - self.max_seq_length)
-            if over and not row["truncate"]:
-                raise InputError(
-                    f"a text must have at most {self.max_seq_length:,} tokens, got {len(ids):,}: shorten it, or let it "
-                    f"be cut with {self.how_to_cut}"
-                )
-            windows.append({"input_ids": self._cut(ids, over), "text": number})
-            row["cut"] = over
+            row["cut"] = self.over(len(ids), row["truncate"])
+            windows.append({"input_ids": self.cut(ids, row["cut"]), "text": number})
         return rows, windows
 
-    def _cut(self, ids: list[int], over: int) -> list[int]:
+    def over(self, tokens: int, truncate: bool) -> int:
+        """How many tokens of a text are beyond the limit.
+
+        Raises:
+            InputError: If there are any, and it may not be cut.
+        """
+        over = max(0, tokens - self.max_seq_length)
+        if over and not truncate:
+            raise InputError(
+                f"a text must have at most {self.max_seq_length:,} tokens, got {tokens:,}: shorten it, or let it be "
+                f"cut with {self.how_to_cut}"
+            )
+        return over
+
+    def cut(self, ids: list[Any], over: int) -> list[Any]:
         """Tokens without so many of the text's last ones, or of its first, as the tokenizer would leave them out."""
         if self.tokenizer.truncation_side == "left":
             return ids[: len(self.first)] + ids[len(self.first) + over :]
@@ -175,7 +205,9 @@ class Embedder:
         """
         with torch.inference_mode():
             states, mask, vectors = self._forward(windows)
-            if vectors is None:
+            if vectors is None and self.takes_first:
+                vectors = states[torch.arange(len(mask)), mask.argmax(dim=1)]
+            elif vectors is None:
                 weights = mask[..., None].float()
                 vectors = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
         found = _numbers(vectors)
@@ -215,7 +247,8 @@ class Embedder:
 class EmbeddingPredictor(Predictor):
     """The embeddings of documents, as a `Predictor`: rows with `text` in.
 
-    A result has `embedding`, a list of numbers, and `tokens`, how many of the document it is made of.
+    A result has `embedding`, a list of numbers, and `tokens`, how many of the document it is made of. `load` makes a
+    `PassagePredictor` with `pooling="chunks"`.
 
     Args:
         embedder: What makes vectors of tokens.
@@ -256,7 +289,16 @@ class EmbeddingPredictor(Predictor):
             InputError: If the checkpoint cannot be loaded, or an option cannot be used.
         """
         own = {name: options.pop(name) for name in ("tokens_per_batch", "overflow", "stride") if name in options}
-        return cls(Embedder.load(checkpoint, **options), **own)
+        pooling, size = options.pop("pooling", None), options.pop("chunk_size", None)
+        if pooling not in (None, *POOLINGS):
+            raise InputError(f"--pooling must be one of {', '.join(POOLINGS)}, got {pooling}")
+        if pooling == CHUNKS:
+            return PassagePredictor(Embedder.load(checkpoint, **options), chunk_size=size, **own)
+        if size is not None:
+            raise InputError(f"--chunk-size is of --pooling {CHUNKS}, got {size} without it")
+        found = cls(Embedder.load(checkpoint, pooling=pooling, **options), **own)
+        found.options |= {} if pooling is None else {"pooling": pooling}
+        return found
 
     def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows as they were read, and their tokens.
@@ -289,6 +331,76 @@ class EmbeddingPredictor(Predictor):
     def fields(self) -> dict[str, pa.DataType]:
         """The columns of results."""
         return {"embedding": pa.list_(pa.float32()), "tokens": pa.int64()}
+
+
+class PassagePredictor(EmbeddingPredictor):
+    """The embeddings of the passages of documents, each document read as a whole.
+
+    A row has `text`, and `passages`, pairs of characters `[start, end]`, unless a size says how they are cut. A result
+    has `passages`: of each `start`, `end`, `tokens` and `embedding`, the mean of its tokens' last hidden states, and
+    what the folder's modules behind the pooling make of it.
+
+    Args:
+        embedder: What makes states of tokens.
+        chunk_size: Tokens of a passage; None: rows say what their passages are.
+        **options: As for `EmbeddingPredictor`.
+
+    Raises:
+        InputError: If an option cannot be used, or the folder has modules that passages cannot go through.
+    """
+
+    def __init__(self, embedder: Embedder, *, chunk_size: int | None = None, **options: Any) -> None:
+        super().__init__(embedder, **options)
+        if not embedder.tokenizer.is_fast:
+            raise InputError(f"--pooling {CHUNKS} needs a fast tokenizer, got {type(embedder.tokenizer).__name__}")
+        if embedder.modules is not None:
+            place_of_pooling(embedder.modules)
+        self.chunk_size = chunk_size
+        self.options |= {"pooling": CHUNKS, "chunk_size": chunk_size}
+        self.columns = ("text", PASSAGES) if chunk_size is None else ("text",)
+
+    def complaint(self, row: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> str | None:
+        """What is wrong with a row; None if nothing is."""
+        found = super().complaint({**row, PASSAGES: PASSAGES} if PASSAGES in row else row, names)
+        if found is None and self.chunk_size is None:
+            found = complaint_of_passages(row[PASSAGES])
+        elif found is not None and PASSAGES not in row and self.chunk_size is None and "text" in row:
+            found += ": or say how documents are cut, --chunk-size"
+        return found
+
+    def prepare(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows as they were read, and their tokens with those of every passage.
+
+        Raises:
+            InputError: If a document is no text, or beyond the limit, or a passage is not in it.
+        """
+        is_cut = self.options["overflow"] == TRUNCATE
+        rows = [{**row, "text": text_of(row["text"]), "truncate": is_cut} for row in rows]
+        return rows, windows_of_passages(self.embedder, rows, self.chunk_size)
+
+    def outputs(self, windows: list[dict[str, Any]]) -> list[Any]:
+        """The passages of every document."""
+        found: list[Any] = [None] * len(windows)
+        for chosen in token_batches([len(one["input_ids"]) for one in windows], self.tokens_per_batch):
+            batch = [windows[index] for index in chosen]
+            for index, states in zip(chosen, self.embedder.token_states(batch), strict=True):
+                found[index] = passages_of(windows[index], states, self.embedder.modules)
+        return found
+
+    def finish(
+        self, rows: list[dict[str, Any]], windows: list[dict[str, Any]], outputs: list[Any]
+    ) -> list[dict[str, Any]]:
+        """One result per row."""
+        return [
+            {PASSAGES: output, "tokens": len(window["input_ids"])}
+            | ({"truncated": True, "tokens_cut": row["cut"]} if row["cut"] else {})
+            for row, window, output in zip(rows, windows, outputs, strict=True)
+        ]
+
+    def fields(self) -> dict[str, pa.DataType]:
+        """The columns of results."""
+        numbers = dict.fromkeys(("start", "end", "tokens"), pa.int64()) | {"embedding": pa.list_(pa.float32())}
+        return {PASSAGES: pa.list_(pa.struct(numbers.items())), "tokens": pa.int64()}
 
 
 PREDICTOR = EmbeddingPredictor

@@ -3,10 +3,12 @@
 """Training of sentence encoders on queries and long documents."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
@@ -31,6 +33,7 @@ from .trainer import EmbeddingTrainer, EmbeddingTrainingArguments
 
 logger = logging.get_logger(__name__)
 PROMPTS = {QUERY: ("query",), DOCUMENT: ("document", "passage", "corpus")}  # names that sentence-transformers looks for
+AT_ONCE = 100  # texts that are tokenised
 LONGEST_CHUNK = 512  # tokens, where nobody knows how many the source reads
 
 
@@ -70,7 +73,10 @@ class DataArguments:
     document_prompt: str | None = field(default=None, metadata={"help": "The same for documents."})
     temperature: float = field(default=0.05, metadata={"help": "What similarities are divided by."})
     mini_batch_tokens: int = field(
-        default=8192, metadata={"help": "Tokens at once: memory depends on this, and not on the batch."}
+        default=8192,
+        metadata={
+            "help": "Tokens at once: memory depends on this, and not on the batch. Larger batches are read twice."
+        },
     )
     mini_batch_size: int | None = field(default=None, metadata={"help": "So many texts at once, instead."})
     matryoshka_dims: list[int] = field(
@@ -104,7 +110,6 @@ class DataArguments:
         default=None,
         metadata={"help": "Train on segments of documents, so many tokens in all, that keep their positions."},
     )
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
 
 
 class SentenceEmbeddings(flow.Task):
@@ -163,6 +168,8 @@ class SentenceEmbeddings(flow.Task):
                 "--tokens_per_batch would change how many documents a query is told from: leave it out; memory is "
                 f"bounded by --mini_batch_tokens, got {training.tokens_per_batch}"
             )
+        if training.dataloader_drop_last:
+            raise InputError("batches are of about one size, and no pair is left out: leave --dataloader_drop_last out")
         if data.pairs is None and data.queries_per_document != 1:
             raise InputError(f"--queries_per_document needs --pairs, got {data.queries_per_document}")
 
@@ -230,22 +237,21 @@ class SentenceEmbeddings(flow.Task):
             self.keys = keys_of(self.texts[split].rows, self.texts[split].columns)
         columns = self.texts[split].columns
         embedders = {name: self._embedder(name) for name in columns}
-
-        def tokens_of(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-            found: dict[str, list[Any]] = {"cut": [0] * len(batch[QUERY])}
+        cut: list[int] = []
+        parts = []
+        for start in range(0, len(table), AT_ONCE):
+            batch, found = table[start : start + AT_ONCE], {}
+            over = np.zeros(len(batch[QUERY]), dtype=int)
             for name in columns:
                 rows, windows = embedders[name].prepare([{"text": one, "truncate": True} for one in batch[name]])
                 found[name] = [window["input_ids"] for window in windows]
-                found["cut"] = [sum(both) for both in zip(found["cut"], (row["cut"] for row in rows), strict=True)]
-            return found
-
-        options = {"num_proc": self.data.preprocessing_num_workers, "remove_columns": table.column_names}
-        windows = table.map(tokens_of, batched=True, batch_size=100, **options)
-        cut = windows["cut"][:]
+                over += [row["cut"] for row in rows]
+            cut += over.tolist()
+            parts.append(Dataset.from_dict(found))
         if any(cut):
             self.cut[split] = {"pairs": sum(map(bool, cut)), "tokens": sum(cut)}
-        windows = windows.remove_columns("cut")
-        return windows.add_column("keys", self.keys) if split == "train" else windows
+        whole = concatenate_datasets(parts)
+        return whole.add_column("keys", self.keys) if split == "train" else whole
 
     def _embedder(self, name: str) -> Embedder:
         found = Embedder(self.model, self.tokenizer, self.length)
@@ -327,7 +333,9 @@ class SentenceEmbeddings(flow.Task):
 
     def measure(self, trainer: Any, results: dict[str, Any]) -> None:
         """Validation before and after training, and the test."""
-        scores = results["scores"]
+        scores, best = results["scores"], trainer.state.best_model_checkpoint
+        if self.training.do_train and self.training.load_best_model_at_end and best is not None:
+            trainer.model.load_state_dict(trainer.weights_of(Path(best)))  # sentence-transformers only logs a failure
         before = next((entry for entry in trainer.state.log_history if f"eval_{BEST}" in entry), None)
         if before is not None and self.training.do_train:
             scores["validation before training"] = {name: before[f"eval_{name}"] for name in MEASURES}

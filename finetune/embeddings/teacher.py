@@ -59,9 +59,17 @@ class Teacher:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, vectors in zip(FILES, (self.queries, self.documents), strict=True):
-            counts = [(key, len(one)) for key, one in vectors.items()]
-            np.save(partial / f"{name}-counts.npy", np.array(counts, dtype=np.int64))
-            np.save(partial / f"{name}.npy", np.concatenate(list(vectors.values())))
+            counts = np.array([(key, len(one)) for key, one in vectors.items()], dtype=np.int64)
+            np.save(partial / f"{name}-counts.npy", counts)
+            first = next(iter(vectors.values()))
+            place = np.lib.format.open_memmap(
+                partial / f"{name}.npy", "w+", first.dtype, (int(counts[:, 1].sum()), first.shape[1])
+            )
+            end = 0
+            for one in vectors.values():
+                place[end : end + len(one)] = one
+                end += len(one)
+            place.flush()
         partial.replace(folder)
 
     @classmethod
