@@ -56,6 +56,7 @@ SMALLEST = {
     "mini_batch_size": 1,
     "mini_batch_tokens": 1,
     "hard_negatives": 0,
+    "hard_negatives_margin": 0,
     "queries_per_document": 1,
     "keep_passage": 0,
     "teacher_weight": 0,
@@ -69,6 +70,7 @@ LARGEST = {
     "windows_without_answer": 1,
     "mlm_probability": 1,
     "keep_passage": 1,
+    "hard_negatives_margin": 1,
     "teacher_weight": 1,
 }
 POSITIVE = ("mlm_probability", "temperature", "teacher_temperature")

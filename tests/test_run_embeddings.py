@@ -124,7 +124,7 @@ def test_evaluate_says_the_same_of_a_trained_folder(folder: Path, monkeypatch, c
 @pytest.mark.parametrize(
     "options",
     [
-        {"hard_negatives": 2, "segments": 48},
+        {"hard_negatives": 2, "hard_negatives_margin": 0, "segments": 48},
         {"teacher": "chunk-maximum", "chunk_size": 40, "matryoshka_dims": [24, 8]},
     ],
     ids=["negatives and segments", "teacher"],
@@ -151,7 +151,11 @@ def test_the_best_model_is_kept(folder: Path) -> None:
     assert len(measured) == 4  # before, and three times
     best = Path(state["best_model_checkpoint"]).name
     assert results["scores"]["validation"]["ndcg@10"] == pytest.approx(max(measured[1:]))
-    assert equal(weights(folder / "run"), weights(folder / "run" / best))
+    kept, saved = (
+        {name: one for name, one in weights(place).items() if "_global." not in name}
+        for place in (folder / "run", folder / "run" / best)
+    )
+    assert equal(kept, saved)  # and global projections are the local ones again
 
 
 def test_columns_are_read_by_name_and_not_by_order(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -340,7 +344,7 @@ def test_the_loss_is_what_it_says_and_so_are_its_gradients(folder: Path, weight:
     assert gradients
     for name, one in model.named_parameters():
         if one.grad is not None:
-            torch.testing.assert_close(gradients[name], one.grad, atol=1e-6, rtol=1e-4, msg=name)
+            torch.testing.assert_close(gradients[name], one.grad, atol=1e-5, rtol=1e-3, msg=name)
 
 
 def test_teachers_say_what_their_definitions_say(folder: Path) -> None:
@@ -465,6 +469,7 @@ def test_segments_reach_the_model_with_their_positions(folder: Path, monkeypatch
 def test_what_cannot_be_done_is_refused(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         run_embeddings.main(arguments(folder, **options))
+    assert not (folder / "run" / "run.json").exists()  # another try has the folder
 
 
 def test_positions_of_an_unknown_source_are_refused(folder: Path) -> None:

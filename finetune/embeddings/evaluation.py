@@ -37,9 +37,9 @@ class RetrievalEvaluator(InformationRetrievalEvaluator):
                 raise InputError(f"every query that is measured must have a document, got none of query {name}")
             if missing := sorted(relevant[name] - documents.keys()):
                 raise InputError(f"documents of queries must be among those that are searched, got {missing[0]}")
+        texts: tuple[Any, Any] = (queries, documents)
         super().__init__(
-            queries,
-            documents,
+            *texts,
             relevant,
             batch_size=batch_size,
             accuracy_at_k=[1],

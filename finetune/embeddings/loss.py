@@ -43,7 +43,7 @@ class RankingLoss(CachedMultipleNegativesRankingLoss):
         super().__init__(model, **options)
         self.weight, self.teacher_temperature, self.in_one_pass = weight, teacher_temperature, in_one_pass
 
-    def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor | None) -> Any:
+    def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: Any) -> torch.Tensor:
         """A scalar, from the tokens of every column."""
         features = list(sentence_features)
         room = self.mini_batch_num_tokens if self.in_one_pass else None

@@ -261,7 +261,7 @@ class EmbeddingPredictor(Predictor):
     """
 
     task = EMBEDDINGS
-    columns = ("text",)
+    columns: tuple[str, ...] = ("text",)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from hf_longformer import HfLongformerModel
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.files import read_json, write_json
 
 from .. import flow
 from ..checkpoints import load_checkpoint
@@ -23,7 +24,7 @@ from .batches import PairCollator
 from .documents import make_pairs
 from .evaluation import BEST, MEASURES, evaluator_of
 from .loss import make_loss
-from .mining import mined_before_or_now
+from .mining import KEPT, mine, with_negatives
 from .pairs import DOCUMENT, QUERY, Texts, keys_of, read_texts
 from .positions import FIELD, NewPositions, source_length
 from .predictor import Embedder, load_modules
@@ -84,6 +85,10 @@ class DataArguments:
     )
     hard_negatives: int = field(
         default=0, metadata={"help": "So many documents of others that are like the query, found before training."}
+    )
+    hard_negatives_margin: float = field(
+        default=0.05,
+        metadata={"help": "They are less like the query than its document, by this share of that similarity at least."},
     )
     teacher: Literal["none", "chunk-maximum", "late-interaction"] = field(
         default="none",
@@ -267,15 +272,25 @@ class SentenceEmbeddings(flow.Task):
             raise InputError(
                 f"--hard_negatives must be 0 where rows have negatives, got {', '.join(texts.columns[2:])}"
             )
-        self._claim()
-        prompts = self.prompt(QUERY), self.prompt(DOCUMENT)
-        found = mined_before_or_now(texts, self.model, self.data.hard_negatives, prompts, self.folder)
+        kept = self.folder / KEPT
+        if self._goes_on(kept):
+            mined = read_json(kept, list)
+        else:
+            prompts = self.prompt(QUERY), self.prompt(DOCUMENT)
+            mined = mine(texts, self.model, self.data.hard_negatives, self.data.hard_negatives_margin, prompts)
+            self._claim()
+            write_json(kept, mined)
+        found = with_negatives(texts, mined)
         lost = len(texts.rows) - len(found)
         if lost:
             logger.warning(f"skipped {lost} of {len(texts.rows)} pairs with fewer hard negatives than asked for")
             self.skipped["train"] += lost
         texts.rows = found
         return texts.dataset()
+
+    def _goes_on(self, kept: Path) -> bool:
+        """Whether something was computed before, by this run."""
+        return self.run is not None and kept.exists() and not self.run.removes
 
     def _claim(self) -> None:
         """Before what is computed once is kept in the run's folder."""
@@ -316,7 +331,7 @@ class SentenceEmbeddings(flow.Task):
     def _teacher(self, embedder: Embedder) -> Teacher:
         """The model before training; computed once, also where a run goes on."""
         place = self.folder / FOLDER
-        if self.run is not None and place.is_dir() and not self.run.removes:
+        if self._goes_on(place):
             return Teacher.load(place)
         texts, data = self.texts["train"], self.data
         queries: dict[int, str] = {}

@@ -44,11 +44,11 @@ class Teacher:
             queries: Their numbers.
             documents: Their numbers.
         """
-        asked = [torch.from_numpy(np.asarray(self.queries[key], dtype=np.float32)) for key in queries]
+        asked = [torch.from_numpy(np.array(self.queries[key], dtype=np.float32)) for key in queries]
         vectors, sizes = torch.cat(asked), [len(one) for one in asked]
         columns = []
         for key in documents:
-            of_document = torch.from_numpy(np.asarray(self.documents[key], dtype=np.float32))
+            of_document = torch.from_numpy(np.array(self.documents[key], dtype=np.float32))
             nearest = (vectors @ of_document.T).max(dim=1).values
             columns.append(torch.stack([part.mean() for part in nearest.split(sizes)]))
         return torch.stack(columns, dim=1)

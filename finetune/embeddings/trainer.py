@@ -42,7 +42,7 @@ class EmbeddingTrainer(LongTrainer, SentenceTransformerTrainer):
         **kwargs: For `SentenceTransformerTrainer`.
     """
 
-    training_args_class = EmbeddingTrainingArguments
+    training_args_class: Any = EmbeddingTrainingArguments
 
     def __init__(
         self,
