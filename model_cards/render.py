@@ -22,6 +22,7 @@ PIPELINES = {
     "ForEvidenceQuestionAnswering": None,
     "EncoderDecoderModel": "feature-extraction",
 }
+SENTENCES = "sentence-similarity"
 POSITIONS = {
     "unlimited": "the source's {:,} rows, repeated while texts are read",
     "copy": "the source's {:,} rows, repeated",
@@ -49,7 +50,7 @@ def render_card(report: dict[str, Any], source_card: Path | None = None) -> Mode
     task = metadata(source_card, "pipeline_tag").get("pipeline_tag") if writes else PIPELINES[head]
     data = ModelCardData(
         library_name="sentence-transformers" if is_sentence_encoder else "transformers",
-        pipeline_tag="sentence-similarity" if is_sentence_encoder else task,
+        pipeline_tag=SENTENCES if is_sentence_encoder else task,
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=report["source"] if report["from_hub"] else None,
         **metadata(source_card),
@@ -80,7 +81,7 @@ def render_trained_card(
         base_card: The README.md of the checkpoint that was trained, whose licence, languages and base are taken over.
         place: What the model is loaded by: a Hub name or a folder.
     """
-    task, base, head = report["task"], report["base"], report["model_class"].removeprefix("HfLongformer")
+    base = report["base"]
     scores = report.get("scores") or {name: report[name] for name in ("before", "after") if name in report}
     names = list(dict.fromkeys(name for one in scores.values() for name in one))
     measures = [
@@ -88,11 +89,9 @@ def render_trained_card(
         for name in names
         if all(isinstance(one.get(name, 0), int | float) for one in scores.values())
     ]
-    is_sentence_encoder, kind = report.get("sentence_transformers", False), PIPELINES[head]
-    if is_sentence_encoder or task == "multiple-choice":
-        kind = "sentence-similarity" if is_sentence_encoder else None
+    kind = _kind(report)
     data = ModelCardData(
-        library_name="sentence-transformers" if is_sentence_encoder else "transformers",
+        library_name="sentence-transformers" if kind == SENTENCES else "transformers",
         pipeline_tag=kind,
         tags=["longformer", "hf-longformer", "long-documents"],
         base_model=metadata(base_card, "base_model").get("base_model") if Path(base).exists() or not base else base,
@@ -147,12 +146,20 @@ def _as_counts(found: dict[str, int | None]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {'?' if n is None else format(n, ',')}" for name, n in found.items())
 
 
+def _kind(report: dict[str, Any]) -> str | None:
+    """The Hub's name of what a trained model does; None if it has none."""
+    if report.get("sentence_transformers"):
+        return SENTENCES
+    return (
+        None if report["task"] == "multiple-choice" else PIPELINES[report["model_class"].removeprefix("HfLongformer")]
+    )
+
+
 def _index(report: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     """What the Hub shows of the scores: metrics, data sets, and the results themselves."""
     data = report.get("data") or {}
     name = f"{Path(report['base']).name or report['model_class']}-{report['task']}"
-    kind = PIPELINES[report["model_class"].removeprefix("HfLongformer")] or report["task"]
-    kind = "sentence-similarity" if report.get("sentence_transformers") else kind
+    kind = _kind(report) or report["task"]
     results = [
         EvalResult(
             task_type=kind,
