@@ -58,6 +58,7 @@ SMALLEST = {
     "hard_negatives": 0,
     "hard_negatives_margin": 0,
     "queries_per_document": 1,
+    "queries_at_once": 1,
     "keep_passage": 0,
     "teacher_weight": 0,
     "chunk_size": 8,

@@ -3,8 +3,10 @@
 """`finetune/run_embeddings.py`: rows read by name, losses, teachers, positions, segments, and what is written."""
 
 import json
+import math
 import shutil
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from hf_longformer.finetune import run_embeddings
-from hf_longformer.finetune.embeddings.batches import PairBatchSampler
+from hf_longformer.finetune.embeddings.batches import PairBatchSampler, PairCollator
 from hf_longformer.finetune.embeddings.documents import make_pairs, sections_of, sentences_of
 from hf_longformer.finetune.embeddings.evaluation import RetrievalEvaluator
 from hf_longformer.finetune.embeddings.loss import RankingLoss
@@ -328,7 +330,8 @@ def test_the_loss_is_what_it_says_and_so_are_its_gradients(folder: Path, weight:
     teacher = torch.rand(4, 8)
     loss, passes = RankingLoss(model, weight, 0.1, scale=10.0, mini_batch_num_tokens=room), []
     model[0].register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    found = loss(batch, teacher if weight else None)
+    labels = torch.cat([torch.arange(4.0)[:, None], teacher], dim=1)
+    found = loss(batch, labels if weight else None)
     found.backward()
     assert passes.count(False) == (0 if room == 2000 else passes.count(True))
     gradients = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
@@ -345,6 +348,80 @@ def test_the_loss_is_what_it_says_and_so_are_its_gradients(folder: Path, weight:
     for name, one in model.named_parameters():
         if one.grad is not None:
             torch.testing.assert_close(gradients[name], one.grad, atol=1e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("room", [100, 2000], ids=["twice", "once"])
+def test_queries_may_share_a_document(folder: Path, room: int) -> None:
+    model = load(folder / "model").eval()
+    queries, documents = TOPICS[:5], [document(topic, 0) for topic in TOPICS[:2]]
+    own = [0, 1, 0, 0, 1]
+    loss = RankingLoss(model, scale=10.0, mini_batch_num_tokens=room)
+    found = loss([tokens(model, queries), tokens(model, documents)], torch.tensor(own, dtype=torch.float32)[:, None])
+    found.backward()
+    gradients = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+    model.zero_grad()
+    asked, read = (model(tokens(model, texts))["sentence_embedding"] for texts in (queries, documents))
+    expected = torch.nn.functional.cross_entropy(10.0 * asked @ read.T, torch.tensor(own))
+    expected.backward()
+    torch.testing.assert_close(found.detach(), expected.detach())
+    for name, one in model.named_parameters():
+        if one.grad is not None:
+            torch.testing.assert_close(gradients[name], one.grad, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_queries_of_a_document_stand_in_one_batch() -> None:
+    keys = [[100 + number, number % 30] for number in range(285)]
+    sampler = PairBatchSampler(keys, 4, seed=1, together=3)
+    orders = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 27  # 15 documents of 10 queries in 4 groups, 15 of 9 in 3, by fours
+        assert sorted(index for batch in batches for index in batch) == list(range(285))
+        for batch in batches:
+            counts = Counter(keys[index][1] for index in batch)
+            assert len(counts) <= 4
+            assert max(counts.values()) <= 3
+        orders.append(batches)
+    assert orders[0] != orders[1]
+
+
+class Scores:
+    """A teacher whose scores say what was asked."""
+
+    def scores(self, queries: list[int], documents: list[int]) -> torch.Tensor:
+        return torch.tensor([[100.0 * query + document for document in documents] for query in queries])
+
+
+@pytest.mark.parametrize("teacher", [None, Scores()], ids=["without", "with a teacher"])
+def test_a_shared_document_is_read_once(folder: Path, teacher: Scores | None) -> None:
+    model = load(folder / "model")
+    texts = [("fox", "lazy dog", 0, 7), ("dog", "windows", 1, 8), ("a", "lazy dog", 2, 7)]
+    rows = [
+        {
+            "anchor": model.tokenizer(query)["input_ids"],
+            "positive": model.tokenizer(text)["input_ids"],
+            "keys": list(keys),
+        }
+        for query, text, *keys in texts
+    ]
+    batch = PairCollator(model.tokenizer, ["anchor", "positive"], teacher=teacher, together=True)(rows)
+    assert (len(batch["anchor_input_ids"]), len(batch["positive_input_ids"])) == (3, 2)
+    scores = [[7, 8], [107, 108], [207, 208]] if teacher else [[]] * 3
+    assert batch["label"].tolist() == [[own, *more] for own, more in zip([0, 1, 0], scores, strict=True)]
+
+
+def test_a_document_is_asked_several_times_at_once(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    shared = [{"anchor": query, "positive": rows[0]["positive"]} for query in ("fox", "dog", "a")]
+    write_rows(folder / "more.jsonl", rows[:4] + shared)
+    run_embeddings.main(arguments(folder, train_files=[folder / "more.jsonl"], queries_at_once=4, max_steps=2))
+    assert all(math.isfinite(loss) for loss in losses(folder / "run"))
+    with pytest.raises(InputError, match="--queries_at_once must be 1 where queries have negatives of their own"):
+        run_embeddings.main(arguments(folder, "other", queries_at_once=4, hard_negatives=1, max_steps=2))
+    given = {"train_files": write_rows(folder / "own.jsonl", [row | {"negative": "the dog"} for row in rows])}
+    with pytest.raises(InputError, match="--queries_at_once must be 1 where queries have negatives of their own"):
+        run_embeddings.main(arguments(folder, "own", queries_at_once=4, max_steps=2, **given))
 
 
 def test_teachers_say_what_their_definitions_say(folder: Path) -> None:

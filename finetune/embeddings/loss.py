@@ -17,15 +17,16 @@ SIMILARITIES = {"cosine": cos_sim, "dot": dot_score}
 
 
 class RankingLoss(CachedMultipleNegativesRankingLoss):
-    """The ranking loss, and beside it the divergence from a teacher's ranking of the documents of the batch.
+    """The ranking loss, where queries may share a document, and beside it the divergence from a teacher's ranking.
 
-    `labels` `(batch, documents)` are the teacher's scores of every query and all documents of the batch: positives
-    first, then the first negatives of all rows, and so on. The loss is
-    `weight · KL(softmax(labels / teacher_temperature) ‖ softmax(scale · similarity)) + (1 - weight) · ranking`.
+    `labels` `(queries, 1 + documents)` are the number of every query's own document among those of the batch, positives
+    first, then the first negatives of all rows, and so on; and the teacher's scores of the query and all documents,
+    `(queries, 1)` if there is no teacher. Without labels the i-th document is the i-th query's. The loss is
+    `weight · KL(softmax(scores / teacher_temperature) ‖ softmax(scale · similarity)) + (1 - weight) · ranking`.
 
     Args:
         model: A `SentenceTransformer`.
-        weight: Of the teacher, from 0, which needs no labels, to 1.
+        weight: Of the teacher, from 0, which needs no scores, to 1.
         teacher_temperature: What the teacher's scores are divided by.
         in_one_pass: Whether a batch of no more tokens than a mini-batch is embedded once, with gradients; otherwise, as
             theirs, twice, without and with. Gradients are the same.
@@ -55,14 +56,14 @@ class RankingLoss(CachedMultipleNegativesRankingLoss):
         self, reps: list[list[torch.Tensor]], labels: torch.Tensor | None = None, *, with_backward: bool = False
     ) -> torch.Tensor:
         """A scalar, from embeddings `(texts, size)` by column and mini-batch, as sentence-transformers calls it."""
-        if not self.weight:
+        if labels is None or not labels.numel():
             return super().calculate_loss(reps, with_backward=with_backward)
         queries, documents = torch.cat(reps[0]), torch.cat([part for column in reps[1:] for part in column])
-        wanted = torch.softmax(labels.float() / self.teacher_temperature, dim=1)
         found = torch.log_softmax(self.similarity_fct(queries, documents).float() * self.scale, dim=1)
-        loss = self.weight * torch.nn.functional.kl_div(found, wanted, reduction="batchmean")
-        if self.weight < 1:
-            loss = loss + (1 - self.weight) * super().calculate_loss(reps)
+        loss = (1 - self.weight) * torch.nn.functional.nll_loss(found, labels[:, 0].long())
+        if self.weight:
+            wanted = torch.softmax(labels[:, 1:].float() / self.teacher_temperature, dim=1)
+            loss = loss + self.weight * torch.nn.functional.kl_div(found, wanted, reduction="batchmean")
         if with_backward:
             loss.backward()
             loss = loss.detach()

@@ -62,6 +62,13 @@ class DataArguments:
         },
     )
     queries_per_document: int = field(default=1, metadata={"help": "So many are drawn with --pairs, but for titles."})
+    queries_at_once: int = field(
+        default=1,
+        metadata={
+            "help": "So many queries of one document at most are trained on at once, for which it is read once: what a "
+            "step costs is the documents."
+        },
+    )
     keep_passage: float = field(
         default=0.1, metadata={"help": "Share of the sentences of inverse-cloze that stay in their documents."}
     )
@@ -175,6 +182,11 @@ class SentenceEmbeddings(flow.Task):
             )
         if training.dataloader_drop_last:
             raise InputError("batches are of about one size, and no pair is left out: leave --dataloader_drop_last out")
+        if data.queries_at_once > 1 and data.hard_negatives:
+            raise InputError(
+                "--queries_at_once must be 1 where queries have negatives of their own, got "
+                f"{data.queries_at_once} and --hard_negatives {data.hard_negatives}"
+            )
         if data.pairs is None and data.queries_per_document != 1:
             raise InputError(f"--queries_per_document needs --pairs, got {data.queries_per_document}")
 
@@ -310,6 +322,10 @@ class SentenceEmbeddings(flow.Task):
             }
         embedder = self._embedder(DOCUMENT)
         columns, cutter = self.texts["train"].columns, None
+        if data.queries_at_once > 1 and len(columns) > 2:
+            raise InputError(
+                f"--queries_at_once must be 1 where queries have negatives of their own, got {data.queries_at_once}"
+            )
         if data.segments is not None and data.segments < self.length:
             around = len(embedder.first), len(embedder.last)
             cutter = SegmentCutter(data.segments, around, self.model.config.first_position, training.seed)
@@ -319,9 +335,12 @@ class SentenceEmbeddings(flow.Task):
         return {
             "loss": make_loss(self.model, data),
             "evaluator": evaluator,
-            "data_collator": PairCollator(self.tokenizer, columns, known, cutter, teacher),
+            "data_collator": PairCollator(
+                self.tokenizer, columns, known, cutter, teacher, together=data.queries_at_once > 1
+            ),
             "keys": self.keys,
             "new_positions": self.new_positions,
+            "together": data.queries_at_once,
         }
 
     def _prompt_length(self, role: str) -> int | None:

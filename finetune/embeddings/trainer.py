@@ -22,7 +22,8 @@ class EmbeddingTrainingArguments(LongTrainingArguments):
     """Transformers' `TrainingArguments`, with defaults for queries and long documents."""
 
     per_device_train_batch_size: int = field(
-        default=16, metadata={"help": "Pairs at once: the documents that every query is told from."}
+        default=16,
+        metadata={"help": "Documents at once, which every query is told from; of each, a query, or --queries_at_once."},
     )
     checkpoint_above: int = field(
         default=16384,
@@ -38,6 +39,7 @@ class EmbeddingTrainer(LongTrainer, SentenceTransformerTrainer):
     Args:
         keys: For every pair, the numbers of its texts.
         new_positions: If position rows alone are trained.
+        together: Queries of one document that may stand in a batch.
         eval_dataset: Not used: the evaluator has its own texts.
         **kwargs: For `SentenceTransformerTrainer`.
     """
@@ -49,16 +51,17 @@ class EmbeddingTrainer(LongTrainer, SentenceTransformerTrainer):
         *args: Any,
         keys: Sequence[Sequence[int]] | None = None,
         new_positions: NewPositions | None = None,
+        together: int = 1,
         eval_dataset: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.keys, self.new_positions = keys, new_positions
+        self.keys, self.new_positions, self.together = keys, new_positions, together
         super().__init__(*args, **kwargs)
 
     def get_batch_sampler(self, dataset: Any, batch_size: int, *args: Any, **kwargs: Any) -> PairBatchSampler:
         """Batches without a text that two pairs have, in an order that a resumed run agrees on."""
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = PairBatchSampler(self.keys or [], batch_size, seed)
+        sampler = PairBatchSampler(self.keys or [], batch_size, seed, self.together)
         self.remove_callback(SetEpoch)
         self.add_callback(SetEpoch(sampler))
         return sampler
