@@ -78,7 +78,8 @@ def retrieval_command(
         output: The JSON file.
         numbers: `lengths` and `seeds`, each a list separated by commas, or None for the usual ones.
         threads: Of the CPU; PyTorch's own number if None.
-        **settings: `source`, `checkpoints`, `books`, `questions` and `anew` of `retrieval.run_retrieval`.
+        **settings: `source`, `checkpoints`, `books`, `questions`, `distractors` and `anew` of
+            `retrieval.run_retrieval`.
 
     Raises:
         InputError: If something cannot be measured, or the file not be read or written.

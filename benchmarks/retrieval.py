@@ -29,7 +29,7 @@ OF_SOURCE, OF_LONG = (FIRST, MEAN, BEST), (WHOLE, LATE)
 SOURCE, CONVERTED = "source", "converted"
 MOST_QUESTIONS = 1000
 TOKENS_PER_BATCH = 4096
-REMEMBERED = ("source", "checkpoints", "books", "questions", "processor", "threads", "versions")
+REMEMBERED = ("source", "checkpoints", "books", "questions", "distractors", "processor", "threads", "versions")
 CELL: dict[str, type] = {
     "task": str, "length": int, "seed": int, "encoder": str, "way": str, "documents": int, "queries": int,
     "recall_at_1": float, "mrr": float, "vectors": int, "seconds_per_document": float, "cut": int,
@@ -157,6 +157,7 @@ def run_retrieval(
     checkpoints: Sequence[Path] = (),
     books: Path | None = None,
     questions: Sequence[Path] = (),
+    distractors: Sequence[Path] = (),
     anew: bool = False,
 ) -> dict[str, Any]:
     """Asks, and writes what every encoder finds into a file of results as soon as it is there.
@@ -170,6 +171,7 @@ def run_retrieval(
             converted, in a folder beside the results.
         books: A folder with text to stand around needles; a story that comes with the package if None.
         questions: Files in SQuAD's form, whose contexts are documents, too.
+        distractors: The same, whose questions are not asked.
         anew: Whether to measure again what is there.
 
     Returns:
@@ -182,16 +184,19 @@ def run_retrieval(
     encoder = load(short)
     folders = {folder.resolve().name: folder for folder in checkpoints}
     _check(lengths, seeds, folders, checkpoints, encoder)
+    if distractors and not questions:
+        raise InputError("--distractors are searched for the answers of --questions, got none of those")
     facts: dict[str, Any] = {**machine(), "source": short.name if source is None else str(source)}
     facts |= {"checkpoints": [str(one) for one in checkpoints], "books": books and str(books)}
-    facts = json.loads(json.dumps(facts | {"questions": [str(one) for one in questions]}))
+    facts |= {"questions": [*map(str, questions)], "distractors": [*map(str, distractors)]}
+    facts = json.loads(json.dumps(facts))
     results = read_results(output, facts, REMEMBERED, _is_cell, anew)
     if not folders:
         folders = {CONVERTED: _converted(short, output, max(lengths))}
     tasks = [*product(GENERATED, sorted(lengths), seeds), *([(QUESTIONS, 0, 0)] if questions else [])]
     cells = [Cell(*task, name) for name, task in product((SOURCE, *folders), tasks)]
     haystack = read_haystack(books, encoder.tokenizer)
-    about = read_questions(questions, MOST_QUESTIONS) if questions else None
+    about = read_questions(questions, MOST_QUESTIONS, distractors) if questions else None
     loaded: tuple[str, Encoder] = SOURCE, encoder
     for cell in _with_bar([cell for cell in cells if not find(results, cell)]):
         if loaded[0] != cell.encoder:

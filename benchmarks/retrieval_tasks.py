@@ -140,26 +140,29 @@ def _fitting(document: str, said: str, length: int, tokenizer: Any) -> str:
     return document
 
 
-def read_questions(files: Sequence[Path], limit: int) -> Retrieval:
+def read_questions(files: Sequence[Path], limit: int, distractors: Sequence[Path] = ()) -> Retrieval:
     """Contexts of files in SQuAD's form as documents, and questions about them, of many a sample.
 
     Args:
         files: JSON files.
         limit: Questions at most.
+        distractors: Files whose contexts are documents, too, and whose questions are not asked.
 
     Raises:
         InputError: If a file has another form, or there are fewer than two documents.
     """
     documents: list[str] = []
     asked: list[tuple[str, int]] = []
-    for file in files:
+    for file in (*files, *distractors):
         try:
             articles = json.loads(file.read_text(encoding="utf-8"))["data"]
             for paragraph in (one for article in articles for one in article["paragraphs"]):
-                asked += [(str(one["question"]), len(documents)) for one in paragraph["qas"]]
+                if file in files:
+                    asked += [(str(one["question"]), len(documents)) for one in paragraph["qas"]]
                 documents.append(str(paragraph["context"]))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"--questions must be files in SQuAD's form, got {file}: {error!r}") from error
+            name = "--questions" if file in files else "--distractors"
+            raise InputError(f"{name} must be files in SQuAD's form, got {file}: {error!r}") from error
     if len(documents) < 2 or not asked:
         raise InputError(f"--questions must have two contexts and a question, got {len(documents)} and {len(asked)}")
     random.Random(0).shuffle(asked)  # noqa: S311 - a sample is no secret

@@ -12,7 +12,7 @@ from .terminal import quiet, refusal
 OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
 OWN_OPTIONS = {  # of what `bench` measures by other means than the others
     "needle": {"books", "checkpoint", "depths", "seeds"},
-    "retrieval": {"books", "checkpoint", "seeds", "source", "questions"},
+    "retrieval": {"books", "checkpoint", "seeds", "source", "questions", "distractors"},
 }
 What = Annotated[
     str,
@@ -54,6 +54,10 @@ Source = Annotated[
 Questions = Annotated[
     list[Path] | None,
     typer.Option(help="Of retrieval: a JSON file in SQuAD's form, whose contexts are documents; may be repeated."),
+]
+
+Distractors = Annotated[
+    list[Path] | None, typer.Option(help="Of retrieval: the same, whose questions are not asked; may be repeated.")
 ]
 
 
@@ -127,6 +131,7 @@ def bench(
     seeds: Seeds = None,
     source: Source = None,
     questions: Questions = None,
+    distractors: Distractors = None,
 ) -> None:
     """Measure time and memory beside other encoders, after proving results right; or find what texts say."""
     from hf_longformer.benchmarks.command import (
@@ -144,6 +149,7 @@ def bench(
     lengths = lengths or "512,2048"
     if what == "retrieval":
         own = {"source": source, "checkpoints": given, "questions": questions or []}
+        own["distractors"] = distractors or []
         lines = retrieval_command(output, numbers, **asked, **own)
     elif what == "needle":
         if len(given) > 1:

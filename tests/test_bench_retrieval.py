@@ -103,6 +103,12 @@ class TestTasks:
         for query, answer in zip(found.queries, found.answers, strict=True):
             assert query.split()[2] in found.documents[answer]
 
+    def test_distractors_are_searched_and_not_asked(self, questions: Path, tmp_path: Path):
+        (tmp_path / "d.json").write_text(questions.read_text().replace("fox", "cat"))
+        found = read_questions([questions], 100, [tmp_path / "d.json"])
+        assert (len(found.documents), len(found.queries)) == (6, 9)
+        assert set(found.answers) == {0, 1, 2}
+
     @pytest.mark.parametrize("content", ["{", "[]", '{"data": [{}]}', '{"data": []}'])
     def test_other_files_are_refused(self, content: str, tmp_path: Path):
         (tmp_path / "q.json").write_text(content)
@@ -274,6 +280,7 @@ class TestCommandLine:
             (["--lengths", "500"], "--lengths must be at most 400, which converted reads, got 500"),
             (["--checkpoint", "nowhere"], "an encoder must be a folder with a config.json, got nowhere"),
             (["--questions", "nowhere"], "--questions must be files in SQuAD's form, got nowhere"),
+            (["--distractors", "nowhere"], "--distractors are searched for the answers of --questions, got none"),
             (["--books", "nowhere"], "--books must be a folder with text in .txt files, got 0 in nowhere"),
             (["--output", "nowhere/r.json"], "--output must be a file in a folder that exists"),
         ],
