@@ -66,8 +66,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table.writeheader()
         table.writerows(rows)
     if find_spec("sentence_transformers"):
-        make_encoder(folder)
-        (folder / "model").rename(folder / "sentences-4096")
+        (folder / "made").mkdir()
+        make_encoder(folder / "made").rename(folder / "sentences-4096")
     write_pairs(folder / "pairs.jsonl", range(2))
     write_pairs(folder / "held-out.jsonl", range(2, 3))
     (folder / "documents.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPUS[:3]))
