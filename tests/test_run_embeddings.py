@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from embedding_runs import SOURCE_LENGTH, TOPICS, arguments, document, make_encoder, write_pairs
 from safetensors.torch import load_file
 from sources import edit_json
@@ -190,6 +191,21 @@ def test_roles_stand_in_one_table() -> None:
     }.items():
         with pytest.raises(InputError, match=message):
             roles_of(list(columns), "a.csv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "json"])
+def test_tables_of_every_format_are_read(tmp_path: Path, ending: str) -> None:
+    rows = [{"positive": "a, b", "id": "1", "question": "c"}, {"positive": "d", "id": "2", "question": "e"}]
+    table, file = Dataset.from_list(rows), str(tmp_path / f"rows.{ending}")
+    if ending == "parquet":
+        table.to_parquet(file)
+    elif ending == "json":
+        Path(file).write_text(json.dumps(rows))
+    else:
+        table.to_csv(file, index=False, sep={"csv": ",", "tsv": "\t"}[ending])
+    texts = read_texts([file, file], training=True)
+    assert texts.dataset().column_names == ["anchor", "positive"]
+    assert texts.rows == [{"anchor": "c", "positive": "a, b"}, {"anchor": "e", "positive": "d"}] * 2
 
 
 def test_rows_with_an_empty_text_are_counted_and_in_measurements_refused(tmp_path: Path, caplog) -> None:
@@ -525,6 +541,8 @@ def test_segments_reach_the_model_with_their_positions(folder: Path, monkeypatch
         ({"train_files": None}, "something to train on is needed: give --train_files, got none"),
         ({"train_files": "no.jsonl"}, "a table must be a file with something in it, got no.jsonl"),
         ({"tokens_per_batch": 100}, "memory is bounded by --mini_batch_tokens, got 100"),
+        ({"train_sampling_strategy": "group_by_length"}, "--train_sampling_strategy must be random"),
+        ({"dataloader_drop_last": True}, "leave --dataloader_drop_last out"),
         ({"pairs": "titles"}, "--pairs makes queries where there are none, got queries in"),
         ({"queries_per_document": 2}, "--queries_per_document needs --pairs, got 2"),
         ({"matryoshka_dims": [24, 25]}, "--matryoshka_dims must lie between 1 and 24, got 25"),

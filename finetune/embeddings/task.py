@@ -180,6 +180,11 @@ class SentenceEmbeddings(flow.Task):
                 "--tokens_per_batch would change how many documents a query is told from: leave it out; memory is "
                 f"bounded by --mini_batch_tokens, got {training.tokens_per_batch}"
             )
+        if training.train_sampling_strategy != "random":
+            raise InputError(
+                "--train_sampling_strategy must be random: documents of one length are no better negatives, and padding "
+                f"costs nothing, got {training.train_sampling_strategy}"
+            )
         if training.dataloader_drop_last:
             raise InputError("batches are of about one size, and no pair is left out: leave --dataloader_drop_last out")
         if data.queries_at_once > 1 and data.hard_negatives:

@@ -25,6 +25,9 @@ class EmbeddingTrainingArguments(LongTrainingArguments):
         default=16,
         metadata={"help": "Documents at once, which every query is told from; of each, a query, or --queries_at_once."},
     )
+    train_sampling_strategy: str = field(
+        default="random", metadata={"help": "random alone: batches are drawn without regard to lengths."}
+    )
     checkpoint_above: int = field(
         default=16384,
         metadata={"help": "Documents of more tokens than this are trained with activation checkpointing."},
