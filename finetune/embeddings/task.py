@@ -182,8 +182,8 @@ class SentenceEmbeddings(flow.Task):
             )
         if training.train_sampling_strategy != "random":
             raise InputError(
-                "--train_sampling_strategy must be random: documents of one length are no better negatives, and padding "
-                f"costs nothing, got {training.train_sampling_strategy}"
+                "--train_sampling_strategy must be random: documents of one length are no better negatives, and "
+                f"padding costs nothing, got {training.train_sampling_strategy}"
             )
         if training.dataloader_drop_last:
             raise InputError("batches are of about one size, and no pair is left out: leave --dataloader_drop_last out")
