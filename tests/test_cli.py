@@ -506,6 +506,7 @@ for words in sys.argv[2:]:
         ("openvino", "openvino", ["export MODEL out --format openvino"]),
         ("executorch", "executorch", ["export MODEL out --format executorch"]),
         ("uvicorn", "serve", ["serve x"]),
+        ("sentence_transformers", "embeddings", ["finetune embeddings", "evaluate embeddings"]),
         ("ray", "ray", ["predict qa a b --output c --engine ray"]),
     ],
 )
