@@ -35,7 +35,7 @@ LONG_FIELDS = (
     *("classifier_activation", "global_projections", "position_counting", "coreference", "tag_layers"),
 )
 # Which stock Longformer would pass over.
-OWN_FIELDS = ("activation_dropout", "layerdrop", "scale_embedding", "global_scaling_length")
+OWN_FIELDS = ("activation_dropout", "layerdrop", "scale_embedding", "global_scaling_length", "retrieval")
 
 
 @dataclass

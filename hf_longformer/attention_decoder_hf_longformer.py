@@ -211,20 +211,30 @@ def sinusoids(positions: torch.Tensor, size: int) -> torch.Tensor:
 def rotate(
     query: torch.Tensor, key: torch.Tensor, position_ids: torch.Tensor, theta: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys `(batch, heads, S, head_dim)` rotated by their positions `(batch, S)`.
+    """Queries and keys `(batch, heads, S, head_dim)` rotated by their positions `(batch, S)`."""
+    cosine, sine = _turns(query, position_ids, theta)
 
-    Angles are computed in float64: at a position of a million, float32 would be off by a twentieth of a radian.
+    return _turned(query, cosine, sine), _turned(key, cosine, sine)
+
+
+def rotated(states: torch.Tensor, position_ids: torch.Tensor, theta: float) -> torch.Tensor:
+    """`rotate` of queries or of keys."""
+    return _turned(states, *_turns(states, position_ids, theta))
+
+
+def _turns(like: torch.Tensor, position_ids: torch.Tensor, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of angles, which are computed in float64: at a position of a million, float32 would be off by a
+    twentieth of a radian.
     """
-    size = query.shape[-1]
-    steps = torch.arange(0, size, 2, device=query.device, dtype=torch.float64)
+    size = like.shape[-1]
+    steps = torch.arange(0, size, 2, device=like.device, dtype=torch.float64)
     angles = position_ids[:, None, :, None].double() * theta ** (-steps / size)
-    cosine, sine = angles.cos().to(query.dtype), angles.sin().to(query.dtype)
-
-    def turn(states: torch.Tensor) -> torch.Tensor:
-        one, other = states.chunk(2, dim=-1)
-        return torch.cat([one * cosine - other * sine, other * cosine + one * sine], dim=-1)
-
-    return turn(query), turn(key)
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
-__all__ = ["HfLongformerCausalSelfAttention"]
+def _turned(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    one, other = states.chunk(2, dim=-1)
+    return torch.cat([one * cosine - other * sine, other * cosine + one * sine], dim=-1)
+
+
+__all__ = ["HfLongformerCausalSelfAttention", "rotated"]

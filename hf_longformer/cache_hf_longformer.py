@@ -18,12 +18,13 @@ def _attention_of(config: HfLongformerConfig) -> dict[str, Any]:
         "attention_window": config.attention_windows,
         "attention_dilation": config.attention_dilations,
         "num_attention_heads": config.num_attention_heads,
-    }
+    } | ({} if config.retrieval is None else {"retrieval": config.retrieval_settings})
 
 
 class RollingCache(Cache):
     """Keys and values of the last `one_sided_window · dilation` tokens, for every layer and run of heads with one
-    dilation, and of the global tokens of the first segment: constant memory, whatever was read before.
+    dilation, and of the global tokens of the first segment; with `config.retrieval` also the states of the chunk that
+    has not ended, and what was found for the one before: constant memory, whatever was read before.
 
     Args:
         config: Of the model.
@@ -47,6 +48,7 @@ class RollingCache(Cache):
             None  # (batch, at most reach), the last tokens that windows do not show
         )
         self.counted_tokens: torch.Tensor | None = None  # (batch, 1), of all that was read, those with a position
+        self.of_chunks: dict[str, torch.Tensor] = {}  # of retrieval, `(batch, …)` each
 
     @property
     def is_empty(self) -> bool:
@@ -57,7 +59,7 @@ class RollingCache(Cache):
         """Raises `ValueError` if the model attends otherwise than the one that began, or the batch is another."""
         if self.made_for != _attention_of(config):
             raise ValueError(
-                "the cache was made for other windows, dilations or heads than the model has now: begin anew, "
+                "the cache was made for other windows, dilations, heads or chunks than the model has now: begin anew, "
                 f"got a cache of {self.made_for} for a model of {_attention_of(config)}"
             )
         if self.counted_tokens is not None and self.counted_tokens.shape[0] != batch_size:
@@ -122,12 +124,14 @@ class RollingCache(Cache):
         super().reset()
         self.global_keys = [None] * len(self.global_keys)
         self.not_in_windows = self.counted_tokens = None
+        self.of_chunks = {}
 
     def _of_rows(self, take: Any) -> None:
         self.global_keys = [of_layer and tuple(map(take, of_layer)) for of_layer in self.global_keys]
         for name in ("not_in_windows", "counted_tokens"):
             if getattr(self, name) is not None:
                 setattr(self, name, take(getattr(self, name)))
+        self.of_chunks = {name: take(tensor) for name, tensor in self.of_chunks.items()}
 
 
 __all__ = ["RollingCache"]

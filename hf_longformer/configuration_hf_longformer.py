@@ -15,6 +15,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
+from .settings_hf_longformer import COREFERENCE, RETRIEVAL, check_coreference, check_retrieval
+
 logger = logging.get_logger(__name__)
 
 # Written into config.json by Transformers, its older versions, or tools around it: kept or ignored, never refused.
@@ -33,7 +35,7 @@ BEYOND_STOCK = (
     *("attention_dilation", "is_decoder", "global_attention", "position_embedding_type", "rope_theta", "norm_style"),
     *("embedding_size", "classifier_dropout", "classifier_activation", "global_projections", "first_position"),
     *("position_counting", "coreference", "tag_layers", "activation_dropout", "layerdrop", "scale_embedding"),
-    *("repeat_positions", "global_scaling_length"),
+    *("repeat_positions", "global_scaling_length", "retrieval"),
 )
 UNLIMITED = 2**31 - 1  # tokens: what stands for the longest input of a model that has none
 
@@ -49,7 +51,6 @@ PROBABILITIES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "activation_dropout", "layerdrop"),
     "classifier_dropout",
 )
-COREFERENCE: dict[str, Any] = {"size": 512, "width": 30, "share": 0.4, "farthest": None, "singletons": True}
 
 
 @strict
@@ -117,6 +118,12 @@ class HfLongformerConfig(PreTrainedConfig):
             words of the longest mention; `share`, spans that are compared, per word of the text; `farthest`, how many
             of the spans before one are compared with it, None for all; `singletons`, whether mentions that nothing else
             speaks of are found.
+        retrieval (`dict`, *optional*):
+            Of `HfLongformerForCausalLM`: reads what was found in an index for every chunk of the text, as RETRO does
+            (arXiv 2112.04426). What differs from `RETRIEVAL`: `chunk_size`, tokens of a chunk; `neighbours`, found for
+            each; `neighbour_length`, tokens of one, which is a chunk and its continuation: twice `chunk_size` if None;
+            `layers` that attend to them, counted from 0: if None every third from the middle on, as in the paper;
+            `encoder_layers`, of the encoder that reads them. None: there is no such thing.
         tag_layers (`int`, defaults to 1):
             Of `HfLongformerForTokenClassification`, how many tags every token has, each one of `id2label`: several
             where entities stand in one another.
@@ -179,6 +186,7 @@ class HfLongformerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-12
     onnx_export: bool = False
     coreference: dict[str, Any] | None = None
+    retrieval: dict[str, Any] | None = None
     tag_layers: int = 1
     tie_word_embeddings: bool = True
 
@@ -288,6 +296,16 @@ class HfLongformerConfig(PreTrainedConfig):
         """Those of coreference, all of them."""
         return {**COREFERENCE, **(self.coreference or {})}
 
+    @property
+    def retrieval_settings(self) -> dict[str, Any]:
+        """Those of retrieval, all of them."""
+        settings, number = {**RETRIEVAL, **(self.retrieval or {})}, self.num_hidden_layers
+        if settings["neighbour_length"] is None and type(settings["chunk_size"]) is int:
+            settings["neighbour_length"] = 2 * settings["chunk_size"]
+        if settings["layers"] is None:
+            settings["layers"] = list(range(max(0, number // 2 - 1), number, 3))
+        return settings
+
     def validate_architecture(self) -> None:
         """Raises `ValueError`, or `NotImplementedError`, with a sentence that says what is allowed."""
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
@@ -300,8 +318,9 @@ class HfLongformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         _check_windows(self)
         _check_dilations(self)
-        _check_coreference(self.coreference_settings)
+        check_coreference(self.coreference_settings)
         _check_positions(self)
+        check_retrieval(self)
         if self.embedding_size is not None and self.embedding_size < 1:
             raise ValueError(f"embedding_size must be at least 1, or left out, got {self.embedding_size}")
         if self.classifier_activation not in ACT2FN:
@@ -381,17 +400,6 @@ def _check_dilations(config: HfLongformerConfig) -> None:
             )
         if min(of_heads) < 1:
             raise ValueError(f"attention_dilation must be at least 1 (1 = no gaps), got {dilation}")
-
-
-def _check_coreference(settings: dict[str, Any]) -> None:
-    if unknown := sorted(set(settings) - set(COREFERENCE)):
-        raise ValueError(f"coreference knows {', '.join(COREFERENCE)}, got {', '.join(unknown)}")
-    for name in ("size", "width", "farthest"):
-        value = settings[name]
-        if (value is None and name != "farthest") or (value is not None and (type(value) is not int or value < 1)):
-            raise ValueError(f"coreference must have a whole number of at least 1 as {name}, got {value!r}")
-    if isinstance(settings["share"], bool) or not 0 < settings["share"] <= 10:
-        raise ValueError(f"coreference must have a share above 0 and at most 10, got {settings['share']!r}")
 
 
 def _unknown_fields(config: Any, given: dict[str, Any]) -> list[str]:

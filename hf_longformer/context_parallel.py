@@ -252,6 +252,11 @@ def _refuse(head: Any, encoder: Any, kwargs: dict[str, Any]) -> None:
         raise NotImplementedError(
             f"texts with absolute positions can be divided, got {config.position_embedding_type} ones: leave them whole"
         )
+    if config.retrieval is not None:
+        raise NotImplementedError(
+            "chunks of a text and what was found for them are read by one process: leave the text whole, or set "
+            f"config.retrieval to None, got {config.retrieval}"
+        )
     for name in ("past_key_values", "cache", "use_cache", "logits_to_keep"):
         if kwargs.get(name) is not None and kwargs[name] is not False and kwargs[name] != 0:
             raise NotImplementedError(f"texts that are divided are read at once and whole: leave {name} out")

@@ -16,6 +16,12 @@ from .configuration_hf_longformer import HfLongformerConfig
 from .dropout_cpu import Dropout
 from .feed_forward import can_go_in_parts, feed_forward, feed_forward_in_parts
 from .inputs_hf_longformer import count_positions, counted_tokens
+from .neighbours_hf_longformer import (
+    ChunkedPass,
+    HfLongformerChunkedCrossAttention,
+    HfLongformerNeighbourEncoder,
+    NeighbourPlaces,
+)
 from .plain_modules import is_plain
 from .token_roles import SeparateTexts, SlicedTexts, TokenRoles
 from .transformers_internals import GradientCheckpointingLayer
@@ -72,6 +78,11 @@ class HfLongformerEmbeddings(nn.Module):
         if self.token_type_embeddings is not None:
             states = states + self._of_types(token_type_ids, states)
         states = self.dropout(states if self.LayerNorm is None else self.LayerNorm(states))
+        return states if self.projection is None else self.projection(states)
+
+    def of_neighbours(self, neighbour_ids: torch.Tensor) -> torch.Tensor:
+        """The words of what was found, `(…)` to `(…, hidden_size)`; their encoder knows positions."""
+        states = self.dropout(self.word_embeddings(neighbour_ids))
         return states if self.projection is None else self.projection(states)
 
     def _rows(self, position_ids: torch.Tensor) -> torch.Tensor:
@@ -154,15 +165,22 @@ class HfLongformerLayer(GradientCheckpointingLayer):
         self.intermediate = HfLongformerIntermediate(config)
         self.output = HfLongformerSelfOutput(config, config.intermediate_size)
         self.chunk_size_feed_forward = config.chunk_size_feed_forward
+        reads = config.retrieval is not None and layer_index in config.retrieval_settings["layers"]
+        self.chunked_crossattention = HfLongformerChunkedCrossAttention(config) if reads else None
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         roles: TokenRoles | SeparateTexts | SlicedTexts,
+        neighbours: torch.Tensor | None = None,  # in order, for checkpoints that look for gradients of these alone
+        places: NeighbourPlaces | None = None,
         output_attentions: bool = False,
         **kept: Any,
     ) -> torch.Tensor:
-        return self.feed_forward(self.attention(hidden_states, roles, output_attentions, **kept), roles)
+        hidden_states = self.attention(hidden_states, roles, output_attentions, **kept)
+        if neighbours is not None and places is not None and self.chunked_crossattention is not None:
+            hidden_states = self.chunked_crossattention.read(hidden_states, neighbours, places)
+        return self.feed_forward(hidden_states, roles)
 
     def feed_forward(
         self, hidden_states: torch.Tensor, roles: TokenRoles | SeparateTexts | SlicedTexts
@@ -186,11 +204,17 @@ class HfLongformerEncoder(nn.Module):
         norm_first, size = config.norm_style == "pre", config.hidden_size
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps) if norm_first else None
         self.layerdrop = config.layerdrop
+        self.neighbour_encoder: HfLongformerNeighbourEncoder | None = None
+        if config.retrieval is not None:
+            self.neighbour_encoder = HfLongformerNeighbourEncoder(config, config.retrieval_settings["encoder_layers"])
+            self.first_reader = config.retrieval_settings["layers"][0]
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         roles: TokenRoles | SeparateTexts | SlicedTexts | None = None,
+        chunked: ChunkedPass | None = None,
+        embed: Any = None,
         **settings: Any,
     ) -> BaseModelOutput:
         """All layers, `(batch, S, hidden_size)` to the same, as `last_hidden_state`.
@@ -198,13 +222,17 @@ class HfLongformerEncoder(nn.Module):
         Args:
             hidden_states: What the embeddings give.
             roles: Real and global tokens; if left out, all tokens are real and none is global.
+            chunked: The text by chunks, and what was found for them; None without.
+            embed: The function that embeds that.
             **settings: What the layers take besides.
         """
-        roles = TokenRoles() if roles is None else roles
-        for layer in self.layer:
+        roles, found = TokenRoles() if roles is None else roles, None
+        for index, layer in enumerate(self.layer):
+            if chunked is not None and index == self.first_reader:
+                found = chunked.encode(self.neighbour_encoder, hidden_states, embed)
             if self.training and self.layerdrop and torch.rand([]) < self.layerdrop:
                 continue
-            hidden_states = layer(hidden_states, roles, **settings)
+            hidden_states = layer(hidden_states, roles, *(found or ()), **settings)
         return BaseModelOutput(hidden_states if self.LayerNorm is None else self.LayerNorm(hidden_states))
 
 

@@ -3,6 +3,7 @@
 """The autoregressive model of section 4 of the paper: it predicts the next token, and generates."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -23,7 +24,11 @@ NOT_IN_GENERATION = {
     "output_attentions": "ask a pass over the whole text for them: model(…, output_attentions=True, use_cache=False)",
     "position_ids": "the model counts positions by attention_mask: leave them out",
     "token_type_ids": "generated tokens would have none: leave them out",
+    "neighbour_ids": "chunks end while it writes: give the model something to find neighbours with (set_retriever)",
+    "neighbour_mask": "chunks end while it writes: give the model something to find neighbours with (set_retriever)",
 }
+# Chunks `(n, m)` to what is found for them, `(n, k, r)` ids, and what of these is real, `(n, k, r)` bool.
+Retriever = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
@@ -39,14 +44,73 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
     Generation, and reading a text in segments, keep what the windows can still reach (`RollingCache`): memory and time
     per token are constant, and the outputs are those of one pass over the whole text, to rounding.
 
+    With `config.retrieval` it reads what was found for every chunk of `m` tokens in an index, as RETRO does (arXiv
+    2112.04426): a token sees what was found for the last chunk that ended with it or before. A trained model that is
+    loaded with `retrieval` computes what it did until the new weights are trained.
+
     Raises:
         ValueError: If `config.is_decoder` is not set.
     """
+
+    takes_retrieval = True
 
     def __init__(self, config: HfLongformerConfig) -> None:
         if not config.is_decoder:
             raise ValueError("HfLongformerForCausalLM needs a causal configuration: set is_decoder=True, got False")
         super().__init__(config)
+        self.retriever: Retriever | None = None
+
+    def set_retriever(self, retriever: Retriever | None) -> None:
+        """Takes what `generate` and `neighbours_of` find neighbours with; None takes it away.
+
+        Args:
+            retriever: A function of chunks `(n, chunk_size)` that gives ids `(n, neighbours, neighbour_length)` and
+                what of them is real, bool: an open `hf_longformer.retrieval.Index`, for one.
+
+        Raises:
+            ValueError: If `config.retrieval` is not set, or the retriever is of other chunks.
+        """
+        settings = self.config.retrieval_settings
+        if retriever is not None and self.config.retrieval is None:
+            raise ValueError("a retriever is of models with config.retrieval, got config.retrieval=None")
+        size = getattr(retriever, "chunk_size", settings["chunk_size"])
+        if size != settings["chunk_size"]:
+            raise ValueError(
+                f"the index must be of chunks of {settings['chunk_size']} tokens, as the model's are, got {size}"
+            )
+        self.retriever = retriever
+
+    def neighbours_of(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, read: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """What the retriever finds for chunks of texts: arguments of `forward`, none where no chunk ends.
+
+        Args:
+            input_ids: `(batch, S)`, the texts from their beginning.
+            attention_mask: `(batch, S)`, 1 for real tokens, over which chunks are counted; all, if left out.
+            read: How many of the S tokens stand in a cache already: chunks that end there are left out.
+
+        Raises:
+            ValueError: If there is no retriever.
+        """
+        if self.retriever is None:
+            raise ValueError("neighbours are found by a retriever: call set_retriever first, got none")
+        size = self.config.retrieval_settings["chunk_size"]
+        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        real = real.bool()
+        first, last = (real[:, :stop].sum(dim=1) // size for stop in (read, input_ids.shape[1]))
+        ended = last - first
+        if not int(ended.max()):
+            return {}
+        texts = [ids[chosen] for ids, chosen in zip(input_ids, real, strict=True)]
+        bounds = zip(texts, (first * size).tolist(), (last * size).tolist(), strict=True)
+        ids, mask = self.retriever(torch.cat([text[start:stop] for text, start, stop in bounds]).view(-1, size))
+        ids, mask = ids.to(input_ids.device), mask.to(input_ids.device)
+        place = torch.arange(int(ended.max()), device=input_ids.device) < ended[:, None]
+        neighbour_ids = ids.new_zeros(*place.shape, *ids.shape[1:])
+        neighbour_mask = torch.zeros_like(neighbour_ids, dtype=torch.bool)
+        neighbour_ids[place], neighbour_mask[place] = ids, mask
+        return {"neighbour_ids": neighbour_ids, "neighbour_mask": neighbour_mask}
 
     @can_return_tuple
     def forward(
@@ -62,6 +126,8 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         cache: RollingCache | None = None,
+        neighbour_ids: torch.Tensor | None = None,
+        neighbour_mask: torch.Tensor | None = None,
         **kwargs: Unpack[HfLongformerKwargs],
     ) -> tuple | HfLongformerCausalLMOutput:
         """Arguments as in `HfLongformerModel.forward`; `labels` `(batch, S)` are the tokens themselves, shifted here,
@@ -78,6 +144,8 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
             inputs_embeds,
             past_key_values=one_cache(cache, past_key_values),
             use_cache=use_cache,
+            neighbour_ids=neighbour_ids,
+            neighbour_mask=neighbour_mask,
             **kwargs,
         )
         logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
@@ -113,7 +181,15 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
             inputs["input_ids"] = input_ids[:, read:] if input_ids.shape[1] > read else input_ids[:, -1:]
         if is_first:
             inputs["global_attention_mask"] = global_attention_mask
-        return inputs
+        if self.retriever is None:
+            return inputs
+        read = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if "inputs_embeds" in inputs or input_ids.shape[1] <= read:
+            raise NotImplementedError(
+                "neighbours are found for tokens of the whole text: pass them as input_ids, those in the cache too, or "
+                f"set_retriever(None); got {'inputs_embeds' if is_first else f'{read} tokens in the cache alone'}"
+            )
+        return inputs | self.neighbours_of(input_ids, attention_mask, read)
 
     def check_generation(self, config: GenerationConfig, is_assisted: bool) -> None:
         """Refuses what this model, or a `RollingCache`, cannot do, before anything is read.

@@ -39,6 +39,7 @@ from .inputs_hf_longformer import (
 )
 from .layers_hf_longformer import HfLongformerEmbeddings, HfLongformerEncoder, HfLongformerLayer, HfLongformerLMHead
 from .masks import count_in_masks, roles_of_masks, roles_of_traced_masks
+from .neighbours_hf_longformer import ChunkedPass, HfLongformerZeroLinear
 from .text_segments import encode_in_segments, refuse_states_elsewhere, settings_of_segments
 from .token_roles import TokenRoles
 from .transformers_internals import (
@@ -91,6 +92,7 @@ KEYWORDS = frozenset(
         *("input_ids", "attention_mask", "global_attention_mask", "token_type_ids", "position_ids", "inputs_embeds"),
         *("past_key_values", "use_cache", "cache", "labels", "start_positions", "end_positions", "masked_only"),
         *("logits_to_keep", "output_global_attentions", *HfLongformerKwargs.__annotations__),
+        *("neighbour_ids", "neighbour_mask"),
     ]
 )
 
@@ -132,12 +134,18 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
         "attentions": OutputRecorder(HfLongformerSelfAttention, index=1),
         "global_attentions": OutputRecorder(HfLongformerSelfAttention, index=2),
     }
+    takes_retrieval: bool = False  # whether `config.retrieval` may be set
     # What `config.global_attention = "auto"` stands for: arguments of `global_attention_mask`.
     auto_global_attention: str = "none"
 
     def __init__(self, config: HfLongformerConfig | LongformerConfig, *args: Any, **kwargs: Any) -> None:
         config = HfLongformerConfig.of_stock(config)
         config.validate_architecture()  # keywords of from_pretrained reach the config unchecked
+        if config.retrieval is not None and not self.takes_retrieval:
+            raise NotImplementedError(
+                "what is found in an index is read by HfLongformerForCausalLM alone: take that, or set "
+                f"config.retrieval to None, got {type(self).__name__} with {config.retrieval}"
+            )
         super().__init__(config, *args, **kwargs)
 
     @classmethod
@@ -163,6 +171,10 @@ class HfLongformerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, HfLongformerZeroLinear):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+            return
         super()._init_weights(module)
         if isinstance(module, HfLongformerLMHead):
             init.zeros_(module.bias)
@@ -220,6 +232,8 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         add_pooling_layer: Whether to add a dense layer with an activation on the first token, as stock has.
     """
 
+    takes_retrieval = True
+
     def __init__(self, config: HfLongformerConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
         config = self.config
@@ -266,7 +280,10 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
             cache: Another name of `past_key_values`, Transformers' from 5.24 on.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`; and for inference in bounded memory
                 `segment_length`, tokens that a layer takes at a time (texts of more than 65,536 tokens are walked so
-                by themselves), and `states_device`, where the states of the whole text stand.
+                by themselves), and `states_device`, where the states of the whole text stand. With `config.retrieval`
+                `neighbour_ids` `(batch, U, k, r)`, what was found for the U chunks that end in this text, and
+                `neighbour_mask` of that shape, 1 for their real tokens; left out, all are. Chunks are counted over real
+                tokens; a text that has fewer than U is filled up with anything.
 
         Raises:
             ValueError: If the input is too long or empty, an id is out of range, a mask has the wrong shape or values,
@@ -354,9 +371,35 @@ class HfLongformerModel(HfLongformerPreTrainedModel):
         if is_worth_unpadding(self, roles, numbers, needs_all_layers):
             texts, pad_again, kept = unpad(self, roles, numbers, *inputs)
             return pad_again(self.encoder(self.embeddings(*kept), texts, **settings).last_hidden_state)
+        chunked = _by_chunks(self, inputs, roles, past, kwargs)
+        if chunked is not None:
+            settings |= {"chunked": chunked, "embed": self.embeddings.of_neighbours}
         if self.has_causal_layers:
             settings |= {"rolling_cache": past, "position_ids": inputs[2]}
-        return self.encoder(self.embeddings(*inputs), roles, **settings).last_hidden_state
+        states = self.encoder(self.embeddings(*inputs), roles, **settings).last_hidden_state
+        if chunked is not None:
+            chunked.remember()
+        return states
+
+
+def _by_chunks(
+    model: Any,
+    inputs: tuple[torch.Tensor | None, ...],
+    roles: TokenRoles,
+    past: RollingCache | None,
+    kwargs: Mapping[str, Any],
+) -> ChunkedPass | None:
+    """The text by chunks, and what was found for them; None if nobody reads it."""
+    neighbour_ids, neighbour_mask = (kwargs.get(name) for name in ("neighbour_ids", "neighbour_mask"))
+    if model.config.retrieval is None:
+        if neighbour_ids is None:
+            return None
+        raise ValueError("neighbour_ids are read by models with config.retrieval, got them, and config.retrieval=None")
+    if neighbour_ids is None and neighbour_mask is not None:
+        raise ValueError("neighbour_mask says what of neighbour_ids is real, got it without them")
+    given: Any = inputs[3] if inputs[0] is None else inputs[0]
+    chunked = ChunkedPass(model.config, roles, given.shape[:2], given.device, past, neighbour_ids, neighbour_mask)
+    return chunked if chunked.is_needed else None
 
 
 def _check_cache(model: Any, past: Any, use_cache: bool | None, batch_size: int) -> RollingCache | None:

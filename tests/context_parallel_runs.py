@@ -291,6 +291,8 @@ def check_refusals() -> None:
     assert "absolute positions can be divided, got rotary" in refusal(
         lambda: inside(hf_longformer.HfLongformerForCausalLM(rotary), ids), NotImplementedError
     )
+    reads = hf_longformer.HfLongformerForCausalLM(tiny_config(is_decoder=True, retrieval={"chunk_size": 4}))
+    assert "read by one process" in refusal(lambda: inside(reads, ids), NotImplementedError)
     evidence = hf_longformer.HfLongformerForCoreference(tiny_config(coreference={}))
     assert "got HfLongformerForCoreference" in refusal(lambda: inside(evidence), NotImplementedError)
     assert "model of hf-longformer, got Linear" in refusal(lambda: inside(nn.Linear(2, 2)), ValueError)

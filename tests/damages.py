@@ -318,6 +318,7 @@ FIELDS = (
         "pruned_heads",
         "quantization_config",
         "repeat_positions",
+        "retrieval",
         "return_dict",
         "rope_scaling",
     ),

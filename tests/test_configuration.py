@@ -176,7 +176,7 @@ def test_defaults_are_those_of_stock():
     added |= {"embedding_size": None, "global_projections": None, "norm_style": "post", "rope_theta": 10_000.0}
     added |= {"coreference": None, "position_counting": "attention_mask", "tag_layers": 1}
     added |= {"activation_dropout": 0.0, "layerdrop": 0.0, "scale_embedding": False, "repeat_positions": False}
-    added |= {"global_scaling_length": None}
+    added |= {"global_scaling_length": None, "retrieval": None}
     assert {name: value for name, value in ours.items() if name not in added} == {
         name: value for name, value in stock.items() if name not in added
     }

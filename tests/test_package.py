@@ -28,16 +28,18 @@ FOLDERS = (
     "finetune",
     "benchmarks",
     "model_cards",
+    "retrieval",
     "serving",
 )
 SOURCES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = sorted(file.parent for file in (ROOT / "finetune").glob("*/task.py"))
-INSTALLED_INSIDE = {"conversion", "exporting", "finetune", "benchmarks", "model_cards", "serving"}
+INSTALLED_INSIDE = {"conversion", "exporting", "finetune", "benchmarks", "model_cards", "retrieval", "serving"}
 
 # The floors of the package: a file may import those of lower floors only. Implementations of the attention never import
 # one another; that with dropout is a part of the one on a CPU.
 ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "attention_triton", "attention_flex"}
 FLOORS = (
+    {"settings_hf_longformer"},
     {"version", "window_pattern", "configuration_hf_longformer", "transformers_internals", "operators", "byte_tokens"},
     {"plain_modules", "token_roles", "workspace", "kernels_triton", "global_masks", "drawing"}
     | {"configuration_encoder_decoder_hf_longformer"},
@@ -50,6 +52,7 @@ FLOORS = (
     {"collectives", "text_slices"},
     {"attention_hf_longformer", "slice_exchange", "text_segments", "unpadding_hf_longformer"},
     {"attention_decoder_hf_longformer"},
+    {"neighbours_hf_longformer"},
     {"layers_hf_longformer"},
     {"modeling_hf_longformer"},
     {"modeling_heads_hf_longformer", "explain"},
