@@ -23,7 +23,7 @@ from hf_longformer.conversion.files import write_json
 RUN = "run.json"
 FINISHED = "results.json"  # written last
 LARGEST = 2**30  # bytes of a file that are hashed; of larger ones the size, the beginning and the end
-NAMES_OF_DATA = ("benchmark", "dataset_name", "tokenizer")
+NAMES_OF_DATA = ("benchmark", "dataset_name", "tokenizer", "retrieval_index")
 SHOWN = 5  # differences that a message names
 # Arguments that change neither what is learned nor what is measured.
 IMMATERIAL = {

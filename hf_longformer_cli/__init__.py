@@ -15,6 +15,7 @@ from .conversions import convert, export, sync_global, verify
 from .installed import read
 from .page import page
 from .prediction import predict
+from .retrieval import index
 from .serving import serve
 from .show import bench, demo, draw
 from .terminal import show_checks
@@ -42,6 +43,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnx_ir", "onnxruntime"),
     "ray": ("ray",),
     "embeddings": ("sentence_transformers",),
+    "retrieval": ("faiss",),
     "serve": ("starlette", "uvicorn", "prometheus_client", "sentence_transformers"),
 }
 
@@ -53,7 +55,7 @@ app = typer.Typer(
 )
 for _command in (convert, verify, export, sync_global, page, serve, draw, demo, bench):
     app.command()(_command)
-for _name, _group in {"finetune": finetune, "evaluate": evaluate, "predict": predict}.items():
+for _name, _group in {"finetune": finetune, "evaluate": evaluate, "predict": predict, "index": index}.items():
     app.add_typer(_group, name=_name)
 
 

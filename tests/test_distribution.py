@@ -47,7 +47,7 @@ def test_wheel_has_the_weights_of_one_model(built) -> None:
 
 def test_wheel_has_every_module_and_what_it_reads(built) -> None:
     wanted = {str(file.relative_to(ROOT)) for folder in ("hf_longformer", "hf_longformer_cli") for file in py(folder)}
-    for folder in ("benchmarks", "conversion", "exporting", "finetune", "model_cards", "serving"):
+    for folder in ("benchmarks", "conversion", "exporting", "finetune", "model_cards", "retrieval", "serving"):
         wanted |= {f"hf_longformer/{file.relative_to(ROOT)}" for file in py(folder)}
     for folder, patterns in READ.items():
         files = [file for pattern in patterns for file in (ROOT / folder).glob(pattern)]

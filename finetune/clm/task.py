@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from hf_longformer import HfLongformerConfig, HfLongformerForCausalLM, byte_tokenizer
@@ -18,13 +17,14 @@ from hf_longformer.conversion.errors import InputError, one_line
 
 from ..argument_checks import check_limits, check_schedule, check_smoothing
 from ..arguments import LongTrainingArguments, check_name, parse_arguments
-from ..checkpoints import check_type, load_checkpoint
+from ..checkpoints import check_type
 from ..command_line import find_recipe
 from ..division import check_division
 from ..flow import data_names, whole_run
 from ..identity import Run, identity
 from ..results import HYPERPARAMETERS, hyperparameters, save_results
 from ..training import LongTrainer, checkpoint_activations, train
+from .memory import check_memory, fields_of_retrieval, load_model, open_for, remember
 from .texts import Chunks, Text, bits_per_character, read_texts, split_benchmark
 
 BYTES = "bytes"
@@ -63,6 +63,9 @@ class CausalArguments:
     eval_characters: int | None = field(
         default=None, metadata={"help": "So many tokens of the beginning of a text are measured; all if left out."}
     )
+    retrieval_index: str | None = field(
+        default=None, metadata={"help": "What `hf-longformer index build` wrote: the model reads what is found there."}
+    )
 
 
 @dataclass
@@ -73,6 +76,7 @@ class CausalTraining:
         data, training: The arguments.
         fields: Of the new model's configuration.
         phases: With a length each.
+        retrieval: What the recipe says of the model's `config.retrieval`.
     """
 
     arguments: ClassVar[type] = CausalArguments
@@ -80,6 +84,7 @@ class CausalTraining:
     training: LongTrainingArguments
     fields: dict[str, Any]
     phases: list[dict[str, Any]]
+    retrieval: Any = field(default_factory=dict)
     run: Run | None = None
 
     @classmethod
@@ -94,7 +99,7 @@ class CausalTraining:
             TrainingError: If training cannot be finished, or its result not be uploaded.
         """
         data, training, recipe = parse_arguments(
-            (CausalArguments, LongTrainingArguments), arguments, structures=("model", "phases")
+            (CausalArguments, LongTrainingArguments), arguments, structures=("model", "phases", "retrieval")
         )
         phases = _check_phases(recipe.get("phases", [{"max_seq_length": data.max_seq_length}]), arguments)
         name, model = data.model_name_or_path, recipe.get("model")
@@ -104,8 +109,9 @@ class CausalTraining:
             check_type(name, HfLongformerForCausalLM)
         check_smoothing("clm", False, training)
         check_division("clm", False, training)
-        this_run = identity((data, training), name, task="clm", model=model, phases=phases)
-        return whole_run(cls(data, training, recipe.get("model", {}), phases), this_run)
+        memory = {"retrieval": recipe["retrieval"]} if "retrieval" in recipe else {}
+        this_run = identity((data, training), name, task="clm", model=model, phases=phases, **memory)
+        return whole_run(cls(data, training, recipe.get("model", {}), phases, **memory), this_run)
 
     @property
     def folder(self) -> Path:
@@ -123,11 +129,14 @@ class CausalTraining:
 def _train(task: CausalTraining) -> dict[str, Any]:
     data, training, phases, folder = task.data, task.training, task.phases, task.folder
     tokenizer, texts = _read(data)
-    model = _make_model(data, task.fields, tokenizer)
+    index = open_for(data.retrieval_index, tokenizer)
+    model = _make_model(data, task.fields, tokenizer, fields_of_retrieval(index, task.retrieval))
+    check_memory(index, model.config, is_trained=True)
     for number, phase in enumerate(phases, 1):  # before anything is trained
         _set_windows(copy.deepcopy(model.config), phase, number)
         _of_phase(training, phase, number)
-        Chunks(texts["train"], phase["max_seq_length"])
+        Chunks(texts["train"], phase["max_seq_length"], index and index.chunk_size)
+    said = remember(index, texts, model.config, data.eval_characters)
     if task.run is not None:
         task.run.claim()
     done: list[dict[str, Any]] = []
@@ -153,6 +162,7 @@ def _train(task: CausalTraining) -> dict[str, Any]:
         "hyperparameters": hyperparameters(training, [name for name in HYPERPARAMETERS if name not in own]),
         "scores": {"validation": done[-1]["scores"]["validation"]} if "validation" in texts else {},
         "training": {name: sum(one["training"][name] for one in done) for name in ("seconds", "steps")},
+        **said,
     }
     trainer = LongTrainer(model, training, processing_class=tokenizer)
     if "test" in texts:
@@ -167,7 +177,11 @@ def _measure_only(task: CausalTraining) -> dict[str, Any]:
     if data.model_name_or_path is None:
         raise InputError("--do_train False measures a checkpoint: give --model_name_or_path, got none")
     tokenizer, texts = _read(data, needs_train=False)
-    trainer = LongTrainer(_make_model(data, task.fields, tokenizer), training, processing_class=tokenizer)
+    index = open_for(data.retrieval_index, tokenizer)
+    model = _make_model(data, task.fields, tokenizer, fields_of_retrieval(index, task.retrieval))
+    check_memory(index, model.config, is_trained=False)
+    said = remember(index, texts, model.config, data.eval_characters)
+    trainer = LongTrainer(model, training, processing_class=tokenizer)
     length = data.eval_length or data.max_seq_length
     results: dict[str, Any] = {
         "task": "clm",
@@ -176,6 +190,7 @@ def _measure_only(task: CausalTraining) -> dict[str, Any]:
         "scores": {
             split: _measure(trainer, text, {"max_seq_length": length}, data, training) for split, text in texts.items()
         },
+        **said,
     }
     if task.run is not None:
         task.run.claim()
@@ -246,7 +261,7 @@ def _measure(
 ) -> dict[str, float]:
     if data.eval_characters is not None and data.eval_characters < len(text.ids):
         share = data.eval_characters / len(text.ids)
-        text = Text(text.ids[: data.eval_characters], round(text.characters * share))
+        text = Text(text.ids[: data.eval_characters], round(text.characters * share), neighbours=text.neighbours)
     length = data.eval_length or phase["max_seq_length"]
     stride = min(data.eval_stride, length // 2)
     with trainer.compute_loss_context_manager():
@@ -303,12 +318,13 @@ def _read(data: CausalArguments, needs_train: bool = True) -> tuple[PreTrainedTo
 
 
 def _make_model(
-    data: CausalArguments, fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+    data: CausalArguments,
+    fields: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    retrieval: dict[str, Any] | None,
 ) -> HfLongformerForCausalLM:
     if data.model_name_or_path is not None:
-        model, _, _ = load_checkpoint(
-            HfLongformerForCausalLM, data.model_name_or_path, tokenizer=False, dtype=torch.float32
-        )
+        model = load_model(data.model_name_or_path, retrieval)
         if len(tokenizer) > model.config.vocab_size:
             raise InputError(
                 f"the tokenizer must not know more tokens than the model's {model.config.vocab_size:,}, got "
@@ -316,6 +332,8 @@ def _make_model(
             )
         return model
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id")}
+    if retrieval is not None:
+        fields = {**fields, "retrieval": {**(fields.get("retrieval") or {}), **retrieval}}
     try:
         config = HfLongformerConfig(
             **{"vocab_size": len(tokenizer), "type_vocab_size": 1, **ids, **fields}, is_decoder=True

@@ -7,7 +7,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_longformer.conversion import InputError
+from hf_longformer.retrieval.corpus import digest_of_text
 
 logger = logging.get_logger(__name__)
 # MD5 of the one file in the zip file of that name, as published with them; both have 100,000,000 bytes.
@@ -34,10 +35,14 @@ class Text:
     Args:
         ids: `(tokens,)`.
         characters: How many characters they stand for: bytes, for byte tokens.
+        documents: Of each document in it `start` and `stop` in tokens, `id` and `sha256`.
+        neighbours: What was found in an index for its chunks, a `hf_longformer.retrieval.TextNeighbours`.
     """
 
     ids: np.ndarray
     characters: int
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    neighbours: Any = None
 
 
 def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_bytes: bool) -> Text:
@@ -51,7 +56,9 @@ def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_byte
     Raises:
         InputError: If a file is missing, empty, a table or an archive, or, for other tokens, not UTF-8.
     """
-    parts, characters = [], 0
+    parts: list[np.ndarray] = []
+    documents: list[dict[str, Any]] = []
+    characters = 0
     for file in files:
         if not Path(file).is_file() or not Path(file).stat().st_size:
             raise InputError(f"texts must be files with something in them, got {file}")
@@ -63,6 +70,7 @@ def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_byte
         if is_bytes:
             parts.append(np.frombuffer(content, dtype=np.uint8))
             characters += len(content)
+            documents.append(_document(documents, file, content.decode("utf-8", "replace"), len(content)))
             continue
         try:
             text = content.decode("utf-8")
@@ -70,7 +78,14 @@ def read_texts(files: Sequence[str], tokenizer: PreTrainedTokenizerBase, is_byte
             raise InputError(f"{file} must be UTF-8 text, got byte {error.start:,} that is not") from error
         parts.append(np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32))
         characters += len(text)
-    return Text(np.concatenate(parts), characters)
+        documents.append(_document(documents, file, text, len(parts[-1])))
+    return Text(np.concatenate(parts), characters, documents)
+
+
+def _document(before: list[dict[str, Any]], file: str, text: str, tokens: int) -> dict[str, Any]:
+    """What a file is in a text: by its name and by what it says it is known in an index."""
+    start = before[-1]["stop"] if before else 0
+    return {"start": start, "stop": start + tokens, "id": Path(file).stem, "sha256": digest_of_text(text)}
 
 
 def split_benchmark(archive: Path) -> dict[str, Text]:
@@ -106,27 +121,42 @@ class Chunks(Dataset):
     """A text as chunks of so many tokens, one behind the other; what is left at the end is left out.
 
     Args:
-        text: The text.
+        text: The text; with `neighbours` chunks have what was found for the index's chunks in them.
         length: Tokens of a chunk.
+        chunk_size: Tokens of the index's chunks, if there is an index.
 
     Raises:
-        InputError: If the text is shorter than one chunk.
+        InputError: If the text is shorter than one chunk, or that is no multiple of the index's.
     """
 
-    def __init__(self, text: Text, length: int) -> None:
+    def __init__(self, text: Text, length: int, chunk_size: int | None = None) -> None:
         if len(text.ids) < length:
             raise InputError(f"a text must have the {length:,} tokens of a chunk, got {len(text.ids):,}")
-        self.ids, self.length = text.ids, length
+        self.ids, self.length, self.neighbours = text.ids, length, text.neighbours
+        if length % (chunk_size or 1):
+            raise InputError(
+                f"max_seq_length must be a multiple of the index's chunks of {chunk_size} tokens, got {length:,}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids) // self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         ids = torch.from_numpy(self.ids[index * self.length : (index + 1) * self.length].astype(np.int64))
-        return {"input_ids": ids, "labels": ids}
+        return {"input_ids": ids, "labels": ids} | self._found(index)
+
+    def _found(self, index: int) -> dict[str, torch.Tensor]:
+        if self.neighbours is None:
+            return {}
+        number = self.length // self.neighbours.index.chunk_size
+        return _as_inputs(self.neighbours.of(index * number, (index + 1) * number))
 
 
-def windows(tokens: int, length: int, stride: int) -> Iterator[tuple[int, int, int]]:
+def _as_inputs(found: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {"neighbour_ids": torch.from_numpy(found[0]), "neighbour_mask": torch.from_numpy(found[1])}
+
+
+def windows(tokens: int, length: int, stride: int, chunk_size: int = 1) -> Iterator[tuple[int, int, int]]:
     """Overlapping windows: first token, the one behind the last, and the first one that is scored.
 
     Every token but the first of the text is scored once, all but those of the first window with at least
@@ -136,11 +166,12 @@ def windows(tokens: int, length: int, stride: int) -> Iterator[tuple[int, int, i
         tokens: Of the text.
         length: Tokens of a window.
         stride: Tokens from one window to the next.
+        chunk_size: Windows begin where chunks of so many tokens do, and have up to so many fewer in front for it.
     """
     scored = 1
     for stop in range(min(length, tokens), tokens + stride, stride):
         stop = min(stop, tokens)
-        yield max(0, stop - length), stop, scored
+        yield -(-max(0, stop - length) // chunk_size) * chunk_size, stop, scored
         scored = stop
         if stop == tokens:
             return
@@ -154,39 +185,76 @@ def bits_per_character(
 
     Args:
         model: A causal language model, switched to evaluation while this runs.
-        text: The text.
+        text: The text, with what was found for it or without.
         length: Tokens of a window.
         stride: Tokens from one window to the next: so many are scored in each, with what comes before as context.
         batch_size: Windows at once.
         device: Where the model is; its own if left out.
 
     Returns:
-        `bits_per_character`, `bits_per_token` and `tokens`, how many were scored.
+        `bits_per_character`, `bits_per_token` and `tokens`, how many were scored; with neighbours also `by_overlap`, as
+        `hf_longformer.retrieval.by_overlap` gives it.
 
     Raises:
-        InputError: If the stride is not smaller than a window.
+        InputError: If the stride is not smaller than a window, or leaves less than a chunk of the index in front.
     """
+    size = 1 if text.neighbours is None else text.neighbours.index.chunk_size
     if not 1 <= stride < length:
         raise InputError(f"--eval_stride must be at least 1 and less than a window of {length} tokens, got {stride}")
+    if length - stride < size:
+        raise InputError(
+            f"a window of {length} tokens must have a chunk of {size} in front of those that are scored, got "
+            f"--eval_stride {stride}"
+        )
     device, was_training = device or model.device, model.training
     model.eval()
     nats, count = 0.0, 0
+    of_tokens = np.zeros(len(text.ids))
     # Windows of one size and one number of scored tokens go together: all but the first and the last.
-    alike = itertools.groupby(windows(len(text.ids), length, stride), lambda one: (one[1] - one[0], one[1] - one[2]))
+    alike = itertools.groupby(
+        windows(len(text.ids), length, stride, size), lambda one: (one[1] - one[0], one[1] - one[2])
+    )
     sorts = (list(same) for _, same in alike)
     groups = (same[first : first + batch_size] for same in sorts for first in range(0, len(same), batch_size))
     for group in groups:
         ids = torch.stack([torch.from_numpy(text.ids[start:stop].astype(np.int64)) for start, stop, _ in group])
         scored = group[0][1] - group[0][2]
         ids = ids.to(device)
-        logits = model(ids, logits_to_keep=scored + 1).logits[:, :-1].float()
+        given = {} if text.neighbours is None else _found_for(text, group, device)
+        logits = model(ids, logits_to_keep=scored + 1, **given).logits[:, :-1].float()
         targets = ids[:, -scored:]
-        nats += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
+        found = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        nats += float(found.sum())
         count += targets.numel()
+        if text.neighbours is not None:
+            for (_, stop, first), part in zip(group, found.view(targets.shape).double().cpu().numpy(), strict=True):
+                of_tokens[first:stop] = part
     model.train(was_training)
     per_token = nats / count / math.log(2)
-    return {
+    return _by_chunks(text, of_tokens) | {
         "bits_per_character": per_token * len(text.ids) / text.characters,
         "bits_per_token": per_token,
         "tokens": count,
     }
+
+
+def _found_for(text: Text, group: Sequence[tuple[int, int, int]], device: Any) -> dict[str, torch.Tensor]:
+    """What was found for the chunks that end in windows of one size."""
+    size = text.neighbours.index.chunk_size
+    parts = [text.neighbours.of(start // size, stop // size) for start, stop, _ in group]
+    together = _as_inputs((np.stack([ids for ids, _ in parts]), np.stack([mask for _, mask in parts])))
+    return {name: tensor.to(device) for name, tensor in together.items()}
+
+
+def _by_chunks(text: Text, nats: np.ndarray) -> dict[str, Any]:
+    """Losses `(tokens,)` by how much chunks have in common with what was found for them; nothing without neighbours."""
+    if text.neighbours is None:
+        return {}
+    from hf_longformer.retrieval import by_overlap, overlap
+
+    size = text.neighbours.index.chunk_size
+    number = len(text.ids) // size
+    shares = overlap(text.ids[: number * size].reshape(number, size), *text.neighbours.of(0, number))
+    tokens = np.full(number, size)
+    tokens[0] -= 1  # the first of the text is not predicted
+    return {"by_overlap": by_overlap(nats[: number * size].reshape(number, size).sum(axis=1), tokens, shares)}
