@@ -242,9 +242,13 @@ def embed_texts(texts: list[str], embedder: Embedder, progress: Any = None) -> t
 
 
 def digest_of_encoder(embedder: Embedder) -> str:
-    """SHA-256 of an encoder's weights."""
+    """SHA-256 of an encoder's weights, without a pooler, which embeddings are not made of and which may be made anew
+    whenever a model is loaded.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(embedder.model.state_dict().items()):
+        if "pooler." in name:
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

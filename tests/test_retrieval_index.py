@@ -18,7 +18,7 @@ from helpers import tiny_config, tiny_tokenizer
 from safetensors.numpy import load_file, save_file
 
 import hf_longformer_cli as cli
-from hf_longformer import HfLongformerForCausalLM, HfLongformerModel, byte_tokenizer
+from hf_longformer import HfLongformerForCausalLM, HfLongformerForMaskedLM, HfLongformerModel, byte_tokenizer
 from hf_longformer.conversion import InputError
 from hf_longformer.retrieval import build_index, by_overlap, find_neighbours, open_index, overlap, read_corpus
 from hf_longformer.retrieval.corpus import digest_of_text
@@ -40,12 +40,13 @@ BOOKS = {"one": book(0, 1, 2, 3, 0), "two": book(3, 3, 1), "three": "Nothing els
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, and letters as tokens: texts that are alike have embeddings that are."""
+    """Random weights, and letters as tokens: texts that are alike have embeddings that are. A language model, whose
+    pooler is another one whenever it is loaded, and is not used.
+    """
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
-    HfLongformerModel(tiny_config(vocab_size=260, pad_token_id=256, max_position_embeddings=400)).save_pretrained(
-        folder
-    )
+    config = tiny_config(vocab_size=260, pad_token_id=256, max_position_embeddings=400)
+    HfLongformerForMaskedLM(config).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import tiny_config
 from torch import nn
+from transformers import LongformerConfig
 
 from hf_longformer import (
     AUTO_CLASSES,
@@ -24,6 +25,8 @@ from hf_longformer import (
     HfLongformerModel,
     RollingCache,
 )
+from hf_longformer.conversion import InputError, export as export_to_stock
+from hf_longformer.exporting import FORMATS, export
 from hf_longformer.modeling_encoder_decoder_hf_longformer import HfLongformerForConditionalGeneration
 from hf_longformer.token_roles import TokenRoles
 from hf_longformer.transformers_internals import CHECKPOINTING
@@ -426,3 +429,73 @@ def test_requests_that_cannot_be_had() -> None:
         HfLongformerForMaskedLM(tiny_config())(ids, neighbor_ids=found)
     with pytest.raises(ValueError, match=r"read by models with config.retrieval"):
         HfLongformerForSequenceClassification(tiny_config())(ids, neighbour_ids=found)
+
+
+@pytest.mark.parametrize("with_padding", [False, True])
+def test_compiled_models_read_neighbours(with_padding: bool) -> None:
+    """One graph for all numbers of chunks."""
+    model = make_model(position_embedding_type="absolute")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    for length in (13, 22):
+        ids, found = make_ids(2, length), make_ids(2, length // M, K, R, seed=1)
+        mask = torch.ones_like(ids)
+        if with_padding:
+            mask[1, :2] = 0
+        given = {"attention_mask": mask, "neighbour_ids": found, "use_cache": False}
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(ids, **given).logits, model(ids, **given).logits)
+
+
+def test_half_precision_is_finite() -> None:
+    model, ids, found = make_model().bfloat16().train(), make_ids(2, 14), make_ids(2, 3, K, R, seed=1)
+    mask = torch.ones_like(found)
+    mask[:, 1] = 0  # a chunk for which nothing was found
+    loss = model(ids, neighbour_ids=found, neighbour_mask=mask, labels=ids).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_doors_that_are_shut(tmp_path: Path) -> None:
+    """Segments of `forward`, and exports, as of any causal model."""
+    model, ids, found = make_model(), make_ids(1, 9), make_ids(1, 2, K, R)
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="segments of causal models are passed one by one"):
+        model(ids, neighbour_ids=found, segment_length=4)
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="causal"):
+        export_to_stock(tmp_path / "model", tmp_path / "stock")
+    for name in FORMATS:
+        with pytest.raises(InputError, match="cannot be exported to a graph"):
+            export(tmp_path / "model", tmp_path / "graph", format=name)
+    stock = LongformerConfig(retrieval=RETRIEVAL, attention_window=[4] * 12)
+    assert HfLongformerConfig.of_stock(stock).retrieval is None  # which stock does not read
+
+
+def test_learns_to_read() -> None:
+    """What follows a chunk stands in its neighbour alone, behind what is like the chunk: without it, all is chance."""
+    torch.manual_seed(0)
+    settings = {"chunk_size": 4, "neighbours": 1, "layers": [0], "encoder_layers": 1}
+    model = make_model(settings, num_hidden_layers=2, initializer_range=0.1, norm_style="pre").float().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        texts = torch.randint(5, 37, (64, 8), generator=generator)
+        return texts, torch.cat([texts[:, None, None], torch.full((64, 1, 1, 8), 4)], dim=1)  # nothing for the second
+
+    def loss_of(**given: torch.Tensor) -> torch.Tensor:
+        labels = texts.clone()
+        labels[:, :4] = -100
+        return model(texts, labels=labels, **given).loss
+
+    for _ in range(150):
+        texts, found = draw()
+        loss_of(neighbour_ids=found).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    texts, found = draw()
+    with torch.no_grad():
+        assert loss_of(neighbour_ids=found) < 0.7  # of the 3.5 of chance
+        assert loss_of() > 3.0
+        assert loss_of(neighbour_ids=found.roll(1, dims=0)) > 3.0
