@@ -10,12 +10,15 @@ from typing import Any, Unpack
 import torch
 from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import logging
 
 from .cache_hf_longformer import RollingCache
 from .configuration_hf_longformer import HfLongformerConfig
 from .modeling_heads_hf_longformer import HfLongformerLanguageModel, loss_keywords, what_was_recorded
 from .modeling_hf_longformer import HfLongformerKwargs
 from .transformers_internals import CACHE_NAME, GenerationChecks, can_return_tuple, one_cache
+
+logger = logging.get_logger(__name__)
 
 # What `generate` takes for other models, and what there is instead.
 NOT_IN_GENERATION = {
@@ -198,6 +201,8 @@ class HfLongformerForCausalLM(HfLongformerLanguageModel, GenerationChecks, Gener
             NotImplementedError: If such a thing is asked for.
         """
         _refuse({name: getattr(config, name, None) for name in NOT_IN_GENERATION})
+        if self.config.retrieval is not None and self.retriever is None:
+            logger.warning_once("this model reads what is found in an index, and writes without: no set_retriever")
         if is_assisted:
             raise NotImplementedError(
                 "assisted generation takes tokens back, and a RollingCache has forgotten what was before them: "

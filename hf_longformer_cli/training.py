@@ -24,7 +24,7 @@ def _add_script(name: str, summary: str) -> None:
     def run(words: list[str]) -> None:
         from hf_longformer.finetune.tasks import module_of
 
-        _show_scores(module_of(name).TASK.main(words))
+        show_scores(module_of(name).TASK.main(words))
 
     @finetune.command(name, help=summary, context_settings=HANDED_ON)
     def train(context: typer.Context) -> None:
@@ -39,10 +39,17 @@ for _name, _entry in read("finetune/tasks")["TASKS"].items():
     _add_script(_name, _entry.help)
 
 
-def _show_scores(results: dict[str, Any]) -> None:
+def show_scores(results: dict[str, Any]) -> None:
+    """Prints what was measured."""
     for name in ("before", "after"):
         if name in results:
             typer.echo(f"{name}: {results[name]['bits_per_character']:.3f} bits per character")
     for split, scores in results["scores"].items():
         numbers = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
         typer.echo(f"{split}: {', '.join(numbers)}")
+        for row in scores.get("by_overlap", []):
+            bits = "" if row["bits_per_token"] is None else f": {row['bits_per_token']:.4g} bits per token"
+            typer.echo(
+                f"  at most {row['overlap']:.1%} of a chunk stands in what was found for it: {row['chunks']:,} chunks, "
+                f"{row['share']:.1%}{bits}"
+            )

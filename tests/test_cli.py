@@ -508,6 +508,7 @@ for words in sys.argv[2:]:
         ("uvicorn", "serve", ["serve x"]),
         ("sentence_transformers", "embeddings", ["finetune embeddings", "evaluate embeddings"]),
         ("ray", "ray", ["predict qa a b --output c --engine ray"]),
+        ("faiss", "retrieval", ["index search INDEX text"]),
     ],
 )
 def test_what_is_not_installed_is_named_with_its_extra(

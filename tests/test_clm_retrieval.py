@@ -21,6 +21,7 @@ from hf_longformer.finetune import run_clm
 from hf_longformer.finetune.clm.memory import remember
 from hf_longformer.finetune.clm.texts import Chunks, Text, bits_per_character, read_texts, windows
 from hf_longformer.retrieval import build_index, open_index, overlap
+from hf_longformer_cli.training import show_scores
 
 pytest.importorskip("faiss", reason="pip install 'hf-longformer[retrieval]'")
 M, LENGTH = 8, 32
@@ -70,7 +71,9 @@ def run(recipe: dict[str, Any], tmp_path: Path, *more: str) -> dict[str, Any]:
     return run_clm.main([str(tmp_path / "recipe.yaml"), *more])
 
 
-def test_models_learn_to_read_an_index(recipe: dict[str, Any], place: Path, tmp_path: Path) -> None:
+def test_models_learn_to_read_an_index(
+    recipe: dict[str, Any], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Its weights move, its scores are by overlap, nothing is found in the text itself, and it is measured the same."""
     recipe |= {"retrieval_index": str(place / "INDEX"), "retrieval": {"neighbours": 3, "encoder_layers": 1}}
     results = run(recipe, tmp_path)
@@ -87,6 +90,10 @@ def test_models_learn_to_read_an_index(recipe: dict[str, Any], place: Path, tmp_
     options = ["--model_name_or_path", str(folder), "--test_files", recipe["test_files"][0], "--do_train", "False"]
     options += ["--max_seq_length", str(LENGTH), "--eval_stride", "16", "--output_dir", str(tmp_path / "measured")]
     again = run_clm.main([*options, "--retrieval_index", str(place / "INDEX"), "--report_to", "none"])
+    show_scores(again)
+    assert (
+        f"at most 100.0% of a chunk stands in what was found for it: {number} chunks, 100.0%" in capsys.readouterr().out
+    )
     expected = results["scores"]["test"]["bits_per_character"]
     assert again["scores"]["test"]["bits_per_character"] == pytest.approx(expected, rel=1e-5)
     assert "retrieval" in json.loads((tmp_path / "measured" / "results.json").read_text())

@@ -242,7 +242,9 @@ def test_segments_are_one_pass(sizes: tuple[int, ...], positions: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
-def test_generation_finds_neighbours_when_a_chunk_ends(options: dict[str, Any]) -> None:
+def test_generation_finds_neighbours_when_a_chunk_ends(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """Greedily what passes over the whole text would choose; with the cache what comes without, in every manner."""
     model = make_model()
     model.set_retriever(retriever)
@@ -258,6 +260,7 @@ def test_generation_finds_neighbours_when_a_chunk_ends(options: dict[str, Any]) 
     model.set_retriever(None)
     torch.manual_seed(1)
     assert not torch.equal(model.generate(ids, **settings), found[0])
+    assert "reads what is found in an index, and writes without" in caplog.text
     if options:
         return
     model.set_retriever(retriever)
