@@ -106,6 +106,11 @@ def read_fillers(tokenizer: Any, books: Path | None) -> tuple[Filler, Filler]:
 
 
 def read_text(file: Path) -> str:
+    """The paragraphs of a text file, each in a line.
+
+    Raises:
+        InputError: If it is not UTF-8, or cannot be read.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:

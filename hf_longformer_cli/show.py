@@ -134,42 +134,40 @@ def bench(
     distractors: Distractors = None,
 ) -> None:
     """Measure time and memory beside other encoders, after proving results right; or find what texts say."""
-    from hf_longformer.benchmarks.command import (
-        estimate_command,
-        measure_command,
-        needle_command,
-        retrieval_command,
-    )
+    from hf_longformer.benchmarks.command import estimate_command, measure_command
 
     quiet()
     refuse_foreign_options(what, context)
-    asked: dict[str, Any] = {"books": books, "threads": threads, "anew": anew}
-    given = checkpoint or []
-    numbers = {"lengths": lengths, "seeds": seeds}
-    lengths = lengths or "512,2048"
-    if what == "retrieval":
-        own = {"source": source, "checkpoints": given, "questions": questions or []}
-        own["distractors"] = distractors or []
-        lines = retrieval_command(output, numbers, **asked, **own)
-    elif what == "needle":
-        if len(given) > 1:
-            raise refusal(f"`bench needle` takes one --checkpoint, got {len(given)}")
-        lines = needle_command(output, numbers | {"depths": depths}, **asked, checkpoint=given[0] if given else None)
+    if what in OWN_OPTIONS:
+        given: dict[str, Any] = {"output": output, "lengths": lengths, "seeds": seeds, "depths": depths, "books": books}
+        given |= {"threads": threads, "anew": anew, "checkpoint": checkpoint, "source": source}
+        lines = _searched(what, given | {"questions": questions, "distractors": distractors})
     elif estimate_memory is not None:
         lines = estimate_command(estimate_memory, length, batch, dtype, checkpointing)
     else:
-        choices: dict[str, Any] = {
-            "size": size,
-            "lengths": lengths,
-            "windows": windows,
-            "dilations": dilations,
-            "dtypes": dtype,
-        }
-        choices |= {"allocators": allocator, "peers": peers, "batch": batch, "device": device}
+        choices: dict[str, Any] = {"size": size, "lengths": lengths or "512,2048", "windows": windows}
+        choices |= {"dilations": dilations, "dtypes": dtype, "allocators": allocator}
+        choices |= {"peers": peers, "batch": batch, "device": device}
         settings = {"passes": passes, "longest": longest, "threads": threads, "anew": anew}
         lines = measure_command(what, output, choices, settings)
     for line in lines:
         typer.echo(line)
+
+
+def _searched(what: str, given: dict[str, Any]) -> list[str]:
+    """What `bench needle` and `bench retrieval` find, as lines of text."""
+    from hf_longformer.benchmarks.command import needle_command, retrieval_command
+
+    output, checkpoints = given["output"], given["checkpoint"] or []
+    numbers = {"lengths": given["lengths"], "seeds": given["seeds"]}
+    both = {name: given[name] for name in ("books", "threads", "anew")}
+    if what == "retrieval":
+        files = {name: given[name] or [] for name in ("questions", "distractors")}
+        return retrieval_command(output, numbers, **both, source=given["source"], checkpoints=checkpoints, **files)
+    if len(checkpoints) > 1:
+        raise refusal(f"`bench needle` takes one --checkpoint, got {len(checkpoints)}")
+    checkpoint = checkpoints[0] if checkpoints else None
+    return needle_command(output, numbers | {"depths": given["depths"]}, **both, checkpoint=checkpoint)
 
 
 def refuse_foreign_options(what: str, context: typer.Context) -> None:
