@@ -127,7 +127,7 @@ def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str,
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
 def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     assert f"recipes/{recipe.name}" in TEXT
-    tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm"}
+    tasks = {"tiny": "mlm", "wikihop": "multiple-choice", "characters": "clm", "retrieval": "clm"}
     tasks |= dict.fromkeys(("imdb", "hyperpartisan", "movie"), "classification")
     tasks |= dict.fromkeys(("triviaqa", "squad"), "qa")
     tasks |= {"litbank-coref": "coref", "litbank-entities": "token-classification"}
@@ -137,7 +137,7 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     types = (ModelArguments, LongTrainingArguments, arguments)
     known = {field.name for one in types for field in dataclasses.fields(one)}
     read = read_recipe(recipe, known | ({"model", "phases"} if "characters" in recipe.stem else set()))
-    if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank")):
+    if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank", "retrieval")):
         return
     in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
     assert in_all == {"mlm": 64, "arxiv": 16}.get(first, 32)  # the paper's
