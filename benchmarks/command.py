@@ -4,6 +4,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_longformer.conversion import InputError
 
 from .memory import Setting, estimate, estimate_lines, parameter_counts, read_config
 from .plan import find, make_cells, parse_numbers
-from .report import draw, table
+from .report import draw as draw_cells, table as table_of_cells
 from .run import run_cells
 
 
@@ -40,9 +41,9 @@ def measure_command(what: str, output: Path, choices: dict[str, Any], settings: 
     cells = make_cells(what, **same, **numbers, **words)
     command = shlex.join(["hf-longformer", *sys.argv[1:]])
     results = run_cells(cells, output, peers=peers, command=command, **settings)
-    plots = draw(results, output)
+    plots = draw_cells(results, output)
     entries = [entry for cell in cells if (entry := find(results, cell)) is not None]
-    lines = table(entries).splitlines()
+    lines = table_of_cells(entries).splitlines()
     return [*lines, *(f"plot in {plot}" for plot in plots), f"results in {output}"]
 
 
@@ -59,14 +60,9 @@ def needle_command(output: Path, numbers: dict[str, str | None], *, threads: int
         InputError: If something cannot be measured, or the file not be read or written.
     """
     from .needle import run_needle
-    from .needle_report import draw as draw_needle, table as needle_table
+    from .needle_report import draw, table
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    results = run_needle(output, **_wanted(numbers), **settings)
-    picture = output.with_suffix(".png")
-    draw_needle(results, picture)
-    return [*needle_table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
+    return _search(run_needle, draw, table, output, numbers, threads, settings)
 
 
 def retrieval_command(
@@ -85,18 +81,28 @@ def retrieval_command(
         InputError: If something cannot be measured, or the file not be read or written.
     """
     from .retrieval import run_retrieval
-    from .retrieval_report import draw as draw_retrieval, table as retrieval_table
+    from .retrieval_report import draw, table
 
+    return _search(run_retrieval, draw, table, output, numbers, threads, settings)
+
+
+def _search(
+    run: Callable[..., dict[str, Any]],
+    draw: Callable[[dict[str, Any], Path], None],
+    table: Callable[[dict[str, Any]], str],
+    output: Path,
+    numbers: dict[str, str | None],
+    threads: int | None,
+    settings: dict[str, Any],
+) -> list[str]:
+    """Runs it, draws what it found beside the results, and gives the table."""
     if threads is not None:
         torch.set_num_threads(threads)
-    results = run_retrieval(output, **_wanted(numbers), **settings)
+    wanted = {name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None}
+    results = run(output, **wanted, **settings)
     picture = output.with_suffix(".png")
-    draw_retrieval(results, picture)
-    return [*retrieval_table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
-
-
-def _wanted(numbers: dict[str, str | None]) -> dict[str, Any]:
-    return {name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None}
+    draw(results, picture)
+    return [*table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
 
 
 def estimate_command(model: str, length: int, batch: int, dtype: str, checkpointing: bool) -> list[str]:

@@ -98,15 +98,18 @@ def _answer_questions(
         "in full": [ids[: MAX_LENGTH - 2]],
     }
     states = {name: torch.cat([_states(model, tokenizer, part) for part in read]) for name, read in parts.items()}
+    starts = {name: range(0, max(1, len(of_tokens) - PASSAGE), STRIDE) for name, of_tokens in states.items()}
+    vectors = {
+        name: torch.stack([of_tokens[start : start + PASSAGE].mean(dim=0) for start in starts[name]])
+        for name, of_tokens in states.items()
+    }
     found = dict.fromkeys(states, 0)
     echo(f"   {'the passage nearest to the question':62s}" + "".join(f" {name:>18s}" for name in states))
     for section, question in QUESTIONS.items():
         asked = _states(model, tokenizer, tokenizer(question, add_special_tokens=False)["input_ids"]).mean(dim=0)
         line = f"   {question:62s}"
         for name, of_tokens in states.items():
-            starts = range(0, max(1, len(of_tokens) - PASSAGE), STRIDE)
-            vectors = torch.stack([of_tokens[start : start + PASSAGE].mean(dim=0) for start in starts])
-            best = starts[int(torch.cosine_similarity(vectors, asked[None]).argmax())]
+            best = starts[name][int(torch.cosine_similarity(vectors[name], asked[None]).argmax())]
             middle = offsets[min(best + PASSAGE // 2, len(of_tokens) - 1)][0]
             is_right = section_of_character[middle] == section
             found[name] += is_right

@@ -17,6 +17,7 @@ import torch
 from hf_longformer.conversion import InputError, convert
 from hf_longformer.conversion.errors import first_line
 from hf_longformer.conversion.files import read_json
+from hf_longformer.finetune.prediction import token_batches
 
 from .kept_results import check_no_repeats, read_results, write_results
 from .measure import machine
@@ -91,11 +92,8 @@ class Encoder:
     @torch.inference_mode()
     def of_tokens(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """`(rows, size)`, a vector for every row of tokens, which stand alone."""
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         found: list[Any] = [None] * len(rows)
-        while order:
-            size = max(1, TOKENS_PER_BATCH // (len(rows[order[-1]]) + self.around))
-            chosen, order = order[-size:], order[:-size]
+        for chosen in token_batches([len(row) + self.around for row in rows], TOKENS_PER_BATCH):
             vectors = self.model(self._inputs([rows[index] for index in chosen]))["sentence_embedding"]
             for index, vector in zip(chosen, vectors.float().numpy(), strict=True):
                 found[index] = vector
@@ -182,8 +180,9 @@ def run_retrieval(
     """
     short = source or _demo_source()
     encoder = load(short)
-    folders = {folder.resolve().name: folder for folder in checkpoints}
-    _check(lengths, seeds, folders, checkpoints, encoder)
+    _check(lengths, seeds, checkpoints, encoder)
+    encoders = {SOURCE: encoder, **{name: load(folder) for name, folder in _named(checkpoints).items()}}
+    _check_limits(encoders, max(lengths))
     if distractors and not questions:
         raise InputError("--distractors are searched for the answers of --questions, got none of those")
     facts: dict[str, Any] = {**machine(), "source": short.name if source is None else str(source)}
@@ -191,19 +190,16 @@ def run_retrieval(
     facts |= {"questions": [*map(str, questions)], "distractors": [*map(str, distractors)]}
     facts = json.loads(json.dumps(facts))
     results = read_results(output, facts, REMEMBERED, _is_cell, anew)
-    if not folders:
-        folders = {CONVERTED: _converted(short, output, max(lengths))}
+    if not checkpoints:
+        encoders[CONVERTED] = load(_converted(short, output, max(lengths), bool(results["cells"])))
     tasks = [*product(GENERATED, sorted(lengths), seeds), *([(QUESTIONS, 0, 0)] if questions else [])]
-    cells = [Cell(*task, name) for name, task in product((SOURCE, *folders), tasks)]
+    cells = [Cell(*task, name) for name, task in product(encoders, tasks)]
     haystack = read_haystack(books, encoder.tokenizer)
     about = read_questions(questions, MOST_QUESTIONS, distractors) if questions else None
-    loaded: tuple[str, Encoder] = SOURCE, encoder
     for cell in _with_bar([cell for cell in cells if not find(results, cell)]):
-        if loaded[0] != cell.encoder:
-            loaded = cell.encoder, load(folders[cell.encoder]) if cell.encoder != SOURCE else encoder
         made = about if cell.task == QUESTIONS else None
         texts = made or make(cell.task, cell.length, cell.seed, encoder.tokenizer, haystack)
-        for way, entry in measure(loaded[1], texts, encoder.max_length - encoder.around, cell).items():
+        for way, entry in measure(encoders[cell.encoder], texts, encoder.max_length - encoder.around, cell).items():
             results["cells"].append({**asdict(cell), "way": way, **entry, "date": facts["date"]})
         write_results(output, results)
     return results
@@ -218,34 +214,40 @@ def _demo_source() -> Path:
         raise InputError(f"{error}; or say --source") from error
 
 
-def _check(
-    lengths: Sequence[int], seeds: Sequence[int], folders: dict[str, Path], given: Sequence[Path], source: Encoder
-) -> None:
+def _named(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    return {folder.resolve().name: folder for folder in checkpoints}
+
+
+def _check(lengths: Sequence[int], seeds: Sequence[int], checkpoints: Sequence[Path], source: Encoder) -> None:
     check_no_repeats(lengths=lengths, seeds=seeds)
     if min(lengths) < 128:
         raise InputError(f"--lengths must be at least 128, in which a passkey has room, got {min(lengths)}")
-    if len(folders) < len(given) or SOURCE in folders:
-        names = ", ".join(folder.resolve().name for folder in given)
-        raise InputError(f"--checkpoint must be folders of different names, none of them {SOURCE!r}, got {names}")
-    for name, folder in folders.items():
-        limit = load(folder).max_length
-        if limit < max(lengths):
-            raise InputError(
-                f"--lengths must be at most {limit:,}, which {name} reads, got {max(lengths):,}: "
-                "`hf-longformer convert CHECKPOINT OUTPUT --max-length unlimited` makes it read any"
-            )
+    names = _named(checkpoints)
+    if len(names) < len(checkpoints) or SOURCE in names:
+        said = ", ".join(folder.resolve().name for folder in checkpoints)
+        raise InputError(f"--checkpoint must be folders of different names, none of them {SOURCE!r}, got {said}")
     if source.max_length > max(lengths):
         raise InputError(
             f"--lengths must go beyond the {source.max_length:,} tokens of the source, got {max(lengths):,}"
         )
 
 
-def _converted(source: Path, output: Path, longest: int) -> Path:
-    """The folder of the converted source, which is made unless it is there."""
+def _check_limits(encoders: dict[str, Encoder], longest: int) -> None:
+    """Refuses long encoders that do not read so much."""
+    for name, encoder in encoders.items():
+        if name != SOURCE and encoder.max_length < longest:
+            raise InputError(
+                f"--lengths must be at most {encoder.max_length:,}, which {name} reads, got {longest:,}: "
+                "`hf-longformer convert CHECKPOINT OUTPUT --max-length unlimited` makes it read any"
+            )
+
+
+def _converted(source: Path, output: Path, longest: int, goes_on: bool) -> Path:
+    """The folder of the converted source, which is made unless results that were made with it go on."""
     folder = output.with_name(f"{output.stem}-models") / f"{CONVERTED}-{longest}"
-    if not folder.exists():
+    if not (goes_on and folder.exists()):
         folder.parent.mkdir(exist_ok=True)
-        convert(source, folder, max_length=longest)
+        convert(source, folder, max_length=longest, overwrite=True)
     return folder
 
 

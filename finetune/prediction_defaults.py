@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_longformer.conversion.files import read_json, write_json
-from hf_longformer.transformers_internals import cached_file
+from hf_longformer.transformers_internals import find_file
 
 DEFAULTS = "prediction.json"
 
@@ -32,11 +32,5 @@ def read_defaults(checkpoint: str, local_files_only: bool) -> dict[str, Any]:
     Raises:
         InputError: If the file cannot be read.
     """
-    file = cached_file(
-        checkpoint,
-        DEFAULTS,
-        local_files_only=local_files_only,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return {} if file is None else read_json(Path(file))
+    file = find_file(checkpoint, DEFAULTS, local_files_only=local_files_only)
+    return {} if file is None else read_json(file)

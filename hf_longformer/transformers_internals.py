@@ -6,6 +6,7 @@ here, and nowhere else. Every name says what documented way there is instead, or
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -187,6 +188,24 @@ def trainer_with_hooks() -> Any:
     return TrainerWithHooks
 
 
+def find_file(checkpoint: str, name: str, **where: Any) -> Path | None:
+    """A file of a folder, or of a Hub name; None if there is none, or nobody to ask.
+
+    Args:
+        checkpoint: The folder or the name.
+        name: Of the file.
+        **where: `revision`, `local_files_only`.
+    """
+    found = cached_file(
+        checkpoint,
+        name,
+        **where,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
 def warn_if_untested(version: str = transformers.__version__) -> None:
     """Says, in one line, that the installed Transformers is newer than all that the package was tested with."""
     if release(version) > release(NEWEST):
@@ -213,9 +232,9 @@ __all__ = [
     "GradientCheckpointingLayer",
     "OutputRecorder",
     "auto_mappings",
-    "cached_file",
     "can_return_tuple",
     "capture_outputs",
+    "find_file",
     "initialization",
     "is_tracing",
     "one_cache",

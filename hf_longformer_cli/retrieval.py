@@ -66,6 +66,8 @@ def search(
     number: Annotated[int, typer.Option("-k", "--neighbours", help="How many to show.", min=1)] = 5,
 ) -> None:
     """Show the chunks that are nearest to a text, each with what follows it."""
+    import numpy as np
+
     from hf_longformer.retrieval import open_index
     from hf_longformer.retrieval.index import embed_texts
 
@@ -79,7 +81,7 @@ def search(
         typer.echo("the text is longer than the encoder reads: its beginning was looked for", err=True)
     there = [(int(chunk), float(score)) for chunk, score in zip(found[0], scores[0], strict=True) if chunk >= 0]
     for chunk, score in there:
-        ids, is_there = opened.neighbours(found[0][found[0] == chunk], 2 * opened.chunk_size)
+        ids, is_there = opened.neighbours(np.array([chunk]), 2 * opened.chunk_size)
         size = min(opened.chunk_size, int(is_there.sum()))
         words = [opened.tokenizer.decode(part) for part in (ids[0, :size], ids[0, size:][is_there[0, size:]])]
         shown = " ⏎ ".join(words[0].splitlines()) + " … " + " ⏎ ".join(words[1].splitlines())

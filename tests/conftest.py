@@ -3,6 +3,7 @@
 """Common to all tests: a seed, logs that are heard, one thread per worker, and no luck with uninitialised memory."""
 
 import os
+import sys
 from logging import getLogger
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ from torch import nn
 from transformers.models.led import modeling_led
 from transformers.models.longformer import modeling_longformer
 from transformers.utils import logging
+
+import hf_longformer_cli as cli
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on a CPU then, slowly; nobody has loaded Triton yet
@@ -62,3 +65,18 @@ def softmax_in_its_own_dtype(monkeypatch: pytest.MonkeyPatch):
     functional.softmax = lambda scores, dim, dtype=None: nn.functional.softmax(scores, dim=dim)
     for module in (modeling_longformer, modeling_led):
         monkeypatch.setattr(module, "nn", SimpleNamespace(**(vars(nn) | {"functional": functional})))
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Runs `hf-longformer bench` in this process: its exit code, what it prints, and its sentences about errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-longformer", "bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        sentences = [line for line in captured.err.replace("\r", "\n").splitlines() if "hf-longformer:" in line]
+        return stopped.value.code or 0, captured.out, "".join(sentences)
+
+    return run

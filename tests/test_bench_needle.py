@@ -5,7 +5,6 @@
 import json
 import random
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from helpers import randomise
 from transformers import AutoTokenizer
 
-import hf_longformer_cli as cli
 from hf_longformer import HfLongformerConfig, HfLongformerForMaskedLM
 from hf_longformer.benchmarks import needle
 from hf_longformer.benchmarks.demo_names import train_on_masks
@@ -261,21 +259,9 @@ class TestResults:
 
 
 class TestCommandLine:
-    @pytest.fixture
-    def command(self, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-        def run(*arguments: object) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["hf-longformer", "bench", *map(str, arguments)])
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-            captured = capsys.readouterr()
-            sentences = [line for line in captured.err.replace("\r", "\n").splitlines() if "hf-longformer:" in line]
-            return stopped.value.code or 0, captured.out, "".join(sentences)
-
-        return run
-
-    def test_table_picture_and_results(self, command, checkpoint: Path, tmp_path: Path):
+    def test_table_picture_and_results(self, bench, checkpoint: Path, tmp_path: Path):
         words = ("--checkpoint", checkpoint, "--lengths", LENGTH, "--depths", "0,100", "--seeds", "1")
-        code, out, error = command("needle", *words, "--output", tmp_path / "r.json")
+        code, out, error = bench("needle", *words, "--output", tmp_path / "r.json")
         assert (code, error) == (0, "")
         assert "| 700 |" in out
         assert f"picture in {tmp_path / 'r.png'}" in out
@@ -295,13 +281,13 @@ class TestCommandLine:
             (["needle", "--output", "nowhere/r.json"], "--output must be a file in a folder that exists"),
         ],
     )
-    def test_bad_input_is_one_sentence(self, command, arguments: list[str], words: str, tmp_path: Path):
-        code, out, error = command(*arguments, *([] if "--output" in arguments else ["--output", tmp_path / "r.json"]))
+    def test_bad_input_is_one_sentence(self, bench, arguments: list[str], words: str, tmp_path: Path):
+        code, out, error = bench(*arguments, *([] if "--output" in arguments else ["--output", tmp_path / "r.json"]))
         assert (code, out) == (2, "")
         assert words in error
         assert not list(tmp_path.iterdir())
 
-    def test_a_checkpoint_that_cannot_be_asked(self, command, checkpoint: Path, tmp_path: Path):
+    def test_a_checkpoint_that_cannot_be_asked(self, bench, checkpoint: Path, tmp_path: Path):
         output = ("--output", tmp_path / "r.json", "--checkpoint", tmp_path / "model")
         (tmp_path / "model").mkdir()
         content = json.loads((checkpoint / "config.json").read_text())
@@ -310,6 +296,6 @@ class TestCommandLine:
             ({"architectures": ["HfLongformerModel"]}, "must be a masked language model of this package"),
         ):
             (tmp_path / "model" / "config.json").write_text(json.dumps({**content, **fields}))
-            code, _, error = command("needle", *output)
+            code, _, error = bench("needle", *output)
             assert code == 2
             assert words in error

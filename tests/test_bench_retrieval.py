@@ -5,7 +5,6 @@
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import hf_longformer_cli as cli
 from hf_longformer.benchmarks import retrieval
 from hf_longformer.benchmarks.retrieval import Cell, Encoder, load, measure, run_retrieval, score
 from hf_longformer.benchmarks.retrieval_report import draw, table
@@ -21,6 +19,7 @@ from hf_longformer.benchmarks.retrieval_tasks import FACTS, FIRST, Haystack, mak
 from hf_longformer.conversion import InputError, convert
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+from sources import edit_json
 from test_sentence_transformers import make_sentence_source
 
 LENGTHS = (150, 300)
@@ -227,6 +226,15 @@ class TestResults:
         ]
         assert figures[0] == figures[1]
 
+    def test_a_converted_source_is_that_of_the_results(self, source: Path, tmp_path: Path):
+        report = tmp_path / "r-models" / "converted-150" / "conversion_report.json"
+        for lengths, seeds, is_new in (((150,), (0,), True), ((150,), (0, 1), False), ((150,), (0,), True)):
+            run_retrieval(tmp_path / "r.json", source=source, lengths=lengths, seeds=seeds)
+            assert (json.loads(report.read_text())["source"] == "sentences") == is_new
+            edit_json(report, source="another one")
+            if seeds == (0, 1):
+                (tmp_path / "r.json").unlink()  # what another source left must not be taken
+
     def test_table_and_picture(self, measured: str, tmp_path: Path):
         results = json.loads(measured)
         lines = table(results).splitlines()
@@ -250,21 +258,9 @@ class TestResults:
 
 
 class TestCommandLine:
-    @pytest.fixture
-    def command(self, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-        def run(*arguments: object) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["hf-longformer", "bench", "retrieval", *map(str, arguments)])
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-            captured = capsys.readouterr()
-            sentences = [line for line in captured.err.replace("\r", "\n").splitlines() if "hf-longformer:" in line]
-            return stopped.value.code or 0, captured.out, "".join(sentences)
-
-        return run
-
-    def test_table_picture_and_results(self, command, source: Path, converted: Path, tmp_path: Path):
+    def test_table_picture_and_results(self, bench, source: Path, converted: Path, tmp_path: Path):
         words = ("--source", source, "--checkpoint", converted, "--lengths", "150,300")
-        code, out, error = command(*words, "--output", tmp_path / "r.json")
+        code, out, error = bench("retrieval", *words, "--output", tmp_path / "r.json")
         assert (code, error) == (0, "")
         assert "| needle | 300 | 4 | " in out
         assert f"picture in {tmp_path / 'r.png'}" in out
@@ -286,11 +282,11 @@ class TestCommandLine:
         ],
     )
     def test_bad_input_is_one_sentence(
-        self, command, arguments: list[str], words: str, source: Path, converted: Path, tmp_path: Path
+        self, bench, arguments: list[str], words: str, source: Path, converted: Path, tmp_path: Path
     ):
         defaults = {"--output": tmp_path / "r.json", "--checkpoint": converted, "--lengths": "300"}
         more = [one for name, value in defaults.items() if name not in arguments for one in (name, value)]
-        code, out, error = command("--source", source, *arguments, *more)
+        code, out, error = bench("retrieval", "--source", source, *arguments, *more)
         assert (code, out) == (2, "")
         assert words in error
         assert not (tmp_path / "r.json").exists()

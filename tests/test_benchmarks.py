@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-import hf_longformer_cli as cli
 from hf_longformer import HfLongformerModel, attention_hf_longformer, feed_forward
 from hf_longformer.benchmarks import measure, run
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
@@ -522,22 +521,10 @@ class TestReport:
 
 
 class TestCommandLine:
-    @pytest.fixture
-    def command(self, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-        def run(*arguments: object) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["hf-longformer", "bench", *map(str, arguments)])
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-            captured = capsys.readouterr()
-            sentences = [line for line in captured.err.replace("\r", "\n").splitlines() if "hf-longformer:" in line]
-            return stopped.value.code or 0, captured.out, "".join(sentences)
-
-        return run
-
-    def test_measures_writes_and_shows(self, command, tmp_path: Path) -> None:
+    def test_measures_writes_and_shows(self, bench, tmp_path: Path) -> None:
         output = tmp_path / "results.json"
         threads = ("--threads", torch.get_num_threads())
-        code, out, error = command(
+        code, out, error = bench(
             *("operator", "--size", "tiny", "--lengths", "20,40", "--windows", 8, "--passes", 1, *threads),
             *("--peers", "hf-longformer,dense", "--output", output),
         )
@@ -548,7 +535,7 @@ class TestCommandLine:
         assert [cell["length"] for cell in cells] == [20, 40, 20, 40]
         assert cells[0]["command"].startswith("hf-longformer bench operator --size tiny")
 
-    def test_red_parity_shows_no_speed(self, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_red_parity_shows_no_speed(self, bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """The fault is put into the measuring process by what Python imports first."""
         (tmp_path / "sitecustomize.py").write_text(
             "import hf_longformer.attention_hf_longformer as attention\n"
@@ -557,7 +544,7 @@ class TestCommandLine:
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         output = tmp_path / "results.json"
-        code, out, error = command("operator", "--size", "tiny", "--lengths", 40, "--windows", 8, "--output", output)
+        code, out, error = bench("operator", "--size", "tiny", "--lengths", 40, "--windows", 8, "--output", output)
         assert code == 1
         assert error.endswith("no speed is shown")
         assert not output.exists()
@@ -582,25 +569,25 @@ class TestCommandLine:
             (["--estimate-memory", "tiny", "--dtype", "float16"], "--dtype must be float32 or bfloat16"),
         ],
     )
-    def test_bad_input_is_one_sentence(self, command, arguments: list[str], words: str, tmp_path: Path) -> None:
-        code, out, error = command(*arguments, *([] if "--output" in arguments else ["--output", tmp_path / "r.json"]))
+    def test_bad_input_is_one_sentence(self, bench, arguments: list[str], words: str, tmp_path: Path) -> None:
+        code, out, error = bench(*arguments, *([] if "--output" in arguments else ["--output", tmp_path / "r.json"]))
         assert (code, out) == (2, "")
         assert re.search(words, error), error
 
-    def test_foreign_output_is_refused(self, command, tmp_path: Path) -> None:
+    def test_foreign_output_is_refused(self, bench, tmp_path: Path) -> None:
         (tmp_path / "r.json").write_text('{"a": 1}')
-        code, _, error = command("operator", "--size", "tiny", "--output", tmp_path / "r.json")
+        code, _, error = bench("operator", "--size", "tiny", "--output", tmp_path / "r.json")
         assert code == 2
         assert "must hold results of this command" in error
 
-    def test_estimate_memory(self, command, tmp_path: Path) -> None:
-        code, out, _ = command("--estimate-memory", "base", "--length", 4096, "--dtype", "bfloat16", "--checkpointing")
+    def test_estimate_memory(self, bench, tmp_path: Path) -> None:
+        code, out, _ = bench("--estimate-memory", "base", "--length", 4096, "--dtype", "bfloat16", "--checkpointing")
         assert code == 0
         assert "base, 1 × 4,096 tokens, bfloat16, on a CPU:" in out
         assert "training, gradient checkpointing: " in out
         model = HfLongformerModel(our_config("tiny", 300, 32))
         model.save_pretrained(tmp_path / "model")
-        assert command("--estimate-memory", tmp_path / "model", "--length", 300)[0] == 0
-        code, _, error = command("--estimate-memory", tmp_path / "model", "--length", 301)
+        assert bench("--estimate-memory", tmp_path / "model", "--length", 300)[0] == 0
+        code, _, error = bench("--estimate-memory", tmp_path / "model", "--length", 301)
         assert code == 2
         assert "--length must be at most 300" in error

@@ -4,14 +4,13 @@
 (Zhu et al. 2024, arXiv 2404.12096, section 4.2).
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.files import read_json
-from hf_longformer.transformers_internals import cached_file
+from hf_longformer.transformers_internals import find_file
 
 RECORDS = ("conversion_report.json", "results.json")  # of a conversion, and of a training of what was converted
 FIELD = "source_max_length"
@@ -24,10 +23,9 @@ def source_length(checkpoint: str, **where: Any) -> int | None:
         checkpoint: A folder or a Hub name.
         **where: `revision`, `local_files_only`.
     """
-    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     for record in RECORDS:
-        file = cached_file(checkpoint, record, **where, **quiet)
-        known = None if file is None else read_json(Path(file)).get(FIELD)
+        file = find_file(checkpoint, record, **where)
+        known = None if file is None else read_json(file).get(FIELD)
         if isinstance(known, int):
             return known
     return None

@@ -18,7 +18,7 @@ from hf_longformer.conversion.errors import one_line
 from hf_longformer.conversion.sentence_modules import MODULES, read_modules
 from hf_longformer.conversion.source import load_tokenizer
 from hf_longformer.exporting import load_exported
-from hf_longformer.transformers_internals import cached_file
+from hf_longformer.transformers_internals import find_file
 
 from ..checkpoints import load_checkpoint
 from ..data import text_of
@@ -433,16 +433,10 @@ def load_modules(
     Raises:
         InputError: If its modules cannot be used, or hold code or pickles.
     """
-    modules = cached_file(
-        checkpoint,
-        MODULES,
-        **where,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    modules = find_file(checkpoint, MODULES, **where)
     if modules is None:
         return None
-    check_modules(Path(modules).parent)
+    check_modules(modules.parent)
     from sentence_transformers import SentenceTransformer
 
     settings = {"dtype": dtype, "use_safetensors": True}

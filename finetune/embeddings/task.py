@@ -187,11 +187,6 @@ class SentenceEmbeddings(flow.Task):
             )
         if training.dataloader_drop_last:
             raise InputError("batches are of about one size, and no pair is left out: leave --dataloader_drop_last out")
-        if data.queries_at_once > 1 and data.hard_negatives:
-            raise InputError(
-                "--queries_at_once must be 1 where queries have negatives of their own, got "
-                f"{data.queries_at_once} and --hard_negatives {data.hard_negatives}"
-            )
         if data.pairs is None and data.queries_per_document != 1:
             raise InputError(f"--queries_per_document needs --pairs, got {data.queries_per_document}")
 
@@ -282,9 +277,14 @@ class SentenceEmbeddings(flow.Task):
 
     def _with_negatives(self, table: Dataset) -> Dataset:
         """The table with the documents of others that are like the queries, if they are asked for."""
+        texts, at_once = self.texts["train"], self.data.queries_at_once
+        if at_once > 1 and (self.data.hard_negatives or len(texts.columns) > 2):
+            raise InputError(
+                f"--queries_at_once must be 1 where queries have negatives of their own, got {at_once}: leave it out, "
+                "or the negatives"
+            )
         if not self.data.hard_negatives:
             return table
-        texts = self.texts["train"]
         if len(texts.columns) > 2:
             raise InputError(
                 f"--hard_negatives must be 0 where rows have negatives, got {', '.join(texts.columns[2:])}"
@@ -327,10 +327,6 @@ class SentenceEmbeddings(flow.Task):
             }
         embedder = self._embedder(DOCUMENT)
         columns, cutter = self.texts["train"].columns, None
-        if data.queries_at_once > 1 and len(columns) > 2:
-            raise InputError(
-                f"--queries_at_once must be 1 where queries have negatives of their own, got {data.queries_at_once}"
-            )
         if data.segments is not None and data.segments < self.length:
             around = len(embedder.first), len(embedder.last)
             cutter = SegmentCutter(data.segments, around, self.model.config.first_position, training.seed)
