@@ -86,6 +86,28 @@ def retrieval_command(
     return _search(run_retrieval, draw, table, output, numbers, threads, settings)
 
 
+def overhead_command(output: Path, lengths: str | None, *, threads: int | None, **settings: Any) -> list[str]:
+    """Measures short texts beside RoBERTa, writes the results, and gives the table.
+
+    Args:
+        output: The JSON file.
+        lengths: A list separated by commas, or None for the usual ones.
+        threads: Of the CPU; one if None.
+        **settings: `passes` and `anew` of `overhead.run_overhead`.
+
+    Raises:
+        InputError: If something cannot be measured, or the file not be read or written.
+        RuntimeError: If parity is red.
+    """
+    from .overhead import run_overhead, table
+
+    torch.set_num_threads(threads or 1)
+    if lengths is not None:
+        settings["lengths"] = parse_numbers("--lengths", lengths)
+    results = run_overhead(output, **settings)
+    return [*table(results).splitlines(), f"results in {output}"]
+
+
 def _search(
     run: Callable[..., dict[str, Any]],
     draw: Callable[[dict[str, Any], Path], None],

@@ -129,7 +129,17 @@ def check_dense(ours: Peer, dense: Peer, size: str) -> None:
     Raises:
         ParityError: If the outputs differ.
     """
-    config, input_ids = ours.model.config, _parity_ids(ours, size)
+    check_as_dense(ours, dense, _parity_ids(ours, size))
+
+
+@torch.no_grad()
+def check_as_dense(ours: Peer, dense: Peer, input_ids: torch.Tensor) -> None:
+    """Compares our encoder with a dense one that has the same weights, on `(batch, S)` tokens that windows cover.
+
+    Raises:
+        ParityError: If the outputs differ.
+    """
+    config = ours.model.config
     was = config.attention_window, config.attention_dilation
     config.attention_window, config.attention_dilation = 2 * input_ids.shape[1], 1
     try:

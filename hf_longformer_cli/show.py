@@ -13,20 +13,23 @@ OF_BOTH = {"what", "lengths", "threads", "output", "anew"}
 OWN_OPTIONS = {  # of what `bench` measures by other means than the others
     "needle": {"books", "checkpoint", "depths", "seeds"},
     "retrieval": {"books", "checkpoint", "seeds", "source", "questions", "distractors"},
+    "overhead": {"passes"},
 }
+OF_OTHERS_TOO = {"passes"}  # which what is measured by the same means takes as well
 What = Annotated[
     str,
     typer.Argument(
         help="operator, inference, training, causal, padding, encoder-decoder or memory; all: all but the last two; "
         "or needle: from how far away a name is found in text of 4,096 to 1,048,576 tokens; "
-        "or retrieval: whether a vector of a long text finds it, beside vectors of its chunks."
+        "or retrieval: whether a vector of a long text finds it, beside vectors of its chunks; "
+        "or overhead: what short texts cost beside RoBERTa, in time and in operators."
     ),
 ]
 Lengths = Annotated[
     str | None,
     typer.Option(
         help="Tokens per text, separated by commas: 512,2048; of needle: 4096 and its fourfolds to 1048576; "
-        "of retrieval: 512 and its doubles to 32768."
+        "of retrieval: 512 and its doubles to 32768; of overhead: 64,512."
     ),
 ]
 Estimated = Annotated[
@@ -112,11 +115,11 @@ def bench(
     ] = "default",
     peers: Annotated[str | None, typer.Option(help="Who takes part, separated by commas: all.")] = None,
     batch: Annotated[int, typer.Option(help="Texts at once.")] = 1,
-    passes: Annotated[int, typer.Option(help="Timed rounds; medians count.", min=1)] = 3,
+    passes: Annotated[int | None, typer.Option(help="Timed rounds; medians count: 3, of overhead 9.", min=1)] = None,
     longest: Annotated[
         float, typer.Option(help="Steps of more seconds are timed once, and not tried at greater lengths.", min=0)
     ] = 120.0,
-    threads: Annotated[int | None, typer.Option(help="Threads: PyTorch's own choice.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads: PyTorch's own choice; of overhead one.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[Path, typer.Option(help="The JSON file; what it holds is kept. Plots go beside it.")] = Path(
         "benchmarks.json"
@@ -134,11 +137,14 @@ def bench(
     distractors: Distractors = None,
 ) -> None:
     """Measure time and memory beside other encoders, after proving results right; or find what texts say."""
-    from hf_longformer.benchmarks.command import estimate_command, measure_command
+    from hf_longformer.benchmarks.command import estimate_command, measure_command, overhead_command
 
     quiet()
     refuse_foreign_options(what, context)
-    if what in OWN_OPTIONS:
+    if what == "overhead":
+        rounds = {} if passes is None else {"passes": passes}
+        lines = overhead_command(output, lengths, threads=threads, anew=anew, **rounds)
+    elif what in OWN_OPTIONS:
         given: dict[str, Any] = {"output": output, "lengths": lengths, "seeds": seeds, "depths": depths, "books": books}
         given |= {"threads": threads, "anew": anew, "checkpoint": checkpoint, "source": source}
         lines = _searched(what, given | {"questions": questions, "distractors": distractors})
@@ -148,7 +154,7 @@ def bench(
         choices: dict[str, Any] = {"size": size, "lengths": lengths or "512,2048", "windows": windows}
         choices |= {"dilations": dilations, "dtypes": dtype, "allocators": allocator}
         choices |= {"peers": peers, "batch": batch, "device": device}
-        settings = {"passes": passes, "longest": longest, "threads": threads, "anew": anew}
+        settings = {"passes": passes or 3, "longest": longest, "threads": threads, "anew": anew}
         lines = measure_command(what, output, choices, settings)
     for line in lines:
         typer.echo(line)
@@ -175,7 +181,7 @@ def refuse_foreign_options(what: str, context: typer.Context) -> None:
     # By its name: Typer may bring a copy of Click, whose members are others than Click's.
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    of_others = set().union(*OWN_OPTIONS.values())
+    of_others = set().union(*OWN_OPTIONS.values()) - OF_OTHERS_TOO
     foreign = given - OF_BOTH - OWN_OPTIONS[what] if what in OWN_OPTIONS else given & of_others
     if foreign:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
