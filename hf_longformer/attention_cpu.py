@@ -6,14 +6,18 @@ Nothing is copied, and nothing is kept for the backward pass but query, key, val
 facts carry it. Partial attentions merge by their log-sum-exp; and the backward pass of each part may be called with the
 *merged* output and log-sum-exp, so that no kernel needs a gradient of its log-sum-exp.
 
+A short text is one block, for which PyTorch's attention under a mask is all there is: that takes the fewest operators,
+and the mask is the same in all layers.
+
 That kernel has no dropout: `attention_cpu_dropout.py` walks the same blocks with explicit weights, and serves second
 derivatives, too. Both are operators of `torch.library`: `torch.compile` puts one node into its graph for all blocks,
 whatever the length.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from .attention_cpu_dropout import attend_plainly, attend_with_dropout
 from .blocks import NUMBERS, TENSORS, Arguments, Index
@@ -25,6 +29,7 @@ from .window_pattern import WindowPattern
 KNOWN: tuple[str, ...] = ()  # what patterns of somebody's own may replace
 
 SHORT = 256  # rows: up to here one block costs less than several with a part of the keys; measured
+FEW_WEIGHTS = 2**16  # of all heads: up to here PyTorch's own dropout takes less time, and little memory; measured
 
 
 def local_rows(
@@ -39,13 +44,64 @@ def local_rows(
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
     pattern.require_window(KNOWN)
+    is_compiling = torch.compiler.is_compiling()
+    if not is_compiling and (_has_few_weights(query) if dropout > 0.0 else not torch.is_grad_enabled()):
+        one_block = _one_block_of(query, pattern, roles)
+        if one_block is not None:
+            return _attend_in_one_block(query, key, value, one_block, dropout, scaling)
     given = Arguments.of(pattern, roles, query.shape[-1] ** -0.5 if scaling is None else scaling)
     if dropout > 0.0:
         return attend_with_dropout(query, key, value, given, dropout)
-    if torch.compiler.is_compiling():
+    if is_compiling:
         return _LOCAL_ROWS.operator(query, key, value, *given)[0]
     attend = _LOCAL_ROWS.eager if torch.is_grad_enabled() else _attend
     return attend(query, key, value, *given)[0]
+
+
+class _OneBlock(NamedTuple):
+    """What all layers need of a text that is one block.
+
+    Args:
+        mask: `(batch or 1, 1, S or 1, S)`, additive; None if all tokens see all.
+        unused: `(batch, 1, S, 1)`, bool, rows whose output nobody uses; None if there are none.
+    """
+
+    mask: torch.Tensor | None
+    unused: torch.Tensor | None
+
+
+def _has_few_weights(query: torch.Tensor) -> bool:
+    batch, heads, length, _ = query.shape
+    return batch * heads * length**2 <= FEW_WEIGHTS
+
+
+def _one_block_of(query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles) -> _OneBlock | None:
+    """None if the text is longer than that, or windows have gaps or one side."""
+
+    def make() -> _OneBlock | None:
+        walk = Arguments.of(pattern, roles, 1.0).walk(query, SHORT)
+        if not walk.is_one_block:
+            return None
+        ((_, _, mask),) = walk.blocks(query.dtype)
+        return _OneBlock(mask, None if walk.unused is None else walk.unused[:, None, :, None])
+
+    return roles.derived(("one block", pattern, query.dtype), make)
+
+
+def _attend_in_one_block(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    one_block: _OneBlock,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """By operators that PyTorch can differentiate any number of times if there is dropout."""
+    mask, unused = one_block
+    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    if unused is None:
+        return output
+    return output.masked_fill(unused, 0.0) if torch.is_grad_enabled() else output.masked_fill_(unused, 0.0)
 
 
 def _attend(

@@ -171,9 +171,22 @@ class HfLongformerSelfAttention(nn.Module):
             values[0] if all(value == values[0] for value in values) else values[self.layer_index]
             for values in of_layers
         )
+        return self._make_pattern(window, dilation)
+
+    def _make_pattern(self, window: int, dilation: int | tuple[int, ...]) -> WindowPattern:
         pattern = self.pattern_class(window, dilation, self.config.is_decoder)
         is_limited = self.config.position_embedding_type == "absolute"
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
+
+    def _pattern_in(self, roles: TokenRoles) -> WindowPattern:
+        """The same, read from the config once in a forward pass: to read it takes as long as a small product."""
+        if torch.compiler.is_compiling():
+            return self.pattern
+        config = self.config
+        of_layers = roles.derived("windows", lambda: (config.attention_windows, config.attention_dilations))
+        window, dilation = (values[self.layer_index] for values in of_layers)
+        name = ("pattern", self.pattern_class, window, dilation)
+        return roles.derived(name, lambda: self._make_pattern(window, dilation))
 
     def forward(
         self,
@@ -229,7 +242,7 @@ class HfLongformerSelfAttention(nn.Module):
         output_attentions: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         query, key, value = projections
-        settings: dict[str, Any] = {"pattern": self.pattern, "roles": roles}
+        settings: dict[str, Any] = {"pattern": self._pattern_in(roles), "roles": roles}
         weights = None
         if output_attentions:
             note("weights")

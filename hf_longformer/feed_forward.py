@@ -1,7 +1,8 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
 """The feed-forward of a layer, with less memory: in training the widest tensor is kept once, and in inference on a CPU
-tokens are widened part by part in a workspace that all layers share.
+tokens are widened part by part in a workspace that all layers share. Short texts have little to save, and take the
+modules as they are.
 
 `intermediate` is a module with `dense`, `activation` and `dropout`, which may be None; `output` one with `dense`,
 `dropout`, `LayerNorm`, `norm_first`, and `read`, which gives what the feed-forward reads.
@@ -23,11 +24,14 @@ from .workspace import Workspace
 
 PART = 12 * 2**20  # bytes that tokens are widened to at a time, where nothing is kept for a backward pass
 
+SMALL = 2**16  # numbers of hidden states, up to which the modules as they are take less time; measured
+
 
 def feed_forward(intermediate: Any, output: Any, hidden_states: torch.Tensor) -> torch.Tensor:
     """The feed-forward, its residual connection and layer norm: `(…, hidden_size)` to the same."""
     read = output.read(hidden_states)
-    if not intermediate.training or is_tracing(read) or not _can_recompute(intermediate):
+    is_plain_call = not intermediate.training or is_tracing(read) or read.numel() <= SMALL
+    if is_plain_call or not _can_recompute(intermediate):
         return output(intermediate(read), hidden_states)
     activate = _activation_of(intermediate, read.device)
     if activate is None:
@@ -46,10 +50,12 @@ def _activation_of(intermediate: Any, device: torch.device) -> Callable[[torch.T
 
 
 def can_go_in_parts(intermediate: Any, output: Any, hidden_states: torch.Tensor) -> bool:
-    """Whether this is inference on a CPU, and nothing sits on the modules."""
+    """Whether this is inference on a CPU, there is enough to save, and nothing sits on the modules."""
     if intermediate.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu":
         return False
-    if is_tracing(hidden_states) or is_transformed() or not is_plain(intermediate.dense, output.dense):
+    if is_tracing(hidden_states) or is_transformed() or hidden_states.numel() <= SMALL:
+        return False
+    if not is_plain(intermediate.dense, output.dense):
         return False
     return is_untouched(*intermediate.modules(), *output.modules())
 

@@ -19,7 +19,10 @@ from .dense_attention import dense_attention, drop, masked_softmax
 from .operators import is_transformed, sum_dtype
 from .plain_modules import is_listened_to, is_plain
 from .token_roles import GlobalTokens, PackedTexts, TokenRoles
+from .transformers_internals import is_tracing
 from .window_pattern import WindowPattern
+
+SMALL = 2**14  # numbers of hidden states, up to which to project keys and values takes less time; measured
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def add_global_rows(
         query = scaled(query, factor)
         weights = global_weights(query, key, **settings)
         rows = weights.mT @ value
-    elif tokens.has_static_count and tokens.number < projections.head_dim and is_plain(*projections.modules):
+    elif _is_worth_states(hidden_states, projections, tokens):
         of_global, heads = states_of(hidden_states, tokens), output.shape[1]
         settings["factor"] = factor
         rows = global_rows_of_states(of_global, hidden_states, projections.weights(), heads, **settings)
@@ -126,6 +129,15 @@ def add_global_rows(
     if isinstance(roles, PackedTexts):  # texts stand in one row, and so do their global tokens
         rows = rows.transpose(0, 1).flatten(1, 2)[None]
     return put_global_rows(output, rows, roles.global_tokens), weights
+
+
+def _is_worth_states(hidden_states: torch.Tensor, projections: GlobalProjections, tokens: GlobalTokens) -> bool:
+    """Whether to leave keys and values out saves time, and nothing sits on the layers that would not be called."""
+    if not tokens.has_static_count or tokens.number >= projections.head_dim:
+        return False
+    if not is_tracing(hidden_states) and hidden_states.numel() <= SMALL:
+        return False
+    return is_plain(*projections.modules)
 
 
 def scaled(query: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
@@ -143,9 +155,25 @@ def without_global_tokens(
         return output
     if is_listened_to(projections.modules):
         return output + zero_row(*projections.of_states(hidden_states))
-    if projections.is_training and torch.is_grad_enabled():
-        return output + zero_row(*projections.of_states(hidden_states[:, :0]))
-    return output
+    if not projections.is_training or not torch.is_grad_enabled():
+        return output
+    if is_plain(*projections.modules) and not torch.compiler.is_compiling() and not is_transformed():
+        return _ZeroGradients.apply(output, *(tensor for pair in projections.weights() for tensor in pair))
+    return output + zero_row(*projections.of_states(hidden_states[:, :0]))
+
+
+class _ZeroGradients(torch.autograd.Function):
+    """A tensor as it is, with a gradient of zero for others."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        ctx.others = others
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        wanted = zip(ctx.others, ctx.needs_input_grad[1:], strict=True)
+        return grad_output, *(torch.zeros_like(other) if is_wanted else None for other, is_wanted in wanted)
 
 
 def zero_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -331,13 +359,16 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
     """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there: in its place
     unless a backward pass needs it as it is.
     """
-    rows = rows.masked_fill(~tokens.valid[:, None, :, None], 0.0).to(output.dtype)
+    rows = rows.to(output.dtype)
+    if not tokens.is_even:
+        rows = rows.masked_fill(~tokens.valid[:, None, :, None], 0.0)
     is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
     is_kept = is_kept or is_transformed()
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
+        batch, heads, length, size = output.shape
         by_token, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
         add_rows: Any = by_token.index_add if is_kept else by_token.index_add_
-        return add_rows(0, tokens.flat_index, rows).view_as(output.transpose(1, 2)).transpose(1, 2)
+        return add_rows(0, tokens.flat_index, rows).view(batch, length, heads, size).transpose(1, 2)
     index = tokens.index[:, None, :, None].expand_as(rows)
     add = output.scatter_add if is_kept else output.scatter_add_
     return add(2, index, rows)
@@ -346,9 +377,17 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
     pattern.require_global_rows()
+    if torch.compiler.is_compiling():
+        return _make_mask_of_global_rows(roles, pattern.is_causal)
+    return roles.derived(
+        ("global rows", pattern.is_causal), lambda: _make_mask_of_global_rows(roles, pattern.is_causal)
+    )
+
+
+def _make_mask_of_global_rows(roles: Any, is_causal: bool) -> torch.Tensor | None:
     mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
-    if pattern.is_causal:
+    if is_causal:
         position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)
         before = position <= roles.global_tokens.index[:, None, :, None]
         mask = before if mask is None else mask & before
-    return None if mask is None else mask | ~roles.global_tokens.valid[:, None, :, None]
+    return mask if mask is None or roles.global_tokens.is_even else mask | ~roles.global_tokens.valid[:, None, :, None]

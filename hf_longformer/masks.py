@@ -34,9 +34,11 @@ def count_in_masks(
         counts["longest"] = real.sum(dim=1).max()
         counts["texts_with_gaps"] = ((real[:, 1:] & ~real[:, :-1]).sum(dim=1) + real[:, 0] > 1).sum()
     if global_attention_mask is not None:
-        counts["num_global"] = global_attention_mask.bool().sum(dim=1).max()
+        is_global = global_attention_mask.bool()
+        numbers = is_global.sum(dim=1)
+        counts["num_global"], counts["num_global_min"] = numbers.max(), numbers.min()
         if attention_mask is not None:
-            counts["global_on_padding"] = (global_attention_mask.bool() & ~attention_mask.bool()).sum()
+            counts["global_on_padding"] = (is_global & ~attention_mask.bool()).sum()
     return counts
 
 
@@ -84,7 +86,9 @@ def roles_of_masks(
     key_padding_mask = attention_mask.bool() if counts.get("padded") else None
     is_global = None if global_attention_mask is None else global_attention_mask.bool()
     is_contiguous = not counts.get("texts_with_gaps", 0)
-    return TokenRoles.from_masks(key_padding_mask, is_global, counts.get("num_global", 0), is_contiguous=is_contiguous)
+    num_global = counts.get("num_global", 0)
+    is_even = counts.get("num_global_min", 0) == num_global
+    return TokenRoles.from_masks(key_padding_mask, is_global, num_global, is_contiguous=is_contiguous, is_even=is_even)
 
 
 def roles_of_traced_masks(

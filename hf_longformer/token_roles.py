@@ -29,6 +29,7 @@ class GlobalTokens:
         valid: `(batch, G)`, bool, which entries of `index` count.
         flat_index: `(batch * G,)`, where they stand among all `batch * S` tokens; None where nobody asks for it.
         has_static_count: Whether G is a number; otherwise it is one only when a traced program runs.
+        is_even: Whether every text is known to have G of them, so that all entries of `index` count.
     """
 
     mask: torch.Tensor
@@ -36,9 +37,12 @@ class GlobalTokens:
     valid: torch.Tensor
     flat_index: torch.Tensor | None = None
     has_static_count: bool = True
+    is_even: bool = False
 
     @classmethod
-    def from_mask(cls, mask: torch.Tensor, number: int, has_static_count: bool = True) -> "GlobalTokens":
+    def from_mask(
+        cls, mask: torch.Tensor, number: int, has_static_count: bool = True, is_even: bool = False
+    ) -> "GlobalTokens":
         """From a `(batch, S)` bool mask; `number` is the largest number of global tokens in a text."""
         batch, length = mask.shape
         padded = mask if has_static_count else pad(mask, (0, 1))  # then two are looked for, even in a single token
@@ -48,7 +52,7 @@ class GlobalTokens:
         slots = torch.arange(number, device=mask.device)
         valid = slots[None, :] < mask.sum(dim=1, keepdim=True)
         first = torch.arange(batch, device=mask.device) * length
-        return cls(mask, index, valid, (first[:, None] + index).flatten(), has_static_count)
+        return cls(mask, index, valid, (first[:, None] + index).flatten(), has_static_count, is_even)
 
     @property
     def number(self) -> int:
@@ -64,7 +68,7 @@ class GlobalTokens:
         """The same on another device."""
         mask, index, valid = (x.to(*args, **kwargs) for x in (self.mask, self.index, self.valid))
         flat_index = None if self.flat_index is None else self.flat_index.to(*args, **kwargs)
-        return GlobalTokens(mask, index, valid, flat_index, self.has_static_count)
+        return GlobalTokens(mask, index, valid, flat_index, self.has_static_count, self.is_even)
 
 
 @dataclass
@@ -100,11 +104,14 @@ class TokenRoles(_Remembers):
         num_global: int,
         has_static_count: bool = True,
         is_contiguous: bool = False,
+        is_even: bool = False,
     ) -> "TokenRoles":
-        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text."""
+        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text, and
+        with `is_even` that of all.
+        """
         tokens = None
         if is_global is not None and (num_global or not has_static_count):
-            tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count)
+            tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count, is_even)
         return cls(key_padding_mask, tokens, is_contiguous)
 
     @property

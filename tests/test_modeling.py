@@ -353,6 +353,7 @@ def test_dropout_is_for_training_only():
     assert not torch.allclose(model(ids).logits, model(ids).logits, atol=1e-3)
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_what_is_activated_again_gives_the_same_gradients(activation: str, monkeypatch: pytest.MonkeyPatch):
     model, ids = make("ForMaskedLM", hidden_act=activation).train(), make_ids("ForMaskedLM")
@@ -368,6 +369,7 @@ def test_what_is_activated_again_gives_the_same_gradients(activation: str, monke
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 @pytest.mark.skipif(
     not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"), reason="needs PyTorch 2.8: before, it is kept"
 )
@@ -389,6 +391,7 @@ def test_the_widest_tensor_is_kept_once():
     assert len(wide) == 2  # activated again, once
 
 
+@pytest.mark.usefixtures("nothing_is_small")
 @pytest.mark.parametrize("at_once", [1, 4, 36, 1000])
 @pytest.mark.parametrize(
     "options",
