@@ -377,11 +377,10 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
     pattern.require_global_rows()
+    is_causal = pattern.is_causal
     if torch.compiler.is_compiling():
-        return _make_mask_of_global_rows(roles, pattern.is_causal)
-    return roles.derived(
-        ("global rows", pattern.is_causal), lambda: _make_mask_of_global_rows(roles, pattern.is_causal)
-    )
+        return _make_mask_of_global_rows(roles, is_causal)
+    return roles.derived(("global rows", is_causal), lambda: _make_mask_of_global_rows(roles, is_causal))
 
 
 def _make_mask_of_global_rows(roles: Any, is_causal: bool) -> torch.Tensor | None:

@@ -106,9 +106,8 @@ def _globals_of_row(
     if tokens is None:
         return None
     in_row = (tokens.index - first + bounds[:, :1]).clamp(0, len(index) - 1).flatten()
-    return GlobalTokens(
-        tokens.mask.flatten()[index][None], in_row[None], tokens.valid.flatten()[None], in_row, is_even=tokens.is_even
-    )
+    mask, valid = tokens.mask.flatten()[index][None], tokens.valid.flatten()[None]
+    return GlobalTokens(mask, in_row[None], valid, in_row, is_even=tokens.is_even)
 
 
 def _separate_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> SeparateTexts:

@@ -51,6 +51,18 @@ def test_local_rows_on_cpu_low_precision(case: Case, dtype: str):
     assert_as_exact_as_reference(run_on_cpu, case, [DTYPES[dtype]])
 
 
+@pytest.mark.parametrize("case", PAIRWISE, ids=str)
+def test_local_rows_on_cpu_are_the_same_without_gradients(case: Case):
+    """A text that is one block takes another way then, and so does one of several layers."""
+    projections = random_projections(case)[:3]
+    settings_ = {"pattern": case.pattern, "roles": token_roles(case)}
+    with torch.no_grad():
+        first, again = (local_rows(*projections, **settings_) for _ in range(2))
+    expected = local_rows(*(x.requires_grad_() for x in projections), **settings_)
+    assert torch.equal(first, again)
+    torch.testing.assert_close(first, expected.detach(), rtol=1e-12, atol=1e-13)
+
+
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(random_cases())
 def test_local_rows_on_cpu_random_patterns(case: Case):
