@@ -19,10 +19,7 @@ from .dense_attention import dense_attention, drop, masked_softmax
 from .operators import is_transformed, sum_dtype
 from .plain_modules import is_listened_to, is_plain
 from .token_roles import GlobalTokens, PackedTexts, TokenRoles
-from .transformers_internals import is_tracing
 from .window_pattern import WindowPattern
-
-SMALL = 2**14  # numbers of hidden states, up to which to project keys and values takes less time; measured
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def add_global_rows(
         query = scaled(query, factor)
         weights = global_weights(query, key, **settings)
         rows = weights.mT @ value
-    elif _is_worth_states(hidden_states, projections, tokens):
+    elif tokens.has_static_count and tokens.number < projections.head_dim and is_plain(*projections.modules):
         of_global, heads = states_of(hidden_states, tokens), output.shape[1]
         settings["factor"] = factor
         rows = global_rows_of_states(of_global, hidden_states, projections.weights(), heads, **settings)
@@ -129,15 +126,6 @@ def add_global_rows(
     if isinstance(roles, PackedTexts):  # texts stand in one row, and so do their global tokens
         rows = rows.transpose(0, 1).flatten(1, 2)[None]
     return put_global_rows(output, rows, roles.global_tokens), weights
-
-
-def _is_worth_states(hidden_states: torch.Tensor, projections: GlobalProjections, tokens: GlobalTokens) -> bool:
-    """Whether to leave keys and values out saves time, and nothing sits on the layers that would not be called."""
-    if not tokens.has_static_count or tokens.number >= projections.head_dim:
-        return False
-    if not is_tracing(hidden_states) and hidden_states.numel() <= SMALL:
-        return False
-    return is_plain(*projections.modules)
 
 
 def scaled(query: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
@@ -157,9 +145,16 @@ def without_global_tokens(
         return output + zero_row(*projections.of_states(hidden_states))
     if not projections.is_training or not torch.is_grad_enabled():
         return output
-    if is_plain(*projections.modules) and not torch.compiler.is_compiling() and not is_transformed():
-        return _ZeroGradients.apply(output, *(tensor for pair in projections.weights() for tensor in pair))
+    if is_plain(*projections.modules):
+        return with_zero_gradients(output, *(tensor for pair in projections.weights() for tensor in pair))
     return output + zero_row(*projections.of_states(hidden_states[:, :0]))
+
+
+def with_zero_gradients(tensor: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """The tensor as it is, and in a backward pass a gradient of zero for others."""
+    if torch.compiler.is_compiling() or is_transformed():
+        return tensor + sum(other[..., :0].sum() for other in others).to(tensor.dtype)
+    return _ZeroGradients.apply(tensor, *others)
 
 
 class _ZeroGradients(torch.autograd.Function):
@@ -281,19 +276,21 @@ def scores_of_states(
     factor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What global rows score every token with, `(batch, heads * G, S)`, by the projections of queries and of keys."""
-    head_dim = hidden_states.shape[-1] // heads
+    size = hidden_states.shape[-1]
+    head_dim = size // heads
     scaling = head_dim**-0.5 if scaling is None else scaling
-    (query_weight, query_bias), (key_weight, key_bias) = _by_heads(projections, heads)
-    query = torch.baddbmm(query_bias, global_states.expand(heads, -1, -1), query_weight.mT) * scaling
+    (query_weight, query_bias), (key_weight, key_bias) = projections
+    query = torch.addmm(query_bias, global_states, query_weight.t(), beta=scaling, alpha=scaling)
+    query = query.view(-1, heads, head_dim).transpose(0, 1)
     if factor is not None:
         query = scaled(query.unflatten(1, (-1, num_global)), factor[:, 0]).flatten(1, 2)
-    query_of_states = _swap_outer(torch.bmm(query, key_weight), num_global)
+    query_of_states = _swap_outer(torch.bmm(query, key_weight.view(heads, head_dim, size)), num_global)
     if hidden_states.dtype == torch.bfloat16:  # the same product: CPUs take 50 times longer the other way round
         scores = torch.bmm(hidden_states, query_of_states.mT).mT
     else:
         scores = torch.bmm(query_of_states, hidden_states.mT)
-    if torch.is_grad_enabled():  # the same for all keys, so that softmax takes it out again: for a gradient of zero
-        scores = scores + _swap_outer((query * key_bias).sum(dim=-1, keepdim=True), num_global)
+    if torch.is_grad_enabled():  # what it adds is the same for all keys, so that softmax takes it out again
+        return with_zero_gradients(scores, key_bias)
     return scores
 
 
@@ -315,7 +312,9 @@ def rows_of_states(
         num_global: G.
         sum_to_one: Whether the weights of every row do.
     """
-    ((value_weight, value_bias),) = _by_heads([projection], heads)
+    weight, bias = projection
+    head_dim = len(bias) // heads
+    value_weight, value_bias = weight.view(heads, head_dim, -1), bias.view(heads, 1, head_dim)
     if not sum_to_one:
         value_bias = value_bias * _swap_outer(weights.sum(dim=-1, keepdim=True), num_global)
     mixed = _swap_outer(torch.bmm(weights, hidden_states), num_global)
@@ -323,18 +322,13 @@ def rows_of_states(
     return rows.unflatten(1, (-1, num_global)).transpose(0, 1)
 
 
-def _by_heads(
-    projections: Sequence[tuple[torch.Tensor, torch.Tensor]], heads: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Weights `(heads, head_dim, hidden_size)` and biases `(heads, 1, head_dim)`."""
-    return [
-        (weight.view(heads, -1, weight.shape[-1]), bias.view(heads, 1, bias.shape[0] // heads))
-        for weight, bias in projections
-    ]
-
-
 def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:
     """`(a, b · G, n)` to `(b, a · G, n)`: rows of a head to rows of a text, so that no weight is copied per text."""
+    if not torch.compiler.is_compiling():  # of one text, or one head, that is a view
+        if tensor.shape[1] == num_global:
+            return tensor.reshape(1, -1, tensor.shape[2])
+        if len(tensor) == 1:
+            return tensor.view(-1, num_global, tensor.shape[2])
     return tensor.unflatten(1, (-1, num_global)).transpose(0, 1).flatten(1, 2)
 
 
@@ -365,10 +359,11 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
     is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
     is_kept = is_kept or is_transformed()
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
-        batch, heads, length, size = output.shape
+        flat_index: Any = tokens.flat_index
         by_token, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
+        batch, heads, length, size = output.shape
         add_rows: Any = by_token.index_add if is_kept else by_token.index_add_
-        return add_rows(0, tokens.flat_index, rows).view(batch, length, heads, size).transpose(1, 2)
+        return add_rows(0, flat_index, rows).view(batch, length, heads, size).transpose(1, 2)
     index = tokens.index[:, None, :, None].expand_as(rows)
     add = output.scatter_add if is_kept else output.scatter_add_
     return add(2, index, rows)

@@ -15,7 +15,7 @@ from transformers.models.longformer import modeling_longformer
 from transformers.utils import logging
 
 import hf_longformer_cli as cli
-from hf_longformer import attention_cpu, dropout_cpu, feed_forward, global_rows
+from hf_longformer import attention_cpu, dropout_cpu, feed_forward
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on a CPU then, slowly; nobody has loaded Triton yet
@@ -63,7 +63,7 @@ def poisoned_memory():
 def nothing_is_small(monkeypatch: pytest.MonkeyPatch):
     """Short texts take the ways of long ones."""
     monkeypatch.setattr(attention_cpu, "FEW_WEIGHTS", 0)
-    for module in (dropout_cpu, feed_forward, global_rows):
+    for module in (dropout_cpu, feed_forward):
         monkeypatch.setattr(module, "SMALL", 0)
 
 
