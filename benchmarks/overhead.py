@@ -30,7 +30,6 @@ LENGTHS, PASSES = (64, 512), 9
 SIZE = {"hidden_size": 64, "num_hidden_layers": 12, "num_attention_heads": 4, "intermediate_size": 256}
 WINDOW, VOCABULARY, FIRST_ID = 512, 1000, 5
 ROBERTA, WINDOWS, GLOBAL = "RoBERTa", "hf-longformer", "hf-longformer, <s> global"
-SUITES = ("inference", "training")
 REMEMBERED = ("size", "attention_window", "processor", "threads", "versions")  # of one file of results
 CELL: dict[str, type] = {"suite": str, "length": int, "peers": dict}
 FIGURES: dict[str, type] = {"seconds": float, "spread": float, "operators": int}
@@ -84,7 +83,7 @@ def run_overhead(
         raise InputError(f"--lengths must be at least 2 tokens, of which one may be global, got {min(lengths)}")
     facts = json.loads(json.dumps({**machine(), "size": SIZE, "attention_window": WINDOW}))
     results = read_results(output, facts, REMEMBERED, _is_cell, anew)
-    cells = [Cell(*one) for one in product(SUITES, sorted(lengths))]
+    cells = [Cell(*one) for one in product(STEPS, sorted(lengths))]
     missing = [cell for cell in cells if find(results, cell) is None]
     if missing:
         peers = make_peers(max(lengths))
@@ -121,7 +120,7 @@ def text_of(length: int) -> torch.Tensor:
 
 def measure(peers: dict[str, Peer], cell: Cell, passes: int) -> dict[str, dict[str, Any]]:
     """Times of all in turns, and their operators."""
-    context = {"inference": _inference, "training": _training}[cell.suite]
+    context = STEPS[cell.suite]
     contestants: dict[str, Callable[[], AbstractContextManager[Step]]] = {
         name: partial(context, peer.model, peer.inputs(text_of(cell.length))) for name, peer in peers.items()
     }
@@ -164,11 +163,14 @@ def _training(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> Iterat
         model.zero_grad()
 
 
+STEPS = {"inference": _inference, "training": _training}
+
+
 def table(results: dict[str, Any]) -> str:
     """A row per cell: time and operators, and both over those of RoBERTa."""
     names = (ROBERTA, WINDOWS, GLOBAL)
     lines = [f"| | tokens | {' | '.join(names)} |", "|---|--:|" + "--:|" * len(names)]
-    for cell in sorted(results["cells"], key=lambda cell: (SUITES.index(cell["suite"]), cell["length"])):
+    for cell in sorted(results["cells"], key=lambda cell: (list(STEPS).index(cell["suite"]), cell["length"])):
         row = [_said(cell["peers"][name], cell["peers"][ROBERTA]) for name in names]
         lines.append(f"| {cell['suite']} | {cell['length']:,} | {' | '.join(row)} |")
     return "\n".join(lines)
@@ -195,7 +197,7 @@ def _is_cell(entry: Any) -> bool:
     if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in CELL.items()):
         return False
     peers = [entry["peers"].get(name) for name in (ROBERTA, WINDOWS, GLOBAL)]
-    return entry["suite"] in SUITES and all(
+    return entry["suite"] in STEPS and all(
         isinstance(peer, dict) and all(type(peer.get(name)) is kind for name, kind in FIGURES.items()) for peer in peers
     )
 

@@ -42,7 +42,7 @@ def local_rows(
     dropout: float = 0.0,
     scaling: float | None = None,
 ) -> torch.Tensor:
-    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; what is unused, by `roles`, is 0."""
     pattern.require_window(KNOWN)
     is_compiling = torch.compiler.is_compiling()
     if not is_compiling and (_has_few_weights(query) if dropout > 0.0 else not torch.is_grad_enabled()):
@@ -63,7 +63,7 @@ class _OneBlock(NamedTuple):
 
     Args:
         mask: `(batch or 1, 1, S or 1, S)`, additive; None if all tokens see all.
-        unused: `(batch, 1, S, 1)`, bool, rows whose output nobody uses; None if there are none.
+        unused: `(batch, 1, S, 1)`, bool, rows that must be 0; None if there are none.
     """
 
     mask: torch.Tensor | None
@@ -83,7 +83,7 @@ def _one_block_of(query: torch.Tensor, pattern: WindowPattern, roles: TokenRoles
         if not walk.is_one_block:
             return None
         ((_, _, mask),) = walk.blocks(query.dtype)
-        return _OneBlock(mask, None if walk.unused is None else walk.unused[:, None, :, None])
+        return _OneBlock(mask, None if roles.unused is None else roles.unused[:, None, :, None])
 
     return roles.derived(("one block", pattern, query.dtype), make)
 

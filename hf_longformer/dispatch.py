@@ -90,7 +90,8 @@ def local_rows(
     dropout: float = 0.0,
     scaling: float | None = None,
 ) -> torch.Tensor:
-    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded rows are 0, and so are global ones
+    unless every text has as many: then their rows replace what stands there.
 
     Args:
         query, key, value: `(batch, heads, S, head_dim)`.

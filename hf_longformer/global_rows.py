@@ -9,21 +9,19 @@ a key and a value for every token, where there are few rows; and with their weig
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from .dense_attention import dense_attention, drop, masked_softmax
 from .operators import is_transformed, sum_dtype
-from .plain_modules import is_listened_to, is_plain
+from .plain_modules import is_listened_to, is_plain, is_untouched
 from .token_roles import GlobalTokens, PackedTexts, TokenRoles
 from .window_pattern import WindowPattern
 
 
-@dataclass(frozen=True)
-class GlobalProjections:
+class GlobalProjections(NamedTuple):
     """How queries, keys and values of the rows of global tokens are projected.
 
     Args:
@@ -141,7 +139,7 @@ def without_global_tokens(
     """
     if not projections.are_separate:
         return output
-    if is_listened_to(projections.modules):
+    if not is_untouched(*projections.modules) and is_listened_to(projections.modules):
         return output + zero_row(*projections.of_states(hidden_states))
     if not projections.is_training or not torch.is_grad_enabled():
         return output
@@ -350,8 +348,8 @@ def global_weights(
 
 
 def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalTokens) -> torch.Tensor:
-    """Adds `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there: in its place
-    unless a backward pass needs it as it is.
+    """Puts `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there, or anything if
+    every text has G of them: in its place unless a backward pass needs it as it is.
     """
     rows = rows.to(output.dtype)
     if not tokens.is_even:
@@ -362,11 +360,17 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
         flat_index: Any = tokens.flat_index
         by_token, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))
         batch, heads, length, size = output.shape
-        add_rows: Any = by_token.index_add if is_kept else by_token.index_add_
-        return add_rows(0, flat_index, rows).view(batch, length, heads, size).transpose(1, 2)
+        if tokens.is_even:
+            put_rows: Any = by_token.index_copy if is_kept else by_token.index_copy_
+        else:
+            put_rows = by_token.index_add if is_kept else by_token.index_add_
+        return put_rows(0, flat_index, rows).view(batch, length, heads, size).transpose(1, 2)
     index = tokens.index[:, None, :, None].expand_as(rows)
-    add = output.scatter_add if is_kept else output.scatter_add_
-    return add(2, index, rows)
+    if tokens.is_even:
+        put_rows = output.scatter if is_kept else output.scatter_
+    else:
+        put_rows = output.scatter_add if is_kept else output.scatter_add_
+    return put_rows(2, index, rows)
 
 
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:

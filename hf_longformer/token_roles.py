@@ -130,6 +130,15 @@ class TokenRoles(_Remembers):
         return None if self.global_tokens is None else self.global_tokens.mask
 
     @property
+    def unused(self) -> torch.Tensor | None:
+        """`(batch, S)`, bool: tokens whose local rows must be 0, as padding or because the rows of global tokens are
+        added there; those replace them where every text has as many. None if there are none.
+        """
+        if self.global_tokens is not None and self.global_tokens.is_even:
+            return None if self.key_padding_mask is None else ~self.key_padding_mask
+        return self.not_in_windows
+
+    @property
     def not_in_windows(self) -> torch.Tensor | None:
         """`(batch, S)`, bool: tokens that windows do not show, as padding or because all rows see them as global ones.
         None if there are none. Their own local rows are not used.
