@@ -153,9 +153,10 @@ class HfLongformerSelfAttention(nn.Module):
     @property
     def global_projections(self) -> GlobalProjections:
         """Of query, key and value in the rows of global tokens: their own, or the local ones if those are shared."""
-        modules = (self.query, self.key, self.value)
         if self.has_global_projections:
             modules = (self.query_global, self.key_global, self.value_global)
+        else:
+            modules = (self.query, self.key, self.value)
         is_separate, length = self.has_global_projections, self.config.global_scaling_length
         return GlobalProjections(modules, self.split_heads, self.head_dim, is_separate, self.training, length)
 
