@@ -376,6 +376,7 @@ class TestRun:
 
 
 class TestMemory:
+    @pytest.mark.usefixtures("nothing_is_small")
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     @pytest.mark.parametrize("dropout", [0.1, 0.0])
     def test_saved_by_layer_lists_what_autograd_saves(
