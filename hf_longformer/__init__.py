@@ -28,6 +28,7 @@ from .configuration_encoder_decoder_hf_longformer import HfLongformerEncoderDeco
 from .configuration_hf_longformer import HfLongformerConfig
 from .explain import explain_attention
 from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
+from .masks import attention_roles
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
 from .modeling_coreference_hf_longformer import HfLongformerForCoreference
 from .modeling_encoder_decoder_hf_longformer import (
@@ -88,6 +89,7 @@ __all__ = [
     "RollingCache",
     "WindowPattern",
     "__version__",
+    "attention_roles",
     "byte_tokenizer",
     "dense_attention_weights",
     "explain_attention",

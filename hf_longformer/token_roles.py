@@ -10,6 +10,7 @@ which a batch may be laid out.
 """
 
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ class GlobalTokens:
         valid: `(batch, G)`, bool, which entries of `index` count.
         flat_index: `(batch * G,)`, where they stand among all `batch * S` tokens; None where nobody asks for it.
         has_static_count: Whether G is a number; otherwise it is one only when a traced program runs.
+        is_full: Whether every text is known to have G: all of `valid` is True then.
     """
 
     mask: torch.Tensor
@@ -36,9 +38,12 @@ class GlobalTokens:
     valid: torch.Tensor
     flat_index: torch.Tensor | None = None
     has_static_count: bool = True
+    is_full: bool = False
 
     @classmethod
-    def from_mask(cls, mask: torch.Tensor, number: int, has_static_count: bool = True) -> "GlobalTokens":
+    def from_mask(
+        cls, mask: torch.Tensor, number: int, has_static_count: bool = True, is_full: bool = False
+    ) -> "GlobalTokens":
         """From a `(batch, S)` bool mask; `number` is the largest number of global tokens in a text."""
         batch, length = mask.shape
         padded = mask if has_static_count else pad(mask, (0, 1))  # then two are looked for, even in a single token
@@ -48,7 +53,7 @@ class GlobalTokens:
         slots = torch.arange(number, device=mask.device)
         valid = slots[None, :] < mask.sum(dim=1, keepdim=True)
         first = torch.arange(batch, device=mask.device) * length
-        return cls(mask, index, valid, (first[:, None] + index).flatten(), has_static_count)
+        return cls(mask, index, valid, (first[:, None] + index).flatten(), has_static_count, is_full)
 
     @property
     def number(self) -> int:
@@ -64,7 +69,7 @@ class GlobalTokens:
         """The same on another device."""
         mask, index, valid = (x.to(*args, **kwargs) for x in (self.mask, self.index, self.valid))
         flat_index = None if self.flat_index is None else self.flat_index.to(*args, **kwargs)
-        return GlobalTokens(mask, index, valid, flat_index, self.has_static_count)
+        return GlobalTokens(mask, index, valid, flat_index, self.has_static_count, self.is_full)
 
 
 @dataclass
@@ -74,7 +79,9 @@ class _Remembers:
     def derived(self, name: Hashable, make: Callable[[], Derived]) -> Derived:
         """What `make()` gives, made once: layers of a forward pass share what is worked out of roles, and buffers."""
         if name not in self._derived:
-            self._derived[name] = make()
+            is_inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+            with torch.inference_mode(False) if is_inference else nullcontext():  # training may follow
+                self._derived[name] = make()
         return self._derived[name]
 
 
@@ -100,12 +107,20 @@ class TokenRoles(_Remembers):
         num_global: int,
         has_static_count: bool = True,
         is_contiguous: bool = False,
+        is_full: bool = False,
     ) -> "TokenRoles":
-        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text."""
+        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text, and of
+        all texts if `is_full`.
+        """
         tokens = None
         if is_global is not None and (num_global or not has_static_count):
-            tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count)
+            tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count, is_full)
         return cls(key_padding_mask, tokens, is_contiguous)
+
+    def forgetful(self) -> "TokenRoles":
+        """The same for a program that is traced: what it works out of them is not kept in these."""
+        known = {} if torch.compiler.is_compiling() else dict(self._derived)
+        return TokenRoles(self.key_padding_mask, self.global_tokens, self.is_contiguous, _derived=known)
 
     @property
     def has_global(self) -> bool:

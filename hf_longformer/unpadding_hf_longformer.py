@@ -106,7 +106,8 @@ def _globals_of_row(
     if tokens is None:
         return None
     in_row = (tokens.index - first + bounds[:, :1]).clamp(0, len(index) - 1).flatten()
-    return GlobalTokens(tokens.mask.flatten()[index][None], in_row[None], tokens.valid.flatten()[None], in_row)
+    mask, valid = tokens.mask.flatten()[index][None], tokens.valid.flatten()[None]
+    return GlobalTokens(mask, in_row[None], valid, in_row, is_full=tokens.is_full)
 
 
 def _separate_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> SeparateTexts:
@@ -115,6 +116,6 @@ def _separate_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> Separ
     for row in real.any(dim=1).nonzero().flatten():
         of_text = None if is_global is None else is_global[row, real[row]][None]
         num_global = 0 if of_text is None else int(of_text.sum())
-        texts.append(TokenRoles.from_masks(None, of_text, num_global))
+        texts.append(TokenRoles.from_masks(None, of_text, num_global, is_full=True))
     lengths = real.sum(dim=1)
     return SeparateTexts(tuple(texts), tuple(lengths[lengths > 0].tolist()))
