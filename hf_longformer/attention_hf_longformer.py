@@ -66,7 +66,8 @@ def longformer_attention(
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
         attn_implementation: `"sdpa"`: the fastest that can be had, O(S · attention_window); `"eager"`: the definition,
             O(S²); `"triton"`, `"cpu"`, `"blocked"`: that implementation; `"flex_attention"`: a kernel that is compiled
-            for the pattern, on a GPU and without dropout.
+            for the pattern, on a GPU and without dropout; `"flex_attention_flash"`: that of FlashAttention-4, for texts
+            without padding and global tokens.
 
     Returns:
         `(batch, heads, S, head_dim)`; rows of padding are 0.
