@@ -16,7 +16,7 @@ declare -A limits=([quick]=150 [inference_graph]=100 [training_graph]=150 [train
 dry=(); older=""
 for argument in "$@"; do
     case $argument in
-        --dry-run) dry=(--dry-run); export TRITON_INTERPRET=1 ;;
+        --dry-run) dry=(--dry-run) ;;
         -*) echo "usage: gpu_check.sh [--dry-run] [OLDER_COMMIT], got $argument" >&2; exit 2 ;;
         *) older=$argument ;;
     esac
