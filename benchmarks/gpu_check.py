@@ -132,7 +132,7 @@ class Check:
         raise MissingRowError("the rows it is made of are missing")
 
     def kernels(self, row: str) -> Row:
-        """The kernels alone, started by the GPU itself; in older commits with the few operators that stood around them."""
+        """The kernels alone, started by the GPU itself; in older commits with a few operators around them."""
         from hf_longformer import longformer_attention
 
         if self.is_dry:
