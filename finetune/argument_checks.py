@@ -180,3 +180,32 @@ def check_smoothing(task: str, smooths: bool, arguments: Any) -> None:
             f"--label_smoothing_factor must be 0 for {task}, whose loss is of other things than one label per output, "
             f"got {arguments.label_smoothing_factor}"
         )
+
+
+def lengths_to_pad_to(task: str, serves: bool, given: str | None, longest: int = 0) -> list[int] | None:
+    """The lengths of `--pad_to_lengths`, in order; None if it is left out.
+
+    Args:
+        task: Its name.
+        serves: Whether it pads to lengths.
+        given: Numbers separated by commas.
+        longest: Tokens of the longest text that the model will get, once that is known.
+
+    Raises:
+        InputError: If the task does not, it is something else, or the longest text is longer than all of them.
+    """
+    if given is None:
+        return None
+    if not serves:
+        raise InputError(f"{task} batches are not padded to lengths: leave --pad_to_lengths out, got {given}")
+    try:
+        lengths = sorted({int(word) for word in given.split(",")})
+    except ValueError as error:
+        raise InputError(f"--pad_to_lengths must be whole numbers separated by commas, got {given!r}") from error
+    if lengths[0] < 1:
+        raise InputError(f"--pad_to_lengths must be numbers of at least 1, got {given}")
+    if lengths[-1] < longest:
+        raise InputError(
+            f"the last of --pad_to_lengths must hold the longest text, {longest} tokens (--max_seq_length), got {given}"
+        )
+    return lengths

@@ -78,6 +78,13 @@ class LongTrainingArguments(TrainingArguments):
             "length, instead of a fixed number of texts."
         },
     )
+    pad_to_lengths: str | None = field(
+        default=None,
+        metadata={
+            "help": "Pad batches to the smallest of these lengths that holds them (512,1024,2048,4096): with "
+            "--torch_compile a program is made for each, not for every length there is."
+        },
+    )
     context_parallel_size: int = field(
         default=1,
         metadata={"help": "So many processes share every text, each with a slice of it: for texts too long for one."},

@@ -13,10 +13,11 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging
 
+from hf_longformer import DataCollatorToLengths
 from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.source import encoder_config
 
-from .argument_checks import check_smoothing
+from .argument_checks import check_smoothing, lengths_to_pad_to
 from .arguments import LongTrainingArguments, ModelArguments, parse_arguments
 from .checkpoints import check_type, describe, load_checkpoint
 from .data import SPLITS
@@ -48,6 +49,7 @@ class Task:
     measures: ClassVar[tuple[str, ...]]  # what it could be chosen by, beside the loss
     unit: ClassVar[str]  # of the loss
     divides: ClassVar[bool] = False  # whether --context_parallel_size can be had
+    pads_to_lengths: ClassVar[bool] = False  # whether --pad_to_lengths can be had
     smooths: ClassVar[bool] = True  # whether the loss heeds --label_smoothing_factor
     new: ClassVar[tuple[str, ...]] = ()  # parts of the model that may begin at random
     counted: ClassVar[str] = "rows"  # what an entry of a table is called
@@ -85,6 +87,7 @@ class Task:
         name = checkpoint.model_name_or_path
         check_smoothing(cls.name, cls.smooths, objects[2])
         check_division(cls.name, cls.divides, objects[2])
+        lengths_to_pad_to(cls.name, cls.pads_to_lengths, objects[2].pad_to_lengths)
         where = {"revision": checkpoint.revision, "local_files_only": checkpoint.local_files_only}
         check_type(name, cls.model_class, **where)
         return whole_run(task, identity(objects, name, task=cls.name))
@@ -194,18 +197,22 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     if trains and longest.repeat_positions and task.data.max_seq_length is None:
         raise InputError("the model reads texts of any length: say how many tokens at once, --max_seq_length")
     task.length = check_length(task.data.max_seq_length, longest.max_length_tokens)
+    lengths = lengths_to_pad_to(task.name, task.pads_to_lengths, training.pad_to_lengths, task.length)
     checkpoint_activations(training, task.length)
     training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains, task.measures)
     training.remove_unused_columns = training.remove_unused_columns and not task.collator_needs_all
     task.windows = {split: task.windows_of(split, table) for split, table in task.tables.items()}
     _say_what_was_cut(task)
+    options = task.trainer_options()
+    if lengths is not None:
+        options["data_collator"] = DataCollatorToLengths(task.tokenizer, lengths, options["data_collator"])
     trainer = task.trainer_class(
         task.model,
         training,
         train_dataset=task.windows.get("train"),
         eval_dataset=task.windows.get("validation") if training.do_eval else None,
         processing_class=task.tokenizer,
-        **task.trainer_options(),
+        **options,
     )
     results: dict[str, Any] = {
         "task": task.name,

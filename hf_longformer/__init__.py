@@ -27,7 +27,8 @@ from .cache_hf_longformer import RollingCache
 from .configuration_encoder_decoder_hf_longformer import HfLongformerEncoderDecoderConfig
 from .configuration_hf_longformer import HfLongformerConfig
 from .explain import explain_attention
-from .global_masks import DataCollatorWithGlobalAttention, global_attention_mask
+from .global_masks import DataCollatorToLengths, DataCollatorWithGlobalAttention, global_attention_mask
+from .masks import attention_roles
 from .modeling_causal_hf_longformer import HfLongformerForCausalLM
 from .modeling_coreference_hf_longformer import HfLongformerForCoreference
 from .modeling_encoder_decoder_hf_longformer import (
@@ -69,6 +70,7 @@ for _model_class, _auto_class in AUTO_CLASSES.items():
 
 __all__ = [
     "AUTO_CLASSES",
+    "DataCollatorToLengths",
     "DataCollatorWithGlobalAttention",
     "HfLongformerConfig",
     "HfLongformerEncoderDecoderConfig",
@@ -88,6 +90,7 @@ __all__ = [
     "RollingCache",
     "WindowPattern",
     "__version__",
+    "attention_roles",
     "byte_tokenizer",
     "dense_attention_weights",
     "explain_attention",

@@ -1,17 +1,19 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
 """The local rows by PyTorch's FlexAttention, on a GPU: any dtype, padding anywhere, window and global tokens in one
-kernel that is compiled for this pattern when it is first used. An explicit choice.
+kernel that is compiled when it is first used, once for all lengths. An explicit choice.
 
 Which blocks of keys a block of queries visits is worked out from the pattern, never from a dense mask, and once for all
 layers. Patterns of somebody's own, which replace `allows`, are asked block by block.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch.nn.attention import flex_attention as flex
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from .token_roles import TokenRoles
@@ -20,6 +22,8 @@ from .window_pattern import WindowPattern
 BLOCK = 128  # rows and keys
 NOT_ON = ("cpu",)  # its compiled form has no backward pass there, the other one makes all S × S scores
 KNOWN: tuple[str, ...] = ("allows",)  # what patterns of somebody's own may replace
+HIDDEN, IN_WINDOWS, GLOBAL = 0, 1, 2  # tokens
+FLASH_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def local_rows(
@@ -31,6 +35,7 @@ def local_rows(
     roles: TokenRoles,
     dropout: float = 0.0,
     scaling: float | None = None,
+    backend: str | None = None,
 ) -> torch.Tensor:
     """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
 
@@ -41,8 +46,11 @@ def local_rows(
     if reason := why_not(query.device, dropout):
         raise NotImplementedError(f'attn_implementation="flex_attention" {reason}')
     block_mask = make_block_mask(query.shape[1], query.shape[2], pattern, roles, query.device)
-    output = _attention()(query, key, value, block_mask=block_mask, scale=scaling)
-    return output if roles.not_in_windows is None else output.masked_fill(roles.not_in_windows[:, None, :, None], 0.0)
+    options: dict[str, Any] = {} if backend is None else {"kernel_options": {"BACKEND": backend}}
+    return _attention(backend)(query, key, value, block_mask=block_mask, scale=scaling, **options)
+
+
+local_rows_by_flash = partial(local_rows, backend="FLASH")
 
 
 def why_not(device: torch.device, dropout: float) -> str | None:
@@ -54,14 +62,33 @@ def why_not(device: torch.device, dropout: float) -> str | None:
     return None
 
 
-def _attention() -> Any:
+def why_not_flash(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, dropout: float) -> str | None:
+    """What is in the way of the same by the kernels of FlashAttention-4, which PyTorch calls experimental."""
+    device = query.device
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 9:
+        return f"needs a GPU of compute capability 9.0 (Hopper) or newer, got tensors on {device}"
+    if "BACKEND" not in getattr(getattr(flex, "FlexKernelOptions", None), "__annotations__", {}):
+        return f"needs a PyTorch whose FlexAttention knows BACKEND, got {torch.__version__}"
+    if find_spec("flash_attn") is None or find_spec("flash_attn.cute") is None:
+        return "needs the package flash-attn-4"
+    if query.dtype not in FLASH_DTYPES:
+        return f"takes bfloat16 and float16, got {query.dtype}"
+    if roles.not_in_windows is not None or len(set(pattern.dilations)) > 1:
+        return "takes texts without padding and global tokens, and one dilation for all heads"
+    return why_not(device, dropout)
+
+
+def _attention(backend: str | None) -> Any:
     """Inside a program that `torch.compile` traces it is a part of that; otherwise it is compiled by itself."""
-    return flex_attention if torch.compiler.is_compiling() else _compiled()
+    return flex_attention if torch.compiler.is_compiling() else _compiled(backend != "FLASH")
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    return torch.compile(flex_attention)
+@lru_cache(maxsize=2)
+def _compiled(is_dynamic: bool) -> Any:
+    """One program for all lengths and batches, or one for each. What would need more programs than PyTorch allows is
+    refused by it: uncompiled, which is what it would be otherwise, all S × S scores would be made.
+    """
+    return torch.compile(flex_attention, dynamic=is_dynamic, fullgraph=True)
 
 
 def make_block_mask(
@@ -77,6 +104,7 @@ def make_block_mask(
         device: Where the mask is used.
     """
     pattern.require_window(KNOWN)
+    needs_gradients = torch.is_grad_enabled()  # for which it is turned round
 
     def make() -> BlockMask:
         some, every = _visited_blocks(length, pattern, roles, num_heads, device)
@@ -84,27 +112,43 @@ def make_block_mask(
             *_listed(some & ~every),
             *_listed(every),
             BLOCK_SIZE=BLOCK,
-            mask_mod=_make_mask_mod(pattern, roles, num_heads, device),
+            mask_mod=_make_mask_mod(pattern, _kinds(roles), num_heads, device),
             seq_lengths=(length, length),
+            compute_q_blocks=needs_gradients,
         )
 
-    return roles.derived(("flex_attention", pattern), make)
+    return roles.derived(("flex_attention", pattern, needs_gradients), make)
+
+
+def _kinds(roles: TokenRoles) -> torch.Tensor | None:
+    """`(batch, S)`, uint8, what every token is; None if windows show all."""
+    if roles.not_in_windows is None:
+        return None
+    kinds = (~roles.not_in_windows).to(torch.uint8)
+    return kinds if roles.is_global is None else kinds.masked_fill(roles.is_global, GLOBAL)
+
+
+@lru_cache(maxsize=64)
+def _on_device(dilations: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(dilations, device=device)
 
 
 def _make_mask_mod(
-    pattern: WindowPattern, roles: TokenRoles, num_heads: int, device: torch.device
+    pattern: WindowPattern, kinds: torch.Tensor | None, num_heads: int, device: torch.device
 ) -> Callable[..., torch.Tensor]:
-    """Whether a row sees a key, as a function of batch, head, row and key."""
-    dilation = torch.tensor([pattern.dilation_of(head) for head in range(num_heads)], device=device)
-    is_causal, is_global, is_own = pattern.is_causal, roles.is_global, bool(pattern.overridden())
-    shown = None if roles.not_in_windows is None else ~roles.not_in_windows
+    """Whether a row sees a key, as a function of batch, head, row and key; nothing, if nobody reads the row."""
+    is_causal, is_own = pattern.is_causal, bool(pattern.overridden())
+    each = tuple(pattern.dilation_of(head) for head in range(num_heads))
+    dilation = each[0] if len(set(each)) == 1 else _on_device(each, device)
 
     def sees(batch: torch.Tensor, head: torch.Tensor, row: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        seen = pattern.allows(row, key, head) if is_own else pattern.holds(row - key, dilation[head])
-        if shown is not None:
-            seen = seen & shown[batch, key]
-        if is_global is not None:
-            seen = seen | is_global[batch, key]
+        if is_own:
+            seen = pattern.allows(row, key, head)
+        else:
+            seen = pattern.holds(row - key, dilation if isinstance(dilation, int) else dilation[head])
+        if kinds is not None:
+            kind = kinds[batch, key]
+            seen = ((seen & (kind == IN_WINDOWS)) | (kind == GLOBAL)) & (kinds[batch, row] == IN_WINDOWS)
         return seen & (key <= row) if is_causal else seen
 
     return sees
@@ -122,21 +166,26 @@ def _visited_blocks(
         some, every = _asked_blocks(length, pattern, num_heads, device)
     else:
         dilations = pattern.dilations if len(set(pattern.dilations)) > 1 else pattern.dilations[:1]
-        dilation = torch.tensor(dilations, device=device)[:, None, None]
+        dilation = _on_device(dilations, device)[:, None, None]
         band, rows = pattern.band.times(dilation), (first[:, None], last[:, None])
         low, high = band.visited(*rows)
         some = (last > low) & (first < high)
-        every = band.is_full(*rows, first, last) & (dilation == 1)
+        every = band.is_even(*rows, first, last) & (dilation == 1)
     every = every & (first + BLOCK <= length)
     some, every = some[None], every[None]
     if roles.not_in_windows is not None:
-        some = some & _by_blocks(~roles.not_in_windows).any(dim=-1)[:, None, None]
+        shown = _by_blocks(~roles.not_in_windows)
+        some = some & shown.any(dim=-1)[:, None, None]
     if roles.is_global is not None:
         of_global = _by_blocks(roles.is_global).any(dim=-1)[:, None, None]
         some = some | (of_global & (first < last[:, None]) if pattern.is_causal else of_global)
     if roles.key_padding_mask is not None:
         every = every & _by_blocks(roles.key_padding_mask).all(dim=-1)[:, None, None]
-    return torch.broadcast_tensors(some, every)  # the kernel looks for both in the same places
+    if roles.not_in_windows is not None:
+        hidden = _by_blocks(roles.not_in_windows)  # rows, of which the last block has no more than there are
+        some = some & shown.any(dim=-1)[:, None, :, None]
+        every = every & ~hidden.any(dim=-1)[:, None, :, None]
+    return torch.broadcast_tensors(some, every & some)  # the kernel looks for both in the same places
 
 
 def _asked_blocks(

@@ -16,7 +16,7 @@ from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
 from .dispatch import NAMES, local_rows, note
 from .global_rows import GlobalProjections, add_global_rows, join_global_rows, scaled, without_global_tokens
-from .masks import count_in_masks, read_numbers, roles_of_masks, roles_of_traced_masks
+from .masks import roles_of_call
 from .text_slices import front_states, local_rows_of_slice, partial_global_rows, row_of_slice
 from .token_roles import SeparateTexts, SlicedTexts, TokenRoles
 from .transformers_internals import is_tracing
@@ -37,11 +37,16 @@ def longformer_attention(
     query_global: torch.Tensor | None = None,
     key_global: torch.Tensor | None = None,
     value_global: torch.Tensor | None = None,
+    num_global_tokens: int | None = None,
+    roles: TokenRoles | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     attn_implementation: str = "sdpa",
 ) -> torch.Tensor:
     """Longformer's attention alone, for models of your own: sliding window plus global tokens, any length.
+
+    Masks are counted in every call, for which the host waits for the device. It does not with `num_global_tokens`; and
+    with `roles`, made once for all layers, nothing is worked out of masks again.
 
     Args:
         query, key, value: `(batch, heads, S, head_dim)`.
@@ -53,18 +58,24 @@ def longformer_attention(
         global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to.
         query_global, key_global, value_global: Projections for the rows of global tokens, shaped as `query`; the local
             ones if left out.
+        num_global_tokens: At most so many tokens of any text are global. What masks hold is then checked as
+            `attention_roles` says: at once on a CPU, by the device itself on CUDA, not at all on others.
+        roles: Instead of the masks and their number: what `attention_roles` made of them. Their shape and device are
+            checked.
         dropout: Probability of dropping an attention weight.
         scaling: Factor on the scores, `head_dim ** -0.5` if left out.
         attn_implementation: `"sdpa"`: the fastest that can be had, O(S · attention_window); `"eager"`: the definition,
             O(S²); `"triton"`, `"cpu"`, `"blocked"`: that implementation; `"flex_attention"`: a kernel that is compiled
-            for the pattern, on a GPU and without dropout.
+            for the pattern, on a GPU and without dropout; `"flex_attention_flash"`: that of FlashAttention-4, for texts
+            without padding and global tokens.
 
     Returns:
         `(batch, heads, S, head_dim)`; rows of padding are 0.
 
     Raises:
-        ValueError: If shapes do not fit, a mask holds anything but 0 and 1, or a global token is padding. While
-            `torch.compile` or `torch.export` traces, only shapes are checked.
+        ValueError: If shapes do not fit, a mask holds anything but 0 and 1, a global token is padding, a text has more
+            than `num_global_tokens`, or masks are given beside `roles`. While `torch.compile` or `torch.export` traces,
+            only shapes are checked.
         NotImplementedError: If an implementation is asked for that cannot be had here, with the reason.
 
     Source: arXiv 2004.05150, section 3.1.
@@ -76,16 +87,14 @@ def longformer_attention(
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     pattern = _pattern_of(attention_window, attention_dilation, is_causal, pattern)
     pattern.check_num_heads(query.shape[1])
-    shape = (query.shape[0], query.shape[2])
-    counts = count_in_masks(attention_mask, global_attention_mask, shape)
-    if is_tracing(query):
-        roles = roles_of_traced_masks(attention_mask, global_attention_mask)
+    masks_of_call = (attention_mask, global_attention_mask, num_global_tokens)
+    if roles is None:
+        roles = roles_of_call(*masks_of_call[:2], (query.shape[0], query.shape[2]), num_global_tokens)
     else:
-        roles = roles_of_masks(attention_mask, global_attention_mask, read_numbers(counts))
-    of_global = [
-        one if given is None else given
-        for one, given in ((query, query_global), (key, key_global), (value, value_global))
-    ]
+        _check_roles(roles, query, masks_of_call)
+        roles = roles.forgetful() if is_tracing(query) else roles
+    given_global = (query_global, key_global, value_global)
+    of_global = [one if given is None else given for one, given in zip((query, key, value), given_global, strict=True)]
     settings: dict[str, Any] = {"pattern": pattern, "dropout": dropout, "scaling": scaling}
     if attn_implementation == "eager":
         masks: dict[str, Any] = {"is_global": roles.is_global, "key_padding_mask": roles.key_padding_mask}
@@ -93,7 +102,22 @@ def longformer_attention(
         return attention_reference(query, key, value, *of_global, **settings)[0]
     settings["roles"] = roles
     output = local_rows(query, key, value, attn_implementation=attn_implementation, **settings)
+    if not roles.has_global and all(given is None for given in given_global):
+        return output
     return join_global_rows(output, *of_global, **settings)
+
+
+def _check_roles(roles: TokenRoles, query: torch.Tensor, others: tuple[Any, ...]) -> None:
+    if any(other is not None for other in others):
+        raise ValueError("roles are made of masks: leave attention_mask, global_attention_mask and their number out")
+    if type(roles) is not TokenRoles:
+        raise ValueError(f"roles must be what attention_roles makes, got {type(roles).__name__}")
+    shape = (query.shape[0], query.shape[2])
+    for mask in (roles.key_padding_mask, roles.is_global):
+        if mask is not None and tuple(mask.shape) != shape:
+            raise ValueError(f"roles must be those of texts (batch, S) = {shape}, got {tuple(mask.shape)}")
+        if mask is not None and mask.device != query.device:
+            raise ValueError(f"roles must be on {query.device}, got {mask.device}: roles.to(query.device) takes them")
 
 
 def _pattern_of(

@@ -104,15 +104,15 @@ class Blocks:
         return torch.arange(self.size, device=device)[:, None] + torch.arange(2 * self.before + 1, device=device)
 
     def _make_mask(self, roles: TokenRoles, batch_size: int, device: torch.device) -> torch.Tensor | None:
-        is_full = self.is_whole and self.band.is_full(0, self.size, 0, self.size)
-        if is_full and not self.has_global_columns and roles.key_padding_mask is None and self.dilation == 1:
+        is_even = self.is_whole and self.band.is_even(0, self.size, 0, self.size)
+        if is_even and not self.has_global_columns and roles.key_padding_mask is None and self.dilation == 1:
             return None
         real = roles.key_padding_mask
         if real is None:
             real = torch.ones(batch_size, self.length, dtype=torch.bool, device=device)
         not_global = real if roles.is_global is None else real & ~roles.is_global
         window = self._windows(_as_column(not_global if self.has_global_columns else real)).mT
-        if not is_full:
+        if not is_even:
             row = torch.arange(self.size, device=device)[:, None] + self.before
             window = window & self.band.sees(row - torch.arange(self.num_keys, device=device))
         if self.has_global_columns:
@@ -270,7 +270,7 @@ class BlockWalk:
                     mask = None
                     if masked_before[columns.start] < masked_before[min(columns.stop, self.length)]:
                         mask = shown[..., columns]
-                    if not band.is_full(start, stop, low, high):
+                    if not band.is_even(start, stop, low, high):
                         of_band = band_mask[: stop - start, low - first : high - first]
                         mask = of_band if mask is None else mask + of_band
                     yield (slice(None), heads, rows), (slice(None), heads, columns), mask
@@ -293,7 +293,7 @@ class BlockWalk:
     def _mask_of_one_block(self, dtype: torch.dtype) -> torch.Tensor | None:
         """`(batch or 1, 1, S or 1, S)`, of window, global keys and padding; None if all see all."""
         length, mask = self.length, None
-        if not self.band.is_full(0, length, 0, length):
+        if not self.band.is_even(0, length, 0, length):
             first, _ = self.band.visited(0, length)
             mask = _band_mask(dtype, self.band, 2 * self.short)[None, None, :length, -first : length - first]
             if self.is_global is not None:

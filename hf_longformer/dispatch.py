@@ -14,7 +14,13 @@ import torch
 
 from .attention_blocked import KNOWN as KNOWN_TO_BLOCKS, local_rows as local_rows_by_blocks
 from .attention_cpu import KNOWN as KNOWN_ON_CPU, local_rows as local_rows_on_cpu
-from .attention_flex import KNOWN as KNOWN_TO_FLEX, local_rows as local_rows_by_flex, why_not as why_not_flex
+from .attention_flex import (
+    KNOWN as KNOWN_TO_FLEX,
+    local_rows as local_rows_by_flex,
+    local_rows_by_flash,
+    why_not as why_not_flex,
+    why_not_flash,
+)
 from .attention_triton import KNOWN as KNOWN_TO_TRITON, local_rows as local_rows_by_triton, why_not as why_not_triton
 from .kernel_proof import why_not_proven
 from .operators import is_exporting, is_transformed
@@ -65,6 +71,12 @@ def _why_not_flex(query: torch.Tensor, *, roles: TokenRoles, dropout: float = 0.
     return why_not_flex(query.device, dropout) or _why_not_packed(roles)
 
 
+def _why_not_flash(
+    query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRoles, dropout: float = 0.0, **_: object
+) -> str | None:
+    return why_not_flash(query, pattern=pattern, roles=roles, dropout=dropout) or _why_not_packed(roles)
+
+
 def _why_not_packed(roles: TokenRoles) -> str | None:
     return "takes texts with their padding, or one by one" if isinstance(roles, PackedTexts) else None
 
@@ -74,6 +86,7 @@ IMPLEMENTATIONS = {  # in order of preference
     "cpu": Implementation(local_rows_on_cpu, _why_not_cpu, KNOWN_ON_CPU),
     "blocked": Implementation(local_rows_by_blocks, _why_not_blocked, KNOWN_TO_BLOCKS),
     "flex_attention": Implementation(local_rows_by_flex, _why_not_flex, KNOWN_TO_FLEX),
+    "flex_attention_flash": Implementation(local_rows_by_flash, _why_not_flash, KNOWN_TO_FLEX),
 }
 CHOSEN_BY_ITSELF = ("triton", "cpu", "blocked")
 NAMES = ("eager", "sdpa", *IMPLEMENTATIONS)  # of `attn_implementation`

@@ -50,7 +50,7 @@ def explain_attention(model: HfLongformerPreTrainedModel, batch: Mapping[str, An
         elif name in reasons:
             lines.append(f"{name}: not taken, it {reasons[name]}")
         else:
-            why = "only taken if it is asked for" if name == "flex_attention" else "not needed"
+            why = "only taken if it is asked for" if name.startswith("flex_attention") else "not needed"
             lines.append(f"{name}: {why}")
     return "\n".join(lines)
 

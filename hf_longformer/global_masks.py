@@ -1,6 +1,6 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which tokens get global attention, and a collator that carries the answer into a batch.
+"""Which tokens get global attention, and a collator that carries the answer into a batch; another for few lengths.
 
 A converted model keeps the tokenizer of its source. What a tokenizer does not know is which tokens are global.
 """
@@ -166,4 +166,59 @@ class DataCollatorWithGlobalAttention:
         return torch.nn.functional.pad(torch.as_tensor(mask, dtype=like.dtype), (left, missing - left))
 
 
-__all__ = ["DataCollatorWithGlobalAttention", "global_attention_mask"]
+# What tensors of a batch are filled up with, if it is not an id.
+FILLED_WITH = {
+    "attention_mask": 0,
+    "global_attention_mask": 0,
+    "candidates": False,
+    "labels": -100,
+    "special_tokens_mask": 1,
+}
+
+
+@dataclass
+class DataCollatorToLengths:
+    """Fills batches up to one of a few lengths: a compiled model has a program, or a CUDA graph, for each of them and
+    for each number of texts (`dataloader_drop_last=True` leaves one number).
+
+    Args:
+        tokenizer: Knows the ids of padding; its padding side must be the right.
+        lengths: Tokens, at least one length. A batch takes the smallest that holds it; one that none holds is refused.
+        collator: Any other collator, which makes the batch; `DataCollatorWithPadding(tokenizer)` if left out.
+
+    Raises:
+        ValueError: If lengths or padding side are others; on a batch, if it is longer than all lengths, or has a tensor
+            `(batch, S)` that nobody knows how to fill up.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    lengths: Sequence[int]
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lengths or min(self.lengths) < 1:
+            raise ValueError(f"lengths must be whole numbers of at least 1, got {list(self.lengths)}")
+        if self.tokenizer.padding_side != "right":
+            raise ValueError(f"texts must be padded on the right, got padding_side={self.tokenizer.padding_side!r}")
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collates features to a batch `(batch, S)`, S one of the lengths."""
+        batch = dict((self.collator or DataCollatorWithPadding(self.tokenizer))(features))
+        shape = batch["input_ids"].shape
+        length = min((length for length in self.lengths if length >= shape[-1]), default=None)
+        if length is None:
+            raise ValueError(f"a batch of {shape[-1]} tokens fits none of the lengths {sorted(self.lengths)}: cut it")
+        if "attention_mask" not in batch:
+            batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        ids = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        for name, tensor in batch.items():
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != shape:
+                continue
+            if name not in FILLED_WITH | ids:
+                raise ValueError(f"{name} has the shape of input_ids, {tuple(shape)}, and cannot be filled up")
+            fill = ids[name] if name in ids else FILLED_WITH[name]
+            batch[name] = torch.nn.functional.pad(tensor, (0, length - shape[-1]), value=fill)
+        return batch
+
+
+__all__ = ["DataCollatorToLengths", "DataCollatorWithGlobalAttention", "global_attention_mask"]

@@ -199,8 +199,17 @@ def join_global_rows(
     if not roles.has_global:
         return output + zero_row(query_global, key_global, value_global) if torch.is_grad_enabled() else output
     tokens: Any = roles.global_tokens
-    rows = global_rows(tokens.gather(query_global), key_global, value_global, roles=roles, **settings)
+    query_global = _rows_of(query_global, tokens)
+    rows = global_rows(query_global, key_global, value_global, roles=roles, **settings)
     return put_global_rows(output, rows, tokens)
+
+
+def _rows_of(tensor: torch.Tensor, tokens: GlobalTokens) -> torch.Tensor:
+    """`tokens.gather` of `(batch, heads, S, n)`; where tokens lie one after the other its backward pass copies less."""
+    if not tensor.stride(1) < tensor.stride(2) or tokens.flat_index is None:
+        return tokens.gather(tensor)
+    rows = tensor.transpose(1, 2).flatten(0, 1).index_select(0, tokens.flat_index)
+    return rows.unflatten(0, (-1, tokens.number)).transpose(1, 2)
 
 
 def global_rows(
@@ -351,9 +360,9 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
     """Puts `rows` `(batch, heads, G, head_dim)` at the global positions of `output`, which are 0 there, or anything if
     every text has G of them: in its place unless a backward pass needs it as it is.
     """
-    rows = rows.to(output.dtype)
     if not tokens.is_even:
         rows = rows.masked_fill(~tokens.valid[:, None, :, None], 0.0)
+    rows = rows.to(output.dtype)
     is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
     is_kept = is_kept or is_transformed()
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
@@ -376,16 +385,18 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
 def _mask_of_global_rows(roles: TokenRoles, pattern: WindowPattern) -> torch.Tensor | None:
     """Which keys the global rows see, `(batch, 1, 1 or G, S)`, bool; None if all. Unused entries see everything."""
     pattern.require_global_rows()
-    is_causal = pattern.is_causal
-    if torch.compiler.is_compiling():
-        return _make_mask_of_global_rows(roles, is_causal)
-    return roles.derived(("global rows", is_causal), lambda: _make_mask_of_global_rows(roles, is_causal))
+    if torch.compiler.is_compiling():  # which joins equal ones
+        return _make_mask_of_global_rows(roles, pattern.is_causal)
+    return roles.derived(
+        ("global rows", pattern.is_causal), lambda: _make_mask_of_global_rows(roles, pattern.is_causal)
+    )
 
 
-def _make_mask_of_global_rows(roles: Any, is_causal: bool) -> torch.Tensor | None:
+def _make_mask_of_global_rows(roles: TokenRoles, is_causal: bool) -> torch.Tensor | None:
+    tokens: Any = roles.global_tokens
     mask = None if roles.key_padding_mask is None else roles.key_padding_mask[:, None, None, :]
     if is_causal:
-        position = torch.arange(roles.is_global.shape[1], device=roles.is_global.device)
-        before = position <= roles.global_tokens.index[:, None, :, None]
+        position = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
+        before = position <= tokens.index[:, None, :, None]
         mask = before if mask is None else mask & before
-    return mask if mask is None or roles.global_tokens.is_even else mask | ~roles.global_tokens.valid[:, None, :, None]
+    return mask if mask is None or tokens.is_even else mask | ~tokens.valid[:, None, :, None]

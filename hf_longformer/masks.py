@@ -1,6 +1,8 @@
 # Copyright 2026 The hf-longformer authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Masks as users give them, checked and made into roles of tokens, with one transfer from the device for all checks."""
+"""Masks as users give them, checked and made into roles of tokens, with one transfer from the device for all checks,
+or none where the caller says how many tokens are global.
+"""
 
 from typing import Any
 
@@ -10,9 +12,82 @@ from .operators import is_exporting, is_transformed
 from .token_roles import TokenRoles
 from .transformers_internals import is_tracing
 
+READ_FOR_NOTHING = ("cpu",)  # devices whose numbers the host has
+ASSERTING = ("cuda",)  # devices that check while the host goes on
+WRONG = (
+    "masks must hold 0 and 1 only, global tokens must be real ones, and no text may have more of them than "
+    "num_global_tokens"
+)
+
+
+def attention_roles(
+    attention_mask: torch.Tensor | None = None,
+    global_attention_mask: torch.Tensor | None = None,
+    *,
+    num_global_tokens: int | None = None,
+) -> TokenRoles:
+    """Which tokens are real and which are global, worked out once for any number of calls of `longformer_attention`.
+
+    What calls work out of them is kept in them, too; `to` gives the same on another device. Masks that change need new
+    ones.
+
+    Args:
+        attention_mask: `(batch, S)`, 1 for real tokens, 0 for padding; all are real if left out.
+        global_attention_mask: `(batch, S)`, 1 for tokens that attend to all and that all attend to.
+        num_global_tokens: At most so many tokens of any text are global. With it the host does not wait for the device;
+            without it masks are counted, in one transfer.
+
+    Raises:
+        ValueError: If masks do not fit each other, a mask holds anything but 0 and 1, a global token is padding, or a
+            text has more than `num_global_tokens`. With that number a CUDA device checks by itself what masks hold:
+            an assertion fails there, which shows where the host next waits for it, as with an index out of range.
+            Other devices than those and CPUs check shapes alone, and so does what `torch.compile` or `torch.export`
+            traces.
+    """
+    given = [mask for mask in (attention_mask, global_attention_mask) if mask is not None]
+    if given and given[0].dim() != 2:
+        raise ValueError(f"masks must have the shape (batch, S), got {tuple(given[0].shape)}")
+    shape = tuple(given[0].shape) if given else (0, 0)
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return roles_of_call(attention_mask, global_attention_mask, shape, num_global_tokens)
+    with torch.inference_mode(False):  # roles may serve training, wherever they were made
+        real, marked = (None if x is None else x.clone() for x in (attention_mask, global_attention_mask))
+        return roles_of_call(real, marked, shape, num_global_tokens)
+
+
+def roles_of_call(
+    attention_mask: torch.Tensor | None,
+    global_attention_mask: torch.Tensor | None,
+    shape: tuple[int, ...],
+    num_global_tokens: int | None,
+) -> TokenRoles:
+    """The same, of masks whose shape must be `(batch, S)`."""
+    if num_global_tokens is not None:
+        _check_number(num_global_tokens, global_attention_mask, shape)
+    _check_shapes(attention_mask, global_attention_mask, shape)
+    mask = global_attention_mask if attention_mask is None else attention_mask
+    if mask is None or is_tracing(mask):
+        return roles_of_traced_masks(attention_mask, global_attention_mask, num_global_tokens)
+    if num_global_tokens is None or mask.device.type in READ_FOR_NOTHING:
+        numbers = read_numbers(count_in_masks(attention_mask, global_attention_mask, shape))
+        if num_global_tokens is not None and numbers.get("num_global", 0) > num_global_tokens:
+            raise ValueError(
+                f"global_attention_mask must mark at most num_global_tokens={num_global_tokens} tokens of a text, got "
+                f"{numbers['num_global']}"
+            )
+        return roles_of_masks(attention_mask, global_attention_mask, numbers)
+    if mask.device.type in ASSERTING:
+        counts = _count_wrong(attention_mask, global_attention_mask)
+        if global_attention_mask is not None:
+            most = global_attention_mask.bool().sum(dim=1).max()
+            counts["num_global"] = (most - num_global_tokens).clamp(min=0)
+        if counts:
+            torch._assert_async(torch.stack(list(counts.values())).sum() == 0, WRONG)
+    return roles_of_traced_masks(attention_mask, global_attention_mask, num_global_tokens)
+
 
 def count_in_masks(
-    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, shape: tuple[int, int]
+    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, shape: tuple[int, ...]
 ) -> dict[str, torch.Tensor]:
     """What `roles_of_masks` must know of the masks, as tensors of one number each, so that one transfer reads them all.
     Empty while a program is traced, which cannot read them.
@@ -20,25 +95,49 @@ def count_in_masks(
     Raises:
         ValueError: If a mask is not `(batch, S)`.
     """
-    counts: dict[str, torch.Tensor] = {}
-    for name, mask in (("attention_mask", attention_mask), ("global_attention_mask", global_attention_mask)):
-        if mask is not None and tuple(mask.shape) != tuple(shape):
-            raise ValueError(f"{name} must have the shape (batch, S) = {tuple(shape)}, got {tuple(mask.shape)}")
-        if mask is not None and not is_tracing(mask):
-            counts[f"{name}_wrong"] = ((mask != 0) & (mask != 1)).sum()
-    if not counts:
-        return counts
+    _check_shapes(attention_mask, global_attention_mask, shape)
+    mask = global_attention_mask if attention_mask is None else attention_mask
+    if mask is None or is_tracing(mask):
+        return {}
+    counts = _count_wrong(attention_mask, global_attention_mask)
     if attention_mask is not None:
         counts["padded"] = (attention_mask == 0).sum()
         real = attention_mask.bool()
         counts["longest"] = real.sum(dim=1).max()
         counts["texts_with_gaps"] = ((real[:, 1:] & ~real[:, :-1]).sum(dim=1) + real[:, 0] > 1).sum()
     if global_attention_mask is not None:
-        is_global = global_attention_mask.bool()
-        numbers = is_global.sum(dim=1)
-        counts["num_global"], counts["num_global_min"] = numbers.max(), numbers.min()
-        if attention_mask is not None:
-            counts["global_on_padding"] = (is_global & ~attention_mask.bool()).sum()
+        of_texts = global_attention_mask.bool().sum(dim=1)
+        counts["num_global"], counts["num_global_min"] = of_texts.max(), of_texts.min()
+    return counts
+
+
+def _check_shapes(
+    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None, shape: tuple[int, ...]
+) -> None:
+    for name, mask in (("attention_mask", attention_mask), ("global_attention_mask", global_attention_mask)):
+        if mask is not None and tuple(mask.shape) != tuple(shape):
+            raise ValueError(f"{name} must have the shape (batch, S) = {tuple(shape)}, got {tuple(mask.shape)}")
+
+
+def _check_number(number: int, global_attention_mask: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ValueError(f"num_global_tokens must be a whole number from 0 on, got {number!r}")
+    if number and global_attention_mask is None:
+        raise ValueError(f"num_global_tokens={number} needs global_attention_mask, which says which they are")
+    if number > shape[1]:
+        raise ValueError(f"num_global_tokens must be at most the length of texts, {shape[1]}, got {number}")
+
+
+def _count_wrong(
+    attention_mask: torch.Tensor | None, global_attention_mask: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """How much there is in masks that may not be, by its kind."""
+    counts: dict[str, torch.Tensor] = {}
+    for name, mask in (("attention_mask", attention_mask), ("global_attention_mask", global_attention_mask)):
+        if mask is not None and mask.dtype != torch.bool:
+            counts[f"{name}_wrong"] = ((mask != 0) & (mask != 1)).sum()
+    if attention_mask is not None and global_attention_mask is not None:
+        counts["global_on_padding"] = (global_attention_mask.bool() & ~attention_mask.bool()).sum()
     return counts
 
 
@@ -86,9 +185,10 @@ def roles_of_masks(
     key_padding_mask = attention_mask.bool() if counts.get("padded") else None
     is_global = None if global_attention_mask is None else global_attention_mask.bool()
     is_contiguous = not counts.get("texts_with_gaps", 0)
-    num_global = counts.get("num_global", 0)
-    is_even = counts.get("num_global_min", 0) == num_global
-    return TokenRoles.from_masks(key_padding_mask, is_global, num_global, is_contiguous=is_contiguous, is_even=is_even)
+    number = counts.get("num_global", 0)
+    is_even = number == counts.get("num_global_min")
+    settings = {"is_contiguous": is_contiguous, "is_even": is_even}
+    return TokenRoles.from_masks(key_padding_mask, is_global, number, **settings)
 
 
 def roles_of_traced_masks(

@@ -10,6 +10,7 @@ which a batch may be laid out.
 """
 
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ class GlobalTokens:
         valid: `(batch, G)`, bool, which entries of `index` count.
         flat_index: `(batch * G,)`, where they stand among all `batch * S` tokens; None where nobody asks for it.
         has_static_count: Whether G is a number; otherwise it is one only when a traced program runs.
-        is_even: Whether every text is known to have G of them, so that all entries of `index` count.
+        is_even: Whether every text is known to have G: all of `valid` is True then.
     """
 
     mask: torch.Tensor
@@ -78,7 +79,9 @@ class _Remembers:
     def derived(self, name: Hashable, make: Callable[[], Derived]) -> Derived:
         """What `make()` gives, made once: layers of a forward pass share what is worked out of roles, and buffers."""
         if name not in self._derived:
-            self._derived[name] = make()
+            is_inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+            with torch.inference_mode(False) if is_inference else nullcontext():  # training may follow
+                self._derived[name] = make()
         return self._derived[name]
 
 
@@ -106,13 +109,18 @@ class TokenRoles(_Remembers):
         is_contiguous: bool = False,
         is_even: bool = False,
     ) -> "TokenRoles":
-        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text, and
-        with `is_even` that of all.
+        """Roles from two `(batch, S)` bool masks; `num_global` is the largest number of global tokens in a text, and of
+        all texts if `is_even`.
         """
         tokens = None
         if is_global is not None and (num_global or not has_static_count):
             tokens = GlobalTokens.from_mask(is_global, num_global, has_static_count, is_even)
         return cls(key_padding_mask, tokens, is_contiguous)
+
+    def forgetful(self) -> "TokenRoles":
+        """The same for a program that is traced: what it works out of them is not kept in these."""
+        known = {} if torch.compiler.is_compiling() else dict(self._derived)
+        return TokenRoles(self.key_padding_mask, self.global_tokens, self.is_contiguous, _derived=known)
 
     @property
     def has_global(self) -> bool:

@@ -55,7 +55,7 @@ class Band:
         """
         return start - self.before, stop + self.after
 
-    def is_full(self, start: Any, stop: Any, first: Any, last: Any) -> Any:
+    def is_even(self, start: Any, stop: Any, first: Any, last: Any) -> Any:
         """Whether all rows `start … stop - 1` see all keys `first … last - 1`: then no mask is needed."""
         return (stop - 1 - first <= self.before) & (last - 1 - start <= self.after)
 

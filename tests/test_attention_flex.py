@@ -4,6 +4,8 @@
 gives outputs, and the lists of blocks are compared with the dense mask; gradients wait for a GPU.
 """
 
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,10 +24,17 @@ from helpers import (
     tiny_config,
     token_roles,
 )
+from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import flex_attention
 
-from hf_longformer import HfLongformerForCausalLM, HfLongformerModel, attention_flex, longformer_attention
-from hf_longformer.attention_flex import BLOCK, local_rows, make_block_mask
+from hf_longformer import (
+    HfLongformerForCausalLM,
+    HfLongformerModel,
+    attention_flex,
+    attention_roles,
+    longformer_attention,
+)
+from hf_longformer.attention_flex import BLOCK, local_rows, make_block_mask, why_not_flash
 from hf_longformer.attention_reference import attention_reference
 from hf_longformer.window_pattern import WindowPattern
 
@@ -93,7 +102,7 @@ def test_blocks_outside_the_window_are_not_visited() -> None:
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """FlexAttention as PyTorch has it for debugging, on a CPU too, but without gradients there."""
-    monkeypatch.setattr(attention_flex, "_attention", lambda: flex_attention)
+    monkeypatch.setattr(attention_flex, "_attention", lambda backend: flex_attention)
     monkeypatch.setattr(attention_flex, "NOT_ON", ())
 
 
@@ -161,6 +170,86 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model.set_attn_implementation("flex_attention")
     with pytest.raises(NotImplementedError, match="without relative positions"):
         model(torch.randint(5, 99, (1, 20)), use_cache=False)
+
+
+def test_masks_are_made_once_per_text_and_compiled_once_per_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over layers, calls, lengths, batches and windows: texts that windows show as a whole, and others."""
+    monkeypatch.setattr(attention_flex, "NOT_ON", ())
+    compiled = torch.compile(flex_attention, dynamic=True, fullgraph=True, backend="eager")
+    monkeypatch.setattr(attention_flex, "_compiled", lambda is_dynamic: compiled if is_dynamic else None)
+    visited, made = attention_flex._visited_blocks, []
+    monkeypatch.setattr(attention_flex, "_visited_blocks", lambda *given: made.append(1) or visited(*given))
+    torch.compiler.reset()
+    counters.clear()
+    model = HfLongformerModel(tiny_config(num_hidden_layers=12, max_position_embeddings=700)).eval()
+    programs = []
+    for batch, length, is_masked in ((2, 520, False), (4, 300, False), (2, 530, True), (4, 400, True), (5, 520, True)):
+        ids = torch.randint(5, 99, (batch, length))
+        masks = {}
+        if is_masked:
+            masks["attention_mask"] = (torch.arange(length) < length - 9).long().expand(batch, -1)
+            masks["global_attention_mask"] = torch.nn.functional.one_hot(torch.tensor(batch), length).expand(batch, -1)
+        with torch.no_grad():
+            model.set_attn_implementation("blocked")
+            expected = model(ids, **masks).last_hidden_state
+            model.set_attn_implementation("flex_attention")
+            found = model(ids, **masks).last_hidden_state
+        real = masks.get("attention_mask", torch.ones_like(ids)).bool()
+        torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+        programs.append(counters["stats"]["unique_graphs"])
+    assert programs == [1, 1, 2, 2, 2]
+    assert len(made) == 5  # of the same window in twelve layers
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_roles_keep_the_mask(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing of it is read: tensors without memory would refuse that."""
+    case = Case(300, 8, (1, 1, 4), globals_="one", padding="right")
+    is_global, real = case.masks()
+    roles = attention_roles(real, is_global, num_global_tokens=1)
+    query, key, value = random_projections(case)[:3]
+    visited, made = attention_flex._visited_blocks, []
+    monkeypatch.setattr(attention_flex, "_visited_blocks", lambda *given: made.append(1) or visited(*given))
+    settings: dict[str, Any] = {"pattern": case.pattern, "attn_implementation": "flex_attention", "roles": roles}
+    with torch.no_grad():
+        for _ in range(3):
+            longformer_attention(query, key, value, **settings)
+    assert len(made) == 1
+    with torch.no_grad():
+        mask = make_block_mask(3, case.length, case.pattern, roles.to("meta"), torch.device("meta"))
+    assert mask.kv_indices.device.type == "meta"
+    assert mask.q_indices is None  # which a backward pass needs
+
+
+@pytest.mark.parametrize(
+    ("capability", "package", "dtype", "case", "dropout", "reason"),
+    [
+        ((8, 9), True, torch.bfloat16, Case(9, 4), 0.0, r"capability 9\.0 \(Hopper\) or newer"),
+        ((9, 0), False, torch.bfloat16, Case(9, 4), 0.0, "needs the package flash-attn-4"),
+        ((9, 0), True, torch.float32, Case(9, 4), 0.0, "takes bfloat16 and float16, got torch.float32"),
+        ((9, 0), True, torch.bfloat16, Case(9, 4, globals_="one"), 0.0, "without padding and global tokens"),
+        ((9, 0), True, torch.bfloat16, Case(9, 4, padding="right"), 0.0, "without padding and global tokens"),
+        ((9, 0), True, torch.bfloat16, Case(9, 4, (1, 1, 4)), 0.0, "one dilation for all heads"),
+        ((9, 0), True, torch.bfloat16, Case(9, 4), 0.1, "has no dropout"),
+        ((9, 0), True, torch.bfloat16, Case(9, 4), 0.0, None),
+    ],
+)
+def test_flash_backend_is_had_or_refused(
+    capability: Any, package: bool, dtype: Any, case: Case, dropout: float, reason: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(attention_flex, "find_spec", lambda _: package or None)
+    query: Any = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)
+    settings: dict[str, Any] = {"pattern": case.pattern, "roles": token_roles(case), "dropout": dropout}
+    found = why_not_flash(query, **settings)
+    assert found is None if reason is None else re.search(reason, found)
+
+
+def test_flash_backend_on_a_cpu() -> None:
+    tensors = torch.randn(3, 1, 2, 9, 4)
+    with pytest.raises(NotImplementedError, match=r'"flex_attention_flash" needs a GPU of compute capability 9\.0'):
+        longformer_attention(*tensors, attention_window=4, attn_implementation="flex_attention_flash")
 
 
 @NEEDS_GPU

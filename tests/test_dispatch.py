@@ -69,7 +69,8 @@ def test_explain_attention():
     assert [line.partition(":")[0] for line in lines[1:]] == list(IMPLEMENTATIONS)
     assert lines[1].startswith(("triton: not taken, it needs a GPU", "triton: not taken, it needs the package"))
     assert lines[2].startswith("cpu: taken 2 times")
-    assert lines[3:] == ["blocked: not needed", "flex_attention: only taken if it is asked for"]
+    asked_for = [f"{name}: only taken if it is asked for" for name in ("flex_attention", "flex_attention_flash")]
+    assert lines[3:] == ["blocked: not needed", *asked_for]
     padded = {"input_ids": IDS, "attention_mask": (torch.arange(150) < torch.tensor([[150], [20]])).long()}
     assert "cpu: taken 4 times" in explain_attention(model, padded)  # two texts by themselves, in two layers
     assert "explicit weights of windows, since they are asked for: taken 2" in explain_attention(

@@ -138,7 +138,7 @@ ONES, MARKED = torch.ones(2, 5), torch.tensor([[1, 0, 0, 0, 0]] * 2)
 REFUSALS = {
     "implementation": (
         {"attn_implementation": "flash"},
-        r"one of \('eager', 'sdpa', .*'flex_attention'\), got 'flash'",
+        r"one of \('eager', 'sdpa', .*'flex_attention_flash'\), got 'flash'",
     ),
     "odd window": ({"attention_window": 3}, "even number of at least 2 .*got 3"),
     "zero window": ({"attention_window": 0}, "even number of at least 2 .*got 0"),

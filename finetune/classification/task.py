@@ -70,6 +70,7 @@ class Classification(flow.Task):
     arguments = ClassificationArguments
     model_class = HfLongformerForSequenceClassification
     divides = True
+    pads_to_lengths = True
     new = ("classifier",)
     labels: Labels
 

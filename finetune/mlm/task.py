@@ -67,6 +67,7 @@ class MaskedLanguageModel(flow.Task):
     arguments = DataArguments
     model_class = HfLongformerForMaskedLM
     divides = True
+    pads_to_lengths = True
     best = "loss"
     measures = ("nats_per_token", "bits_per_token", "perplexity")
     unit = "nats per masked token"

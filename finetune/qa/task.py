@@ -59,6 +59,7 @@ class QuestionAnswering(flow.Task):
     arguments = QuestionAnsweringArguments
     model_class = HfLongformerForQuestionAnswering
     divides = True
+    pads_to_lengths = True
     best = "f1"
     measures = tuple(
         f"{prefix}{name}" for prefix in ("", "has_answer_", "no_answer_") for name in ("exact_match", "f1")
