@@ -30,12 +30,34 @@ PROGRAMS = 256  # about two for every multiprocessor of a large GPU
 ROWS_OF_GLOBAL = 64
 ROWS_AT_ONCE = 256  # where second derivatives are asked for
 
-# Rows, keys, warps and stages of a block, by kernel and bytes of a head's row: measured.
-SIZES: dict[str, dict[int, tuple[int, int, int, int]]] = {
-    "forward_rows": {128: (64, 64, 4, 3), 256: (64, 32, 4, 2), 512: (64, 32, 4, 2), 1024: (32, 32, 4, 2)},
-    "backward_rows": {128: (64, 32, 4, 3), 256: (64, 32, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
-    "backward_keys": {128: (32, 64, 4, 3), 256: (32, 64, 4, 2), 512: (32, 32, 4, 2), 1024: (32, 32, 4, 1)},
-    "backward_global": dict.fromkeys((128, 256, 512, 1024), (ROWS_OF_GLOBAL, 0, 4, 2)),
+# Rows, keys, warps and stages of a block, and the bytes of shared memory that it takes, by kernel and bytes of a head's
+# row; the best first. What is best was measured on Hopper; bytes are the most that Triton 3.9 compiles for any of the
+# architectures 8.0, 8.6, 9.0, 10.0 and 12.0 (tests/measure_shared_memory.py).
+SIZES: dict[str, dict[int, tuple[tuple[int, int, int, int, int], ...]]] = {
+    "forward_rows": {
+        128: ((64, 64, 4, 3, 57_888),),
+        256: ((64, 32, 4, 2, 65_664),),
+        512: ((64, 32, 4, 2, 131_200), (32, 32, 4, 2, 73_856)),
+        1024: ((32, 32, 4, 2, 139_392), (32, 32, 4, 1, 98_304)),
+    },
+    "backward_rows": {
+        128: ((64, 32, 4, 3, 45_360),),
+        256: ((64, 32, 4, 2, 98_432),),
+        512: ((32, 32, 4, 2, 98_432),),
+        1024: ((32, 32, 4, 1, 163_840), (16, 16, 4, 1, 81_920)),
+    },
+    "backward_keys": {
+        128: ((32, 64, 4, 3, 49_984),),
+        256: ((32, 64, 4, 2, 98_688),),
+        512: ((32, 32, 4, 2, 82_304),),
+        1024: ((32, 32, 4, 1, 163_840), (16, 16, 4, 1, 81_920)),
+    },
+    "backward_global": {
+        128: ((ROWS_OF_GLOBAL, 0, 4, 2, 29_440),),
+        256: ((ROWS_OF_GLOBAL, 0, 4, 2, 58_112),),
+        512: ((ROWS_OF_GLOBAL, 0, 4, 2, 115_456), (32, 0, 4, 1, 65_536)),
+        1024: ((ROWS_OF_GLOBAL, 0, 4, 2, 131_840), (32, 0, 4, 1, 98_304)),
+    },
 }
 # What strides of a tensor are called in the kernels, if not as itself.
 SHORT = {"grad_output": "grad", "query_grad": "result"}
@@ -215,6 +237,7 @@ class _Plan:
         is_dilated = self.each_dilation != [1]
         of_heads = tuple(dilations) * (self.heads // len(dilations))
         self.bytes_of_row = max(128, _block_d(query) * query.element_size())
+        self.shared_memory = _shared_memory(query.device)
         w = min(attention_window // 2, self.longest)
         self.programs = self.texts * self.heads  # and so many blocks of each
         row_bits, key_bits = (None, None) if bits is None else bits.unbind(0)
@@ -241,7 +264,7 @@ class _Plan:
             grid: Of the programs; or what a program is for a block of, `"ROWS"` or `"KEYS"`.
             **tensors: What it reads and writes, `(batch, heads, S, …)`.
         """
-        of_kernel = SIZES[kernel.fn.__name__][self.bytes_of_row]
+        of_kernel = sizes_of(kernel.fn.__name__, self.bytes_of_row, self.shared_memory)
         sizes = dict(zip(("ROWS", "KEYS", "num_warps", "num_stages"), of_kernel, strict=True))
         given = {**self.arguments, **sizes, **tensors}
         if isinstance(grid, str):
@@ -268,6 +291,27 @@ class _Plan:
             index = (index + self.bounds[:, :1]).clamp(0, grad.shape[2] - 1).flatten()[None]  # some stand for nothing
             found = found.transpose(0, 1).flatten(1, 2)[None]
         grad.scatter_add_(2, index[:, None, :, None].expand_as(found), found)
+
+
+def sizes_of(kernel: str, bytes_of_row: int, shared_memory: float) -> tuple[int, int, int, int]:
+    """Rows, keys, warps and stages of a block of a kernel: the best whose shared memory there is, or the smallest.
+
+    Args:
+        kernel: Its name.
+        bytes_of_row: Of the row of a head, as `SIZES` has them.
+        shared_memory: Bytes that a block may have.
+    """
+    choices = SIZES[kernel][bytes_of_row]
+    return next((choice for choice in choices if choice[-1] <= shared_memory), choices[-1])[:4]
+
+
+@lru_cache(maxsize=64)
+def _shared_memory(device: torch.device) -> float:
+    """Bytes that a block may have: 227 KiB on Hopper, 163 on an A100, 99 on consumer cards. Without a limit where the
+    device does not say.
+    """
+    properties = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return getattr(properties, "shared_memory_per_block_optin", math.inf)
 
 
 def _block_d(query: torch.Tensor) -> int:

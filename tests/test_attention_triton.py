@@ -2,6 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernels for GPUs against the reference: where there is no GPU, as Triton's interpreter runs them on a CPU."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -301,3 +307,70 @@ def test_packed_texts_are_not_taken_for_one_text(kernels_everywhere: None, monke
     mask = torch.tensor([[1] * 9, [1] * 4 + [0] * 5], device=DEVICE)
     with pytest.raises(RuntimeError, match=r"needs kernels for torch\.float32"):
         model(torch.randint(5, 99, (2, 9), device=DEVICE), attention_mask=mask)
+
+
+# Bytes of shared memory that a block may have, as CUDA's programming guide gives them by compute capability.
+HOPPER, A100, CONSUMER = 232_448, 166_912, 101_376
+
+
+def test_sizes_of_blocks_fit_every_card() -> None:
+    """Where there is room the best, on consumer cards (8.6, 8.9, 12.0) what fits."""
+    for kernel, by_bytes in attention_triton.SIZES.items():
+        assert list(by_bytes) == [128, 256, 512, 1024]
+        for bytes_of_row, choices in by_bytes.items():
+            best = choices[0][:4]
+            for limit in (HOPPER, A100, float("inf")):
+                assert attention_triton.sizes_of(kernel, bytes_of_row, limit) == best
+            chosen = attention_triton.sizes_of(kernel, bytes_of_row, CONSUMER)
+            (takes,) = (choice[-1] for choice in choices if choice[:4] == chosen)
+            assert takes <= CONSUMER, (kernel, bytes_of_row)
+            assert attention_triton.sizes_of(kernel, bytes_of_row, 0) == choices[-1][:4]
+    of_float32 = attention_triton.SIZES["backward_rows"][1024]
+    assert attention_triton.sizes_of("backward_rows", 1024, CONSUMER) == of_float32[1][:4] != of_float32[0][:4]
+
+
+def test_what_a_card_has_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def properties(device: torch.device) -> Any:
+        asked.append(device)
+        return SimpleNamespace(shared_memory_per_block_optin=CONSUMER)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    attention_triton._shared_memory.cache_clear()
+    device = torch.device("cuda", 0)
+    assert [attention_triton._shared_memory(device) for _ in range(2)] == [CONSUMER] * 2
+    assert asked == [device]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace())
+    attention_triton._shared_memory.cache_clear()
+    assert attention_triton._shared_memory(device) == float("inf")
+    attention_triton._shared_memory.cache_clear()
+
+
+@pytest.mark.parametrize("head_dim", [128, 256])
+def test_smaller_blocks_give_the_same(head_dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As consumer cards take them, with heads for which the best ones have no room there."""
+    case = Case(50, 16, globals_="one", padding="right")
+    tensors = [x.repeat_interleave(head_dim // 4, dim=-1).float().to(DEVICE) for x in random_projections(case)[:3]]
+    results = []
+    for limit in (HOPPER, CONSUMER):
+        monkeypatch.setattr(attention_triton, "_shared_memory", lambda _, limit=limit: limit)
+        leaves = [x.clone().requires_grad_() for x in tensors]
+        output = local_rows(*leaves, pattern=case.pattern, roles=roles_of(case).to(DEVICE))
+        results.append((output.detach(), *torch.autograd.grad(output.sin().sum(), leaves)))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Triton's compilers")
+def test_shared_memory_is_what_triton_compiles() -> None:
+    """Of the largest rows, for a consumer card; `measure_shared_memory.py` has all."""
+    script = Path(__file__).with_name("measure_shared_memory.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    found = subprocess.run(
+        [sys.executable, str(script), "1024", "86"], env=environment, capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(lines) == 8
+    for line in lines:
+        assert line["takes"]["86"] <= line["sizes"][-1], line
