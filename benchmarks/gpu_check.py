@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +143,11 @@ class Check:
     def flash(self, row: str) -> Row:
         """FlashAttention-4, of the package flash-attn-4."""
         del row
-        if self.is_dry or find_spec("flash_attn") is None or find_spec("flash_attn.cute") is None:
-            raise MissingRowError("needs a GPU and the package flash-attn-4")
+        try:
+            if self.is_dry or not metadata.version("flash-attn-4"):
+                raise MissingRowError("needs a GPU and the package flash-attn-4")
+        except metadata.PackageNotFoundError as error:
+            raise MissingRowError("needs a GPU and the package flash-attn-4") from error
         from flash_attn.cute import flash_attn_func
 
         half = self.window // 2

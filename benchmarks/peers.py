@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is measured: encoders of one size with random weights, since speed does not depend on them."""
 
+import copy
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,10 +38,16 @@ from hf_longformer import (
 from hf_longformer.conversion import export
 from hf_longformer.conversion.plan import extend_positions
 
+from .window_kernels import FLASH, MODERNBERT, VARLEN, attention_of_modernbert
+
 CHUNK = 512  # tokens that a RoBERTa reads
-OPERATOR = ("hf-longformer", "dense", "eager")
-INFERENCE = ("hf-longformer", "compiled", "stock", "roberta", "chunks", "bigbird", "modernbert")
-TRAINING = ("hf-longformer", "compiled", "checkpointing", *INFERENCE[2:])
+OPERATOR = ("hf-longformer", "roles", "dense", "eager", FLASH, VARLEN)
+INFERENCE = (
+    *("hf-longformer", "compiled", "graphs", "stock", "roberta", "chunks", "bigbird", "modernbert"),
+    *MODERNBERT,
+)
+TRAINING = ("hf-longformer", "compiled", "graphs", "checkpointing", *INFERENCE[3:])
+ON_GPUS = ("compiled", "graphs", "roles", FLASH, VARLEN, *MODERNBERT)  # unless they are asked for
 PADDING = ("padded", "unpadded")
 CAUSAL = ("causal", "gpt2")
 SEQ2SEQ, WRITERS = ("encoder-decoder", "led"), ("encoder-decoder", "bart")
@@ -48,12 +55,18 @@ WRITTEN = 128  # tokens of what is written
 TITLES = {
     "hf-longformer": "hf-longformer",
     "compiled": "hf-longformer, compiled",
+    "roles": "hf-longformer, roles given",
+    "graphs": "hf-longformer, CUDA graphs",
     "checkpointing": "hf-longformer, checkpointing",
     "stock": "stock Longformer",
     "roberta": "RoBERTa, dense",
     "chunks": f"RoBERTa, {CHUNK}-token chunks",
     "bigbird": "BigBird",
     "modernbert": "ModernBERT",
+    "modernbert-flash": "ModernBERT, FlashAttention-4",
+    "modernbert-varlen": "ModernBERT, varlen_attn",
+    FLASH: "FlashAttention-4, the window alone",
+    VARLEN: "varlen_attn, the window alone",
     "dense": "dense SDPA",
     "eager": "the definition (eager)",
     "padded": "hf-longformer, padded",
@@ -169,6 +182,10 @@ def make_peers(
     if "compiled" in names:
         compiled: Any = torch.compile(ours, dynamic=False)
         peers["compiled"] = Peer(compiled, has_global=True)
+    if "graphs" in names:  # a mask would be counted on the host: this one knows its global token by itself
+        alone = copy.deepcopy(ours)
+        alone.config.global_attention = "cls"
+        peers["graphs"] = Peer(torch.compile(alone, mode="reduce-overhead", dynamic=False))  # type: ignore[arg-type]
     if "stock" in names:
         with tempfile.TemporaryDirectory() as folder:  # the same weights, as a user would get them
             ours.save_pretrained(f"{folder}/ours")
@@ -181,11 +198,13 @@ def make_peers(
         positions = {"max_position_embeddings": longest + BigBirdConfig().block_size}  # it pads to whole blocks
         config = BigBirdConfig(**sizes | common | positions, attention_type="block_sparse")
         peers["bigbird"] = Peer(BigBirdModel(config, add_pooling_layer=False))
-    if "modernbert" in names:  # base: 22 layers of 768, feed-forward gated of 1152, as published
+    for name in names & {"modernbert", *MODERNBERT}:  # base: 22 layers of 768, feed-forward gated of 1152, as published
         own = {"num_hidden_layers": round(sizes["num_hidden_layers"] * 22 / 12)}
         own |= {"intermediate_size": sizes["hidden_size"] * 3 // 2}
         own |= {"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
-        peers["modernbert"] = Peer(ModernBertModel(ModernBertConfig(**sizes | common | own)))
+        if name in MODERNBERT:
+            own["attn_implementation"] = attention_of_modernbert(name)
+        peers[name] = Peer(ModernBertModel(ModernBertConfig(**sizes | common | own)))
     return {name: peers[name] for name in (*TRAINING, *PADDING) if name in names}
 
 

@@ -17,7 +17,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from hf_longformer import longformer_attention
+from hf_longformer import attention_roles, longformer_attention
 from hf_longformer.transformers_internals import CHECKPOINTING
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
@@ -38,6 +38,7 @@ from .peers import (
     random_ids,
 )
 from .plan import DTYPES, SUITES, Cell, choose_peers
+from .window_kernels import FLASH, VARLEN, operator, why_not
 
 NO_FLOOR = ("padding", *(suite for suite in SUITES if suite.startswith("encoder-decoder")))
 GEMM_TOKENS = 4096  # the yardstick's, whatever the length
@@ -64,7 +65,10 @@ def measure_cells(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if first.suite == "memory":
         yield {"peers": {name: _measure_memory(first, name) for name in job["peers"]}}
         return
-    names = choose_peers(first, job["peers"])
+    wanted = choose_peers(first, job["peers"])
+    facts = first.device, first.dtype, first.attention_dilation
+    missing = {name: {"failed": reason} for name in wanted if (reason := why_not(name, *facts)) is not None}
+    names = [name for name in wanted if name not in missing]
     if first.suite.startswith("operator"):
         check_operator(first.size, first.attention_window, first.attention_dilation, DTYPES[first.dtype], device)
         contestants: Callable[[Cell], dict[str, Contestant]] = partial(_operators, names)
@@ -83,7 +87,8 @@ def measure_cells(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
             results[name] = {"failed": f"left out: more than {expected[name]:.0f} s"}
         size = cell.size, cell.length, cell.batch, cell.attention_window, cell.attention_dilation
         floor = {} if cell.suite in NO_FLOOR else {"floor_flops": floor_flops(cell.suite, *size)}
-        yield {"gemm_flops": rate, **floor, "peers": results}
+        results |= missing
+        yield {"gemm_flops": rate, **floor, "peers": {name: results[name] for name in wanted}}
 
 
 def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]:
@@ -106,8 +111,9 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
             torch.nn.Module.to(peer.model, dtype)
     cast = partial(_cast, cell) if is_training else nullcontext
     check_ours(ours, cell.size, cast, gradients=is_training)
-    if "compiled" in peers:
-        check_compiled(peers["compiled"], ours, cell.size, cast)
+    for name in ("compiled", "graphs"):
+        if name in peers:
+            check_compiled(peers[name], ours, cell.size, cast)
     return {name: peers[name] for name in names}
 
 
@@ -159,16 +165,15 @@ def _operators(names: list[str], cell: Cell) -> dict[str, Contestant]:
     *leaves, probe = (state.transpose(1, 2) for state in states.unbind(0))  # as projections leave them
     is_global = torch.zeros(cell.batch, cell.length, dtype=torch.long, device=cell.device)
     is_global[:, 0] = 1
-    ours = partial(
-        longformer_attention,
-        attention_window=cell.attention_window,
-        attention_dilation=cell.attention_dilation,
-        global_attention_mask=is_global,
-    )
+    window = {"attention_window": cell.attention_window, "attention_dilation": cell.attention_dilation}
+    alone: Callable[..., torch.Tensor] = partial(longformer_attention, **window)  # type: ignore[arg-type]
+    ours = partial(alone, global_attention_mask=is_global)
     functions: dict[str, Callable[..., torch.Tensor]] = {
         "hf-longformer": ours,
+        "roles": partial(alone, roles=attention_roles(global_attention_mask=is_global)),
         "dense": torch.nn.functional.scaled_dot_product_attention,
         "eager": partial(ours, attn_implementation="eager"),
+        **{name: operator(name, cell.attention_window) for name in (FLASH, VARLEN)},
     }
     with_backward = cell.suite.endswith("backward")
     leaves = [leaf.detach().requires_grad_(with_backward) for leaf in leaves]
@@ -215,6 +220,7 @@ def _padding(peers: dict[str, Peer], cell: Cell) -> dict[str, Contestant]:
 @contextmanager
 def _inference(peer: Peer, readings: list[dict[str, torch.Tensor]]) -> Iterator[Step]:
     def step() -> None:
+        torch.compiler.cudagraph_mark_step_begin()
         for inputs in readings:
             peer.hidden_states(inputs)
 
@@ -238,6 +244,7 @@ def _training(peer: Peer, inputs: dict[str, torch.Tensor], cell: Cell, checkpoin
     probe = torch.randn(*tokens.shape, model.config.hidden_size, device=cell.device)
 
     def step() -> None:
+        torch.compiler.cudagraph_mark_step_begin()
         with _cast(cell):
             hidden_states = peer.hidden_states(inputs)
         (hidden_states * probe).mean().backward()

@@ -9,7 +9,7 @@ layers. Patterns of somebody's own, which replace `allows`, are asked block by b
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from importlib.util import find_spec
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -69,13 +69,21 @@ def why_not_flash(query: torch.Tensor, *, pattern: WindowPattern, roles: TokenRo
         return f"needs a GPU of compute capability 9.0 (Hopper) or newer, got tensors on {device}"
     if "BACKEND" not in getattr(getattr(flex, "FlexKernelOptions", None), "__annotations__", {}):
         return f"needs a PyTorch whose FlexAttention knows BACKEND, got {torch.__version__}"
-    if find_spec("flash_attn") is None or find_spec("flash_attn.cute") is None:
+    if not _has_flash():
         return "needs the package flash-attn-4"
     if query.dtype not in FLASH_DTYPES:
         return f"takes bfloat16 and float16, got {query.dtype}"
     if roles.not_in_windows is not None or len(set(pattern.dilations)) > 1:
         return "takes texts without padding and global tokens, and one dilation for all heads"
     return why_not(device, dropout)
+
+
+def _has_flash() -> bool:
+    """By its distribution: others bring a folder of the same name."""
+    try:
+        return bool(metadata.version("flash-attn-4"))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _attention(backend: str | None) -> Any:

@@ -239,7 +239,7 @@ def test_flash_backend_is_had_or_refused(
     capability: Any, package: bool, dtype: Any, case: Case, dropout: float, reason: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr(attention_flex, "find_spec", lambda _: package or None)
+    monkeypatch.setattr(attention_flex, "_has_flash", lambda: package)
     query: Any = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)
     settings: dict[str, Any] = {"pattern": case.pattern, "roles": token_roles(case), "dropout": dropout}
     found = why_not_flash(query, **settings)

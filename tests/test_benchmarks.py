@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 from torch.autograd.graph import saved_tensors_hooks
 
 from hf_longformer import HfLongformerModel, attention_hf_longformer, feed_forward
-from hf_longformer.benchmarks import measure, run
+from hf_longformer.benchmarks import measure, run, window_kernels
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
 from hf_longformer.benchmarks.parity import (
@@ -30,6 +32,7 @@ from hf_longformer.benchmarks.parity import (
 )
 from hf_longformer.benchmarks.peers import (
     INFERENCE,
+    ON_GPUS,
     TITLES,
     TRAINING,
     WRITERS,
@@ -53,6 +56,7 @@ from hf_longformer.benchmarks.report import (
     ratios,
     table,
 )
+from hf_longformer.benchmarks.window_kernels import FLASH, MODERNBERT, VARLEN
 from hf_longformer.benchmarks.worker import measure_cells
 from hf_longformer.conversion import InputError
 
@@ -155,7 +159,7 @@ class TestPlan:
         assert cells[0].group == cells[1].group != cells[2].group
 
     def test_dilation_leaves_out_what_ignores_it(self) -> None:
-        assert choose_peers(TINY, None) == [name for name in INFERENCE if name != "compiled"]
+        assert choose_peers(TINY, None) == [name for name in INFERENCE if name not in ON_GPUS]
         assert choose_peers(replace(TINY, device="cuda"), None) == list(INFERENCE)
         assert "stock" not in choose_peers(replace(TINY, attention_dilation=2), None)
         assert choose_peers(TINY, ["stock", "hf-longformer"]) == ["hf-longformer", "stock"]
@@ -164,13 +168,82 @@ class TestPlan:
         assert {name for names in SUITES.values() for name in names} <= TITLES.keys()
 
 
+class TestWindowKernels:
+    @pytest.mark.parametrize(
+        ("peer", "dtype", "dilation", "capability", "installed", "reason"),
+        [
+            (FLASH, "bfloat16", 1, (9, 0), True, None),
+            (FLASH, "float32", 1, (9, 0), True, "takes bfloat16 and float16, got float32"),
+            (FLASH, "bfloat16", 2, (9, 0), True, "has no dilation"),
+            (FLASH, "bfloat16", 1, (8, 9), True, "compute capability 9.0"),
+            ("modernbert-flash", "bfloat16", 1, (9, 0), False, "needs the package flash-attn-4"),
+            ("modernbert-flash", "bfloat16", 2, (9, 0), True, None),
+            (VARLEN, "bfloat16", 1, (8, 0), True, None),
+            ("modernbert-varlen", "float16", 1, (8, 0), False, "whose varlen_attn has windows"),
+            ("stock", "float32", 1, (8, 0), False, None),
+        ],
+    )
+    def test_why_not(
+        self, peer: str, dtype: str, dilation: int, capability, installed: bool, reason, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+        for name in ("_has_flash", "_has_varlen"):
+            monkeypatch.setattr(window_kernels, name, lambda: installed)
+        found = window_kernels.why_not(peer, "cuda", dtype, dilation)
+        assert found is None if reason is None else reason in found
+
+    def test_windows_are_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the kernels are called with, by stand-ins for them that compute in plain PyTorch."""
+        tensors = torch.randn(3, 2, 3, 20, 4)
+        expected = attention_hf_longformer.longformer_attention(*tensors, attention_window=6)
+
+        def attend(query, key, value, window_size, scale=None):
+            position = torch.arange(20)
+            mask = (position[:, None] - position).abs() <= window_size[0]
+            rows = (x.transpose(1, 2) for x in (query, key, value))
+            found = torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=mask, scale=scale)
+            return found.transpose(1, 2)
+
+        def varlen(query, key, value, first, other, most, longest, window_size, scale):
+            assert first.tolist() == other.tolist() == [0, 20, 40]
+            assert most == longest == 20
+            return attend(*(x.unflatten(0, (2, 20)) for x in (query, key, value)), window_size, scale).flatten(0, 1)
+
+        module = ModuleType("flash_attn.cute")
+        module.flash_attn_func = lambda *given, window_size: (attend(*given, window_size), None)
+        monkeypatch.setitem(sys.modules, "flash_attn", ModuleType("flash_attn"))
+        monkeypatch.setitem(sys.modules, "flash_attn.cute", module)
+        monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
+        for kernel in (FLASH, VARLEN):
+            torch.testing.assert_close(window_kernels.operator(kernel, 6)(*tensors), expected)
+
+    def test_modernbert_by_varlen_is_modernbert(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In layers with windows and in those without; by a stand-in for the kernel."""
+
+        def varlen(query, key, value, first, other, length, longest, window_size, scale):
+            position, half = torch.arange(length), window_size[0]
+            mask = (position[:, None] - position).abs() <= (half if half >= 0 else length)
+            rows = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (query, key, value))
+            found = torch.nn.functional.scaled_dot_product_attention(*rows, attn_mask=mask, scale=scale)
+            return found.transpose(1, 2).flatten(0, 1)
+
+        monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
+        peers = make_peers(["modernbert", "modernbert-varlen"], "tiny", 200, 32)
+        one, other = (peers[name].model.eval() for name in ("modernbert", "modernbert-varlen"))
+        other.load_state_dict(one.state_dict())
+        input_ids = random_ids("tiny", 2, 200)
+        with torch.no_grad():
+            found, expected = (model(input_ids=input_ids).last_hidden_state for model in (other, one))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 class TestPeers:
     def test_all_read_and_have_one_size(self) -> None:
-        self.check_peers([name for name in TRAINING if name != "compiled"])
+        self.check_peers([name for name in TRAINING if name not in ON_GPUS])
 
     @pytest.mark.slow
     def test_the_compiled_one_reads_too(self) -> None:
-        self.check_peers(TRAINING)
+        self.check_peers([name for name in TRAINING if name not in MODERNBERT])
 
     def check_peers(self, names: Sequence[str]) -> None:
         peers = make_peers(names, "tiny", 800, 32)
@@ -299,6 +372,21 @@ class TestWorker:
             for name, figures in result["peers"].items():
                 assert figures["seconds"] > 0, name
                 assert figures["peak_megabytes"] >= 0, name
+
+    def test_kernels_that_cannot_be_had_say_why(self) -> None:
+        """In every table that they were asked for, beside those that can."""
+        for suite, names in (
+            ("operator forward and backward", ["hf-longformer", "roles", FLASH, VARLEN]),
+            ("inference", ["hf-longformer", *MODERNBERT]),
+        ):
+            cell = replace(TINY, suite=suite, length=20, attention_window=8)
+            (result,) = measure_cells(job(cell, peers=names))
+            assert list(result["peers"]) == names
+            for name in names[:-2]:
+                assert result["peers"].pop(name)["seconds"] > 0
+            assert [figures["failed"] for figures in result["peers"].values()] == ["left out: needs a GPU"] * 2
+            result["peers"]["hf-longformer"] = {"seconds": 1.0, "peak_megabytes": 1.0}
+            assert "left out: needs a GPU" in table([{**asdict(cell), **result}])
 
     def test_what_was_slow_is_left_out_at_greater_lengths(self) -> None:
         cells = [replace(TINY, suite="operator forward", length=length, attention_window=8) for length in (20, 40)]
