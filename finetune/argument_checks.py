@@ -182,7 +182,9 @@ def check_smoothing(task: str, smooths: bool, arguments: Any) -> None:
         )
 
 
-def lengths_to_pad_to(task: str, serves: bool, given: str | None, longest: int = 0) -> list[int] | None:
+def lengths_to_pad_to(
+    task: str, serves: bool, given: str | None, longest: int = 0, padding_side: str = "right"
+) -> list[int] | None:
     """The lengths of `--pad_to_lengths`, in order; None if it is left out.
 
     Args:
@@ -190,9 +192,11 @@ def lengths_to_pad_to(task: str, serves: bool, given: str | None, longest: int =
         serves: Whether it pads to lengths.
         given: Numbers separated by commas.
         longest: Tokens of the longest text that the model will get, once that is known.
+        padding_side: Of the tokenizer, once that is known.
 
     Raises:
-        InputError: If the task does not, it is something else, or the longest text is longer than all of them.
+        InputError: If the task does not, it is something else, the longest text is longer than all of them, or texts
+            are padded on the left.
     """
     if given is None:
         return None
@@ -207,5 +211,9 @@ def lengths_to_pad_to(task: str, serves: bool, given: str | None, longest: int =
     if lengths[-1] < longest:
         raise InputError(
             f"the last of --pad_to_lengths must hold the longest text, {longest} tokens (--max_seq_length), got {given}"
+        )
+    if padding_side != "right":
+        raise InputError(
+            f"--pad_to_lengths needs a tokenizer that pads on the right, got padding_side={padding_side!r}"
         )
     return lengths

@@ -197,7 +197,8 @@ def train_and_measure(task: Task, tables: dict[str, Any] | None = None) -> dict[
     if trains and longest.repeat_positions and task.data.max_seq_length is None:
         raise InputError("the model reads texts of any length: say how many tokens at once, --max_seq_length")
     task.length = check_length(task.data.max_seq_length, longest.max_length_tokens)
-    lengths = lengths_to_pad_to(task.name, task.pads_to_lengths, training.pad_to_lengths, task.length)
+    serves, side = task.pads_to_lengths, getattr(task.tokenizer, "padding_side", "right")
+    lengths = lengths_to_pad_to(task.name, serves, training.pad_to_lengths, task.length, side)
     checkpoint_activations(training, task.length)
     training.choose_best_by(task.best, "validation" in task.tables and training.do_eval and trains, task.measures)
     training.remove_unused_columns = training.remove_unused_columns and not task.collator_needs_all

@@ -92,6 +92,8 @@ def test_pad_to_lengths_is_checked(given: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         lengths_to_pad_to("classification", True, given, 64)
     assert lengths_to_pad_to("classification", True, "128, 64", 64) == [64, 128]
+    with pytest.raises(InputError, match="pads on the right, got padding_side='left'"):
+        lengths_to_pad_to("classification", True, "128, 64", 64, "left")
 
 
 def test_tasks_that_do_not_pad_to_lengths_say_so() -> None:
