@@ -204,8 +204,10 @@ class HfLongformerSelfAttention(nn.Module):
         return pattern.within(self.config.max_length_tokens) if is_limited else pattern
 
     def _pattern_in(self, roles: TokenRoles) -> WindowPattern:
-        """The same, read from the config once in a forward pass: to read it takes as long as a small product."""
-        if torch.compiler.is_compiling():
+        """The same, read from the config once in a forward pass: to read it takes as long as a small product. A class
+        that says otherwise what its pattern is says so in every layer.
+        """
+        if torch.compiler.is_compiling() or type(self).pattern is not _PATTERN:
             return self.pattern
         config = self.config
         of_layers = roles.derived("windows", lambda: (config.attention_windows, config.attention_dilations))
@@ -328,6 +330,9 @@ class HfLongformerSelfAttention(nn.Module):
         """`(batch, S, hidden_size)` to `(batch, heads, S, head_dim)`."""
         *shape, size = projected.shape
         return projected.view(*shape, size // self.head_dim, self.head_dim).transpose(1, 2)
+
+
+_PATTERN = HfLongformerSelfAttention.pattern
 
 
 def cast_once(hidden_states: torch.Tensor) -> torch.Tensor:
