@@ -35,10 +35,11 @@ def table(results: dict[str, Any]) -> str:
 def _cut(cells: list[Entry]) -> list[str]:
     """What long encoders did not read."""
     over = [cell for cell in cells if cell["cut"] and cell["encoder"] != SOURCE and cell["way"] == WHOLE]
-    return [
+    lines = [
         f"\n{cell['encoder']} reads fewer tokens than documents of {cell['task']} have: {cell['cut']:,} were cut off"
         for cell in over
     ]
+    return list(dict.fromkeys(lines))
 
 
 def _costs(cells: list[Entry], ways: list[str]) -> list[str]:

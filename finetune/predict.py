@@ -4,7 +4,6 @@
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,11 @@ from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import read_json, write_json
 
 from .long_documents import LongDocumentPredictor, check_columns, name_of_id
-from .rows import STANDARD_INPUT, Rows, identity, is_utf_8, kind_of, open_rows
-from .tasks import ANSWERED
+from .prediction_files import NUMPY, as_line, entries_of, finish, form_of, is_last, outputs_of
+from .rows import STANDARD_INPUT, Rows, identity, kind_of, open_rows
+from .tasks import ANSWERED, EMBEDDINGS
 
 WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
-LEFT_OUT = ("truncated", "tokens_cut")
 LOCAL, RAY = "local", "ray"
 
 
@@ -43,8 +42,8 @@ def predict(
     say: Callable[[str], Any] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes one JSON line for every row of a file, or for every passage that a result has; on Ray, a folder of Parquet
-    files with a row for every row.
+    """Writes one JSON line for every row of a file, or for every passage that a result has; or a Parquet file, or an
+    array of embeddings; on Ray, a folder of Parquet files.
 
     A row that cannot be answered gets an `error` instead of a result, and one of which something was left out says
     `truncated`. What is written is whole: the file is made under another name, and a run that was killed goes on behind
@@ -55,7 +54,9 @@ def predict(
         checkpoint: A folder or a Hub name.
         input: JSON lines or a JSON list, CSV, TSV or Parquet (by the ending), for questions also a file of SQuAD,
             TriviaQA or HotpotQA, for classification also a `.txt` file or a folder of them; or `"-"`, standard input.
-        output: The file to write; on Ray, the folder.
+        output: The file to write; on Ray, the folder. `.parquet` has a row for every row, and the columns of Ray's;
+            `.npy`, of embeddings, is float32 of shape (lines, dimensions), NaN where there is none, with the lines
+            without their embeddings beside it, in a file of its name and `.jsonl`; all else is JSON lines.
         format: `"jsonl"`, `"json"`, `"csv"`, `"tsv"`, `"parquet"` or `"txt"`, if not by the ending; standard input is
             JSON lines without it.
         columns: Names in the file of what the task calls `text`, `text_pair`, `tokens`, `question` or `context`.
@@ -83,7 +84,10 @@ def predict(
     if engine == RAY:  # which may not be installed
         from .ray_prediction import predict_on_ray
     kind = kind_of(input, format, list(ANSWERED[task].columns))
-    _check_output(output, input, evidence_folder, overwrite, engine)
+    _check_form(output, task, engine)
+    partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
+    for file in outputs_of(output):
+        _check_output(file, input, evidence_folder, overwrite or (file != output and state.exists()), engine)
     with open_rows(input, kind, evidence_folder, ANSWERED[task].as_they_stand) as rows:
         run = {
             "task": task,
@@ -100,7 +104,6 @@ def predict(
             )
         check_columns(documents.names, rows.columns, input, documents.predictor.one_of)
         run |= {"weights": _identity(checkpoint), "columns": documents.names, **documents.predictor.options}
-        partial, state = (output.with_name(f".{output.name}.partial{ending}") for ending in ("", ".json"))
         report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
         if not overwrite:
             _count_done(report, partial, state, run)
@@ -108,9 +111,17 @@ def predict(
             partial.write_bytes(b"")
             write_json(state, run)
         _write(report, documents, rows, partial, say)
-    os.replace(partial, output)
+    finish(partial, output, documents)
     state.unlink()
     return report
+
+
+def _check_form(output: Path, task: str, engine: str) -> None:
+    """Refuses an ending that what is written cannot have."""
+    if engine == LOCAL and form_of(output) == NUMPY and task != EMBEDDINGS:
+        raise InputError(f"a .npy file has embeddings, got {output} for {task}: .jsonl and .parquet take all results")
+    if engine == RAY and output.suffix.lower() == NUMPY:
+        raise InputError(f"--engine {RAY} writes a folder of Parquet files, got {output}")
 
 
 def _check_output(output: Path, input: str, evidence_folder: str | None, overwrite: bool, engine: str) -> None:
@@ -155,28 +166,12 @@ def _write(
         for pool in documents.answers(itertools.islice(rows.rows, report["lines"], None)):
             for number, (row, result) in enumerate(pool, report["lines"] + 1):
                 own = {"id": row[name]} if isinstance(row, dict) and (name := name_of_id(row)) else {}
-                file.write("".join(_as_line({"line": number, **own, **entry}) for entry in _entries(result)))
+                file.write("".join(as_line({"line": number, **own, **entry}) for entry in entries_of(result)))
                 _count(report, number, result)
                 if "error" in result:
                     say(f"line {number}: {result['error']}")
             file.flush()
             bar.update(rows.position() - bar.n if rows.size is not None else 0)
-
-
-def _entries(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is written of a row: the result, or, where it has passages, one entry for each, with its number among them;
-    what was left out of the document is said with the last.
-    """
-    if "passages" not in result:
-        return [result]
-    passages, rest = result["passages"], {name: value for name, value in result.items() if name in LEFT_OUT}
-    entries = [{"passage": number, "passages": len(passages), **one} for number, one in enumerate(passages)]
-    return [*entries[:-1], entries[-1] | rest]
-
-
-def _is_last(entry: dict[str, Any]) -> bool:
-    """Whether it is all that is written of a row, or the last of it."""
-    return "passage" not in entry or entry["passage"] + 1 == entry["passages"]
 
 
 def _count(report: dict[str, Any], number: int, result: dict[str, Any]) -> None:
@@ -185,11 +180,6 @@ def _count(report: dict[str, Any], number: int, result: dict[str, Any]) -> None:
     report["tokens_cut"] += result.get("tokens_cut", 0)
     if "error" in result:
         report["failed"].append(number)
-
-
-def _as_line(result: dict[str, Any]) -> str:
-    """JSON in UTF-8; with escapes where an `id` has half a character in it, which UTF-8 has no bytes for."""
-    return json.dumps(result, ensure_ascii=not is_utf_8(result), default=str) + "\n"
 
 
 def _identity(checkpoint: str) -> Any:
@@ -216,7 +206,7 @@ def _count_done(report: dict[str, Any], partial: Path, state: Path, run: dict[st
             if not line.endswith(b"\n"):
                 break
             read += len(line)
-            if _is_last(entry := json.loads(line)):
+            if is_last(entry := json.loads(line)):
                 whole = read
                 _count(report, report["lines"] + 1, entry)
         file.truncate(whole)

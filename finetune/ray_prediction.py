@@ -29,14 +29,14 @@ from hf_longformer import __version__
 from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import put_in_place, read_json, write_json
 
-from .long_documents import LongDocumentPredictor, as_text, check_columns, name_of_id
+from .long_documents import LongDocumentPredictor, check_columns, name_of_id
 from .predict import WEIGHTS
+from .prediction_files import schema_of, table_of
 from .ray_workers import Part, Workers
 from .rows import Rows
 
 RUN = "_run.json"  # readers of Parquet folders pass over names with this first character
 ROWS_PER_FILE = 256
-LINE, ID = pa.field("line", pa.int64(), nullable=False), pa.field("id", pa.string())
 
 
 def predict_on_ray(
@@ -161,7 +161,7 @@ class _Files:
 
     def __init__(self, folder: Path, schema: pa.Schema, say: Callable[[str], Any]) -> None:
         self.folder, self.say = folder, say
-        self.schema = pa.schema([LINE, ID, *schema])
+        self.schema = schema_of(schema)
         self.resumed = 0
         self._open: dict[int, list[tuple[Part, pa.Table]]] = {}
 
@@ -188,8 +188,7 @@ class _Files:
         lines = list(range(pieces[0][0].first, pieces[0][0].first + len(rows)))
         own = [row[name] if isinstance(row, dict) and (name := name_of_id(row)) else None for row in rows]
         found = pa.concat_tables([table for _, table in pieces])
-        columns = [pa.array(lines, LINE.type), pa.array(map(as_text, own), ID.type), *found.columns]
-        self.write(part.file, pa.table(columns, schema=self.schema))
+        self.write(part.file, table_of(lines, own, found))
         for line, error in zip(lines, found["error"].to_pylist(), strict=True):
             if error is not None:
                 self.say(f"line {line}: {error}")

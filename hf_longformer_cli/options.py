@@ -24,7 +24,11 @@ Input = Annotated[
 ]
 Output = Annotated[
     Path,
-    typer.Option("--output", help="The file of JSON lines to write; with --engine ray the folder of Parquet files."),
+    typer.Option(
+        "--output",
+        help="The file to write: JSON lines, .parquet or, of embeddings, an array .npy with its lines beside it; with "
+        "--engine ray the folder of Parquet files.",
+    ),
 ]
 LongestInput = Annotated[
     str | None,
