@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny tiny-bart ablation evidence litbank retrieval-memory clean
+.PHONY: help demo test test-slow test-demo test-wheel test-matrix test-matrix-fast lint bench bench-gpu conversions tasks characters tiny tiny-bart ablation evidence litbank embeddings retrieval-memory clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ evidence: $(VENV)/installed ## Time and memory of answers with evidence; writes 
 
 litbank: $(VENV)/installed ## Coreference and entities in LitBank; writes finetune/litbank.json and its tables
 	$(BIN)/python tests/measure_litbank.py $(LITBANK)
+
+embeddings: $(VENV)/installed ## Train a sentence encoder without labels; writes finetune/embeddings.json and its table
+	$(BIN)/python tests/measure_embeddings.py $(EMBEDDINGS)
 
 retrieval-memory: $(VENV)/installed ## What a small model of characters gains from an index; writes the README's tables
 	$(BIN)/python tests/measure_retrieval_memory.py $(RETRIEVAL_MEMORY)
