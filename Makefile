@@ -68,10 +68,10 @@ bench: $(VENV)/installed ## Measure against peers, some hours (DTYPES=float32: o
 
 BENCH_GPU = $(BIN)/hf-longformer bench --size base --device cuda --dtype bfloat16 --output benchmarks/results/gpu.json
 bench-gpu: $(VENV)/installed ## The same on a GPU, some minutes
-	$(BENCH_GPU) training --lengths 4096 --batch 16 --peers hf-longformer,compiled,modernbert $(ANEW)
+	$(BENCH_GPU) training --lengths 4096 --batch 1,2,16 --peers hf-longformer,compiled,graphs,modernbert,modernbert-flash,modernbert-flash-compiled $(ANEW)
 	$(BENCH_GPU) training --lengths 4096 --batch 8 --peers hf-longformer,checkpointing,stock,roberta $(ANEW)
 	$(BENCH_GPU) operator --lengths 4096,16384 --batch 8 --peers hf-longformer,dense $(ANEW)
-	$(BENCH_GPU) inference --lengths 4096,8192 --batch 16 --peers hf-longformer,stock,roberta,modernbert $(ANEW)
+	$(BENCH_GPU) inference --lengths 512,4096,8192 --batch 1,2,16 --peers hf-longformer,graphs,stock,roberta,modernbert,modernbert-flash $(ANEW)
 	$(BENCH_GPU) causal --lengths 8192 --batch 4 $(ANEW)
 	$(BENCH_GPU) padding --lengths 8192 --batch 8 $(ANEW)
 	$(BIN)/python -m hf_longformer.benchmarks.report

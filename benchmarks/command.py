@@ -24,7 +24,7 @@ def measure_command(what: str, output: Path, choices: dict[str, Any], settings: 
     Args:
         what: One of `plan.CHOICES`.
         output: The JSON file.
-        choices: `size`, `batch`, `device`; and, each a list separated by commas, `lengths`, `windows`, `dilations`,
+        choices: `size`, `device`; and, each a list separated by commas, `lengths`, `windows`, `dilations`, `batch`,
             `dtypes`, `allocators`, and `peers` or None.
         settings: `passes`, `longest`, `threads` and `anew` of `run.run_cells`.
 
@@ -35,9 +35,10 @@ def measure_command(what: str, output: Path, choices: dict[str, Any], settings: 
     numbers: dict[str, Any] = {
         name: parse_numbers(f"--{name}", choices[name]) for name in ("lengths", "windows", "dilations")
     }
+    numbers["batches"] = parse_numbers("--batch", choices["batch"])
     words: dict[str, Any] = {name: _words(choices[name]) for name in ("dtypes", "allocators")}
     peers = None if choices["peers"] is None else _words(choices["peers"])
-    same: dict[str, Any] = {name: choices[name] for name in ("size", "batch", "device")}
+    same: dict[str, Any] = {name: choices[name] for name in ("size", "device")}
     cells = make_cells(what, **same, **numbers, **words)
     command = shlex.join(["hf-longformer", *sys.argv[1:]])
     results = run_cells(cells, output, peers=peers, command=command, **settings)
@@ -127,7 +128,7 @@ def _search(
     return [*table(results).splitlines(), f"picture in {picture}", f"results in {output}"]
 
 
-def estimate_command(model: str, length: int, batch: int, dtype: str, checkpointing: bool) -> list[str]:
+def estimate_command(model: str, length: int, batches: str, dtype: str, checkpointing: bool) -> list[str]:
     """The expected peak memory of a checkpoint, or a size, as lines of text.
 
     Raises:
@@ -135,8 +136,10 @@ def estimate_command(model: str, length: int, batch: int, dtype: str, checkpoint
     """
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"--dtype must be float32 or bfloat16 for --estimate-memory, got {dtype}")
-    if batch < 1:
-        raise InputError(f"--batch must be at least 1, got {batch}")
+    numbers = parse_numbers("--batch", batches)
+    if len(numbers) > 1 or numbers[0] < 1:
+        raise InputError(f"--batch must be one whole number from 1 on for --estimate-memory, got {batches}")
+    [batch] = numbers
     config = read_config(model, length)
     setting = Setting(length, batch, dtype, checkpointing)
     return estimate_lines(model, setting, estimate(config, setting, *parameter_counts(config)))

@@ -17,6 +17,8 @@ from .peers import SIZES, Peer, random_ids
 
 # The rule of the house: errors against the definition in float64, over the definition's own error in the same dtype.
 OUTPUT_BUDGET, GRADIENT_BUDGET = 2.0, 3.0
+COMPILED_APART = 8  # roundings
+PEER_TOKENS = 100
 STOCK_TOLERANCE = 1e-4  # in float32, as in the gate of the conversion
 
 
@@ -110,6 +112,26 @@ def check_compiled(
         found, rounded = (peer.hidden_states(peer.inputs(input_ids)) for peer in (compiled, ours))
     expected = exact.hidden_states(exact.inputs(input_ids))
     _check_budget("the compiled encoder", [found], [rounded], [expected])
+
+
+@torch.no_grad()
+def check_compiled_peer(
+    compiled: Peer, peer: Peer, size: str, dtype: torch.dtype, cast: Callable[[], AbstractContextManager] = nullcontext
+) -> None:
+    """Compares another encoder as `torch.compile` makes it with what it is by itself.
+
+    Raises:
+        ParityError: If their states are farther apart, by the norm, than `COMPILED_APART` roundings of the dtype.
+    """
+    input_ids = random_ids(size, 2, PEER_TOKENS).to(peer.model.device)
+    with cast():
+        found, expected = (one.hidden_states(one.inputs(input_ids)).double() for one in (compiled, peer))
+    apart, allowed = float((found - expected).norm() / expected.norm()), COMPILED_APART * torch.finfo(dtype).eps
+    if not apart <= allowed:
+        raise ParityError(
+            f"a compiled peer must compute what it does uncompiled, got states that are {apart:.2g} apart, above "
+            f"{allowed:.2g}: no speed is shown"
+        )
 
 
 @torch.no_grad()

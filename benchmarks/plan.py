@@ -78,7 +78,7 @@ def make_cells(
     windows: Sequence[int],
     dilations: Sequence[int],
     dtypes: Sequence[str],
-    batch: int,
+    batches: Sequence[int],
     allocators: Sequence[str],
     device: str,
 ) -> list[Cell]:
@@ -91,7 +91,7 @@ def make_cells(
     _check("--size", [size], SIZES)
     _check("--dtype", dtypes, DTYPES)
     _check("--allocator", allocators, ALLOCATORS)
-    for name, values, least in (("--lengths", lengths, 3), ("--dilations", dilations, 1), ("--batch", [batch], 1)):
+    for name, values, least in (("--lengths", lengths, 3), ("--dilations", dilations, 1), ("--batch", batches, 1)):
         if not values or min(values) < least:
             raise InputError(f"{name} must be whole numbers from {least} on, got {_listed(values)}")
     if not windows or any(window < 2 or window % 2 for window in windows):
@@ -107,10 +107,10 @@ def make_cells(
         raise InputError("--allocator and memory are about the C library on a CPU, got --device cuda")
     if "memory" in suites:
         allocators = ["returns", "default"] if list(allocators) == ["default"] else allocators
-    combinations = product(suites, windows, dilations, dtypes, allocators, sorted(set(lengths)))
+    combinations = product(suites, windows, dilations, dtypes, sorted(set(batches)), allocators, sorted(set(lengths)))
     return [
         Cell(suite, size, length, window, dilation, dtype, batch, allocator, device)
-        for suite, window, dilation, dtype, allocator, length in combinations
+        for suite, window, dilation, dtype, batch, allocator, length in combinations
     ]
 
 
@@ -121,7 +121,7 @@ def choose_peers(cell: Cell, peers: Iterable[str] | None) -> list[str]:
     if peers is None and cell.device == "cpu":  # compilers take minutes there, and kernels are others
         chosen = [name for name in chosen if name not in ON_GPUS]
     if cell.attention_dilation > 1:
-        chosen = [name for name in chosen if name not in ("stock", "led")]  # which ignore dilation
+        chosen = [name for name in chosen if name not in ("stock", "stock-compiled", "led")]  # which ignore dilation
     return chosen
 
 

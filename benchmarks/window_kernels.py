@@ -27,7 +27,7 @@ def why_not(peer: str, device: str, dtype: str, attention_dilation: int) -> str 
         dtype: What is computed in.
         attention_dilation: Of Longformers, which the bare operators would have to have.
     """
-    kernel = MODERNBERT.get(peer, peer)
+    kernel = MODERNBERT.get(peer.removesuffix("-compiled"), peer)
     if kernel not in (FLASH, VARLEN):
         return None
     if device != "cuda":

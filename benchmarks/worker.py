@@ -22,8 +22,18 @@ from hf_longformer.transformers_internals import CHECKPOINTING
 
 from .measure import Step, alternate, available_memory, bare, gemm_rate, peak_memory
 from .memory import Setting, estimate, parameter_counts
-from .parity import ParityError, check_compiled, check_dense, check_operator, check_ours, check_stock, check_writers
+from .parity import (
+    ParityError,
+    check_compiled,
+    check_compiled_peer,
+    check_dense,
+    check_operator,
+    check_ours,
+    check_stock,
+    check_writers,
+)
 from .peers import (
+    COMPILED,
     SEQ2SEQ,
     SIZES,
     WRITERS,
@@ -98,7 +108,8 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
     if cell.suite.startswith("encoder-decoder"):
         return _proven_seq2seq_peers(cell, names, longest)
     torch.manual_seed(0)
-    needed = {*names, "hf-longformer"} | ({"stock"} if cell.attention_dilation == 1 else set())
+    needed = {*names, "hf-longformer", *(COMPILED[name] for name in names if name in COMPILED)}
+    needed |= {"stock"} if cell.attention_dilation == 1 else set()
     peers = make_peers(needed, cell.size, longest, cell.attention_window, cell.attention_dilation)
     is_training, dtype = cell.suite == "training", DTYPES[cell.dtype]
     for peer in peers.values():
@@ -114,6 +125,8 @@ def _proven_peers(cell: Cell, names: list[str], longest: int) -> dict[str, Peer]
     for name in ("compiled", "graphs"):
         if name in peers:
             check_compiled(peers[name], ours, cell.size, cast)
+    for name in peers.keys() & COMPILED.keys():
+        check_compiled_peer(peers[name], peers[COMPILED[name]], cell.size, dtype, cast)
     return {name: peers[name] for name in names}
 
 

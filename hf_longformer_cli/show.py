@@ -114,7 +114,7 @@ def bench(
         typer.Option(help="What the C library does with freed pages: default, keeps or returns."),
     ] = "default",
     peers: Annotated[str | None, typer.Option(help="Who takes part, separated by commas: all.")] = None,
-    batch: Annotated[int, typer.Option(help="Texts at once.")] = 1,
+    batch: Annotated[str, typer.Option(help="Texts at once, separated by commas.")] = "1",
     passes: Annotated[int | None, typer.Option(help="Timed rounds; medians count: 3, of overhead 9.", min=1)] = None,
     longest: Annotated[
         float, typer.Option(help="Steps of more seconds are timed once, and not tried at greater lengths.", min=0)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`hf_longformer.benchmarks` and `hf-longformer bench`, on encoders too small to be interesting."""
 
+import copy
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
 from hf_longformer.benchmarks.parity import (
     ParityError,
+    check_compiled_peer,
     check_dense,
     check_operator,
     check_ours,
@@ -152,11 +154,17 @@ class TestMeasure:
 class TestPlan:
     def test_make_cells_combines(self) -> None:
         choices = {"size": "tiny", "windows": [32, 64], "dilations": [1, 2], "dtypes": ["float32", "bfloat16"]}
-        cells = make_cells("all", lengths=[64, 8], batch=1, allocators=["default"], device="cpu", **choices)
+        cells = make_cells("all", lengths=[64, 8], batches=[1], allocators=["default"], device="cpu", **choices)
         assert len(cells) == 6 * 2 * 2 * 2 * 2 == len(set(cells))
         assert "memory" not in {cell.suite for cell in cells}
         assert [cell.length for cell in cells[:4]] == [8, 64, 8, 64]
         assert cells[0].group == cells[1].group != cells[2].group
+
+    def test_batches_make_cells_of_their_own(self) -> None:
+        choices = {"size": "tiny", "windows": [32], "dilations": [1], "dtypes": ["float32"], "allocators": ["default"]}
+        cells = make_cells("inference", lengths=[64, 8], batches=[16, 1, 2], device="cpu", **choices)
+        assert [(cell.batch, cell.length) for cell in cells] == [(1, 8), (1, 64), (2, 8), (2, 64), (16, 8), (16, 64)]
+        assert len({cell.group for cell in cells}) == 3
 
     def test_dilation_leaves_out_what_ignores_it(self) -> None:
         assert choose_peers(TINY, None) == [name for name in INFERENCE if name not in ON_GPUS]
@@ -243,7 +251,23 @@ class TestPeers:
 
     @pytest.mark.slow
     def test_the_compiled_one_reads_too(self) -> None:
-        self.check_peers([name for name in TRAINING if name not in MODERNBERT])
+        self.check_peers([name for name in TRAINING if name.removesuffix("-compiled") not in MODERNBERT])
+
+    def test_compiled_peers_are_compared_with_what_they_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls = []
+        monkeypatch.setattr(torch, "compile", lambda model, dynamic: calls.append(model) or copy.deepcopy(model))
+        peers = make_peers(["roberta-compiled", "roberta", "chunks-compiled", "chunks"], "tiny", 800, 32)
+        assert calls == [peers["roberta"].model] * 2
+        assert peers["chunks-compiled"].chunk == 512
+        for peer in peers.values():
+            peer.model.eval()
+        compiled, roberta = peers["roberta-compiled"], peers["roberta"]
+        check_compiled_peer(compiled, roberta, "tiny", torch.float32)
+        with torch.no_grad():
+            compiled.model.encoder.layer[0].output.dense.bias[0] += 1e-4
+        check_compiled_peer(compiled, roberta, "tiny", torch.bfloat16)
+        with pytest.raises(ParityError, match=r"uncompiled, got states that are .* apart.*no speed is shown"):
+            check_compiled_peer(compiled, roberta, "tiny", torch.float32)
 
     def check_peers(self, names: Sequence[str]) -> None:
         peers = make_peers(names, "tiny", 800, 32)
@@ -435,7 +459,7 @@ class TestRun:
             windows=[8],
             dilations=[1],
             dtypes=["float32"],
-            batch=1,
+            batches=[1],
             allocators=["default"],
             device="cpu",
         )
@@ -648,6 +672,9 @@ class TestCommandLine:
             (["--lengths", "1"], "--lengths must be whole numbers from 3 on, got 1"),
             (["--windows", "7"], "--windows must be even numbers from 2 on, got 7"),
             (["--dilations", "0"], "--dilations must be whole numbers from 1 on, got 0"),
+            (["--batch", "0,4"], "--batch must be whole numbers from 1 on, got 0, 4"),
+            (["--batch", "2;4"], "--batch must be whole numbers separated by commas, got '2;4'"),
+            (["--estimate-memory", "tiny", "--batch", "1,2"], "--batch must be one whole number from 1 on for"),
             (["--dtype", "float8"], "--dtype must be one of .* got float8"),
             (["training", "--dtype", "float16"], "training is measured in float32 and bfloat16"),
             (["--allocator", "jemalloc"], "--allocator must be one of default, keeps, returns, got jemalloc"),
