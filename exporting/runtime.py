@@ -159,7 +159,7 @@ def load_exported(folder: str | Path, backend: str = "onnx", threads: int | None
     if not (folder / REPORT).is_file():
         raise InputError(f"{folder} must be written by `hf-longformer export --format {backend}`, got no {REPORT}")
     written = read_json(folder / REPORT).get("format")
-    if written not in FORMATS or FORMATS[written].file != FORMATS[backend].file:
+    if not isinstance(written, str) or written not in FORMATS or FORMATS[written].file != FORMATS[backend].file:
         raise InputError(f"{folder} must be exported with --format {backend}, got an export to {written}")
     config: Any = load_converted_config(folder)
     return ExportedModel(folder, open_session(folder, backend, threads), config)

@@ -14,6 +14,7 @@ from sentence_transformers.util import import_from_string
 
 from hf_longformer import HfLongformerModel
 from hf_longformer.conversion import InputError
+from hf_longformer.conversion.errors import one_line
 from hf_longformer.conversion.files import read_json
 from hf_longformer.conversion.sentence_modules import ENCODER_SETTINGS, SETTINGS, read_modules
 from hf_longformer.conversion.source import load_tokenizer
@@ -84,9 +85,12 @@ def load_sentence_encoder(folder: str | Path, backend: str = "onnx", threads: in
     settings = read_json(folder / ENCODER_SETTINGS)
     length = min(settings.get("max_seq_length") or model.config.max_length_tokens, model.config.max_length_tokens)
     parts: list[torch.nn.Module] = [ExportedEncoder(model, tokenizer, length, bool(settings.get("do_lower_case")))]
-    for module in modules[1:]:
-        kind: Any = import_from_string(module["type"])
-        parts.append(kind.load(str(folder), subfolder=module["path"]))
+    try:
+        for module in modules[1:]:
+            kind: Any = import_from_string(module["type"])
+            parts.append(kind.load(str(folder), subfolder=module["path"]))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:  # a module that is not there, for one
+        raise InputError(f"{folder} cannot be used by sentence-transformers: {one_line(error)}") from error
     saved = read_json(folder / SETTINGS[0]) if (folder / SETTINGS[0]).is_file() else {}
     chosen = {name: saved[name] for name in OF_MODEL if saved.get(name) is not None}
     return SentenceTransformer(modules=parts, device="cpu", **chosen)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of graphs opened for running: inputs by name in, outputs by name out."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,7 @@ def _open_openvino(file: Path, threads: int) -> Session:
 
 def _open_program(file: Path, threads: int) -> Session:
     try:
+        zipfile.ZipFile(file).close()  # of what is none PyTorch writes a traceback
         exported = torch.export.load(file)
         program = exported.module()
     except Exception as error:  # whatever a damaged archive makes of it

@@ -180,7 +180,7 @@ def complaint_of(predictor: Predictor, row: Row, names: dict[str, str]) -> str |
     if isinstance(row, str):
         return row
     complaint = predictor.complaint(row, names)
-    if complaint is None and not is_utf_8([row.get(name) for name in names]):
+    if complaint is None and not is_utf_8([row.get(name) for name in predictor.columns]):
         complaint = NOT_UTF_8
     return complaint
 

@@ -17,11 +17,12 @@ from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import read_json, write_json
 
 from .long_documents import LongDocumentPredictor, check_columns, name_of_id
-from .prediction_files import NUMPY, as_line, entries_of, finish, form_of, is_last, outputs_of
+from .prediction_files import NUMPY, as_line, beginning, entries_of, finish, form_of, is_last, outputs_of
 from .rows import STANDARD_INPUT, Rows, identity, kind_of, open_rows
 from .tasks import ANSWERED, EMBEDDINGS
 
-WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin")  # endings, with what goes with them
+# Endings of weights and graphs, and of what goes with them.
+WEIGHTS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin", ".pt2", ".pte", ".txt", ".model")
 LOCAL, RAY = "local", "ray"
 
 
@@ -47,7 +48,7 @@ def predict(
 
     A row that cannot be answered gets an `error` instead of a result, and one of which something was left out says
     `truncated`. What is written is whole: the file is made under another name, and a run that was killed goes on behind
-    its last row when it is started again.
+    its last row when it is started again; of standard input it begins anew.
 
     Args:
         task: One of `tasks.ANSWERED`, such as `"qa"`.
@@ -105,11 +106,12 @@ def predict(
         check_columns(documents.names, rows.columns, input, documents.predictor.one_of)
         run |= {"weights": _identity(checkpoint), "columns": documents.names, **documents.predictor.options}
         report = {"lines": 0, "failed": [], "truncated": 0, "tokens_cut": 0, "resumed": 0}
-        if not overwrite:
+        if not overwrite and input != STANDARD_INPUT:  # of which nobody knows whether it is the same again
             _count_done(report, partial, state, run)
         if not report["lines"]:
-            partial.write_bytes(b"")
-            write_json(state, run)
+            with beginning(output.parent):
+                partial.write_bytes(b"")
+                write_json(state, run)
         _write(report, documents, rows, partial, say)
     finish(partial, output, documents)
     state.unlink()
@@ -187,8 +189,14 @@ def _identity(checkpoint: str) -> Any:
     folder = Path(checkpoint)
     if not folder.is_dir():
         return str(try_to_load_from_cache(checkpoint, "config.json"))  # the commit stands in its path
-    files = sorted(file for file in folder.iterdir() if file.suffix in WEIGHTS)
-    return [[file.name, file.stat().st_size, file.stat().st_mtime] for file in files]
+    states = [(file, file.stat()) for file in files_of(folder)]
+    return [[str(file.relative_to(folder)), state.st_size, state.st_mtime] for file, state in states]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that make a checkpoint what it is, its modules' too; no hidden ones, which a run makes there."""
+    found = (file for file in folder.rglob("*") if file.suffix in WEIGHTS and file.is_file())
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def _count_done(report: dict[str, Any], partial: Path, state: Path, run: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from .long_documents import LongDocumentPredictor, as_text
 from .rows import is_utf_8
 
 LINES, PARQUET, NUMPY = "jsonl", ".parquet", ".npy"
-OTHER_TABLES = (".arrow", ".csv", ".feather", ".npz", ".tsv")  # which a name may ask for, and nobody writes
+# Forms that a name may ask for, and nobody writes.
+TABLES = (".arrow", ".csv", ".feather", ".h5", ".hdf5", ".npz", ".orc", ".sqlite", ".tsv", ".xlsx")
+TENSORS = (".pickle", ".pkl", ".pt", ".pth", ".safetensors")
+COMPRESSED = (".7z", ".bz2", ".gz", ".gzip", ".lz4", ".xz", ".zip", ".zst")
 LINE, ID = pa.field("line", pa.int64(), nullable=False), pa.field("id", pa.string())
 LEFT_OUT = ("truncated", "tokens_cut")
 POOL = 256  # rows that are held at once
@@ -29,10 +33,10 @@ def form_of(output: Path) -> str:
     """`PARQUET`, `NUMPY` or `LINES`, by the ending.
 
     Raises:
-        InputError: If the ending is that of a table that is not written.
+        InputError: If the ending is that of a form that is not written.
     """
     ending = output.suffix.lower()
-    if ending in OTHER_TABLES:
+    if ending in (*TABLES, *TENSORS, *COMPRESSED):
         raise InputError(f"results are written as .jsonl, .parquet or, of embeddings, .npy, got {output}")
     return ending if ending in (PARQUET, NUMPY) else LINES
 
@@ -40,6 +44,19 @@ def form_of(output: Path) -> str:
 def outputs_of(output: Path) -> list[Path]:
     """All files that are written; with an array there is one of what its rows are of."""
     return [output, *([output.with_name(f"{output.name}.jsonl")] if form_of(output) == NUMPY else [])]
+
+
+@contextmanager
+def beginning(folder: Path) -> Iterator[None]:
+    """What is written before anything is answered.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}, which is to hold the output, cannot be written: {error.strerror}") from error
 
 
 def as_line(entry: dict[str, Any]) -> str:
@@ -79,7 +96,9 @@ def finish(partial: Path, output: Path, documents: LongDocumentPredictor) -> Non
         _write_parquet(partial, made, documents)
         os.replace(made, output)
     else:
-        _write_array(partial, made, lines := partial.with_name(f"{partial.name}.lines"))
+        answered: Any = documents.predictor
+        _write_array(partial, made, lines := partial.with_name(f"{partial.name}.lines"), answered.embedder.size)
+        output.unlink(missing_ok=True)  # a kill between the two leaves no array beside lines of another one
         os.replace(lines, outputs_of(output)[1])
         os.replace(made, output)
     partial.unlink(missing_ok=True)
@@ -131,10 +150,17 @@ def _write_parquet(lines: Path, made: Path, documents: LongDocumentPredictor) ->
             writer.write_table(table_of(numbers, names, documents.table(pool)))
 
 
-def _write_array(lines: Path, made: Path, rest: Path) -> None:
-    """An array of float32, a row for every line, of NaN where there is no embedding; the lines without embeddings."""
+def _write_array(lines: Path, made: Path, rest: Path, size: int) -> None:
+    """An array of float32, a row for every line, of NaN where there is no embedding; the lines without embeddings.
+
+    Args:
+        lines: What is read.
+        made: The array.
+        rest: The lines without embeddings.
+        size: Numbers of a row, where no line has an embedding.
+    """
     sizes = [len(entry.get("embedding", ())) for entry in _read(lines)]
-    shape = len(sizes), max(sizes, default=0)
+    shape = len(sizes), max(sizes, default=0) or size
     # a file that cannot be mapped has no bytes
     array = np.lib.format.open_memmap(made, "w+", np.float32, shape) if all(shape) else np.empty(shape, np.float32)
     with rest.open("w", encoding="utf-8") as file:

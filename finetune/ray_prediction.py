@@ -30,8 +30,8 @@ from hf_longformer.conversion.errors import InputError
 from hf_longformer.conversion.files import put_in_place, read_json, write_json
 
 from .long_documents import LongDocumentPredictor, check_columns, name_of_id
-from .predict import WEIGHTS
-from .prediction_files import schema_of, table_of
+from .predict import files_of
+from .prediction_files import beginning, schema_of, table_of
 from .ray_workers import Part, Workers
 from .rows import Rows
 
@@ -118,7 +118,7 @@ def _weights(checkpoint: str) -> str:
     config = None if Path(checkpoint).is_dir() else try_to_load_from_cache(checkpoint, "config.json")
     folder = Path(config).parent if isinstance(config, str) else Path(checkpoint)
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if file.suffix in WEIGHTS):
+    for file in files_of(folder):
         with file.open("rb") as stream:
             digest.update(f"{file.relative_to(folder)} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -137,8 +137,9 @@ def _begin(partial: Path, run: dict[str, Any], overwrite: bool) -> None:
         for file in partial.glob(".*"):
             file.unlink()
     else:
-        partial.mkdir(exist_ok=True)
-        write_json(partial / RUN, run)
+        with beginning(partial.parent):
+            partial.mkdir(exist_ok=True)
+            write_json(partial / RUN, run)
 
 
 def _parts(rows: Rows, rows_per_file: int, files: "_Files") -> Iterator[Part]:

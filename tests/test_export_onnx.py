@@ -205,6 +205,13 @@ def test_load_exported_refuses_a_checkpoint(tmp_path: Path) -> None:
         load_exported(tmp_path / "model", "tensorrt")
 
 
+@pytest.mark.parametrize("format", ["foo", ["onnx"], {}, None])
+def test_load_exported_refuses_other_reports(format: Any, tmp_path: Path) -> None:
+    (tmp_path / "export_report.json").write_text(json.dumps({"format": format}))
+    with pytest.raises(InputError, match="must be exported with --format onnx, got an export to"):
+        load_exported(tmp_path)
+
+
 @pytest.mark.slow
 def test_texts_of_any_length(tmp_path: Path) -> None:
     """Positions repeat in the graph as they do in the model."""

@@ -10,8 +10,10 @@ import pytest
 import torch
 from test_export_onnx import assert_equal, load, save
 
+from hf_longformer.conversion import InputError
 from hf_longformer.exporting import export, load_exported
 from hf_longformer.exporting.samples import Case, sample
+from hf_longformer.exporting.sessions import open_session
 
 WITHOUT = """
 import sys
@@ -21,6 +23,14 @@ ids = torch.full((2, 77), 7)
 outputs = torch.export.load(sys.argv[1]).module()(input_ids=ids, attention_mask=torch.ones_like(ids))
 torch.save(outputs, sys.argv[2])
 """
+
+
+def test_damaged_program_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In a sentence alone: PyTorch writes a traceback for what is no archive."""
+    (tmp_path / "model.pt2").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"model\.pt2 cannot be opened by PyTorch"):
+        open_session(tmp_path, "torch-export")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -321,6 +321,15 @@ def test_damaged_results_are_shown_or_refused(tmp_path: Path) -> None:
     assert 100 < refused < 500
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".npy"])
+def test_tables_are_refused_as_results(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    results = tmp_path / f"results{ending}"
+    results.write_bytes(b"PAR1\x80")
+    with pytest.raises(InputError, match="the results must be JSON lines, got"):
+        write_page(str(tmp_path / "rows.jsonl"), str(results), tmp_path / "page.html")
+
+
 def test_answers_with_evidence_are_refused(tmp_path: Path) -> None:
     """Their characters are those of a sentence, not of a document."""
     context = [["Ann", ["She ran."]]]

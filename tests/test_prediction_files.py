@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`predict … --output FILE.parquet` and `.npy`: what JSON lines say, as a table and as an array."""
 
+import io
 import json
 import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +106,9 @@ def test_no_rows_and_no_embeddings(encoder: str, tmp_path: Path) -> None:
     for number, rows in enumerate(([], [{"text": ""}])):
         input = write(tmp_path / f"{number}.jsonl", rows)
         predict("embeddings", encoder, input, tmp_path / f"{number}.npy")
-        assert np.load(tmp_path / f"{number}.npy").shape == (len(rows), 0)
+        found = np.load(tmp_path / f"{number}.npy")
+        assert found.shape == (len(rows), 24)
+        assert np.isnan(found).all()
         predict("embeddings", encoder, input, tmp_path / f"{number}.parquet")
         table = parquet.read_table(tmp_path / f"{number}.parquet")
         assert len(table) == len(rows)
@@ -148,11 +154,101 @@ def test_killed_run_goes_on(
         assert parquet.read_table(tmp_path / name) == parquet.read_table(whole)
 
 
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`predict`, which dies in the second of its pools of 256 rows."""
+
+    def run(*arguments: Any, **options: Any) -> None:
+        calls: list[int] = []
+
+        def die_in_the_second_pool(self: Any, rows: list[dict[str, Any]]) -> Any:
+            calls.append(len(rows))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return answer(self, rows)
+
+        answer = EmbeddingPredictor.__call__
+        with monkeypatch.context() as patched:
+            patched.setattr(EmbeddingPredictor, "__call__", die_in_the_second_pool)
+            with pytest.raises(KeyboardInterrupt):
+                predict(*arguments, **options)
+
+    return run
+
+
+def many(file: Path, topic: str) -> str:
+    return write(file, [{"text": document(topic, number, 9)} for number in range(300)])
+
+
+def test_standard_input_is_read_from_its_beginning(
+    encoder: str, tmp_path: Path, killed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows whether it is the same as that of the run that was killed."""
+    files = [many(tmp_path / f"{topic}.jsonl", topic) for topic in ("fox", "dog")]
+    for file, run in zip(files, (killed, predict), strict=True):
+        stream = io.TextIOWrapper(io.BytesIO(Path(file).read_bytes()), newline="")
+        monkeypatch.setattr(sys, "stdin", stream)
+        report = run("embeddings", encoder, "-", tmp_path / "found.npy")
+    assert report["resumed"] == 0
+    predict("embeddings", encoder, files[1], tmp_path / "expected.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), np.load(tmp_path / "expected.npy"))
+
+
+@pytest.mark.parametrize("changed", ["1_Pooling/config.json", "model.pt2", "model.pte", "vocab.txt"])
+def test_run_goes_on_with_the_same_files_only(
+    changed: str, encoder: str, tmp_path: Path, killed: Callable[..., None]
+) -> None:
+    """Those of modules in folders of their own are some; those of a run whose output lies in the checkpoint are not."""
+    checkpoint = shutil.copytree(encoder, tmp_path / "model")
+    (checkpoint / changed).touch()
+    given = ("embeddings", str(checkpoint), many(tmp_path / "many.jsonl", "fox"))
+    for name in ("same.jsonl", "other.jsonl"):
+        killed(*given, checkpoint / name)
+    assert predict(*given, checkpoint / "same.jsonl")["resumed"] == 256
+    os.utime(checkpoint / changed, (0, 0))
+    with pytest.raises(InputError, match="another input, checkpoint, version or options"):
+        predict(*given, checkpoint / "other.jsonl")
+
+
+def test_killed_replacement_leaves_no_array_beside_lines_of_another(
+    encoder: str, input: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "vectors.npy"
+    predict("embeddings", encoder, write(tmp_path / "old.jsonl", ROWS[:1]), output)
+
+    def die_at_the_array(source: Path, target: Path) -> None:
+        if target == output:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", die_at_the_array)
+        with pytest.raises(KeyboardInterrupt):
+            predict("embeddings", encoder, input, output, overwrite=True)
+    assert not output.exists()
+    assert predict("embeddings", encoder, input, output)["resumed"] == len(ROWS)
+    assert len(np.load(output)) == len(read(tmp_path / "vectors.npy.jsonl")) == len(ROWS)
+
+
+def test_folder_that_cannot_be_written(
+    encoder: str, input: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(InputError, match="which is to hold the output, cannot be written: Permission denied"):
+        predict("embeddings", encoder, input, tmp_path / "a.npy")
+
+
 def test_bad_outputs(encoder: str, input: str, tmp_path: Path) -> None:
     (tmp_path / "there.npy.jsonl").write_text("somebody's\n")
     for output, message in {
         "a.csv": "results are written as .jsonl, .parquet or, of embeddings, .npy, got .*a.csv",
         "a.npz": "results are written as",
+        "a.jsonl.gz": "results are written as",
+        "A.SAFETENSORS": "results are written as",
         "there.npy": "the output must not exist, got .*there.npy.jsonl",
     }.items():
         with pytest.raises(InputError, match=message):

@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 from embedding_runs import SOURCE_LENGTH, TOPICS, arguments, document, make_encoder, write_pairs
 from safetensors.torch import load_file
-from sources import edit_json
+from sources import edit_json, make_source
 from training_runs import Kill, losses
 
 import hf_longformer_cli as cli
@@ -573,3 +573,11 @@ def test_positions_of_an_unknown_source_are_refused(folder: Path) -> None:
         run_embeddings.main(arguments(folder, train="new-positions"))
     edit_json(folder / "model" / "config.json", global_attention="cls")
     assert keys_of([{"a": "x", "b": "y"}, {"a": "y", "b": "z"}], ["a", "b"]) == [[0, 1], [1, 2]]
+
+
+def test_stock_encoder_is_refused(tmp_path: Path) -> None:
+    """Which would be trained as stock Longformer, with modules or without."""
+    make_source(tmp_path / "model", "longformer", "Model")
+    write_pairs(tmp_path / "train.jsonl", range(1))
+    with pytest.raises(InputError, match="needs a checkpoint of this package, got one of longformer in"):
+        run_embeddings.main(arguments(tmp_path, validation_files=None, max_seq_length=60))

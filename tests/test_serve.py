@@ -82,17 +82,20 @@ def close(found: Any, expected: Any) -> bool:
 @pytest.mark.parametrize("task", ASKED)
 def test_rows_are_answered_as_by_predict(task: str, models: Path, tmp_path: Path) -> None:
     rows: list[Any] = [*make_rows(task, 6), {"id": 7}, 3]
+    name = next(name for name, value in rows[0].items() if isinstance(value, str) and name != "id")
+    rows.insert(0, {**rows[0], name: f"{rows[0][name]} \ud800"})  # half a character
     predict(task, str(models / task), str(write(tmp_path / "in.jsonl", rows)), tmp_path / "out.jsonl")
     expected = [
         {name: value for name, value in line.items() if name != "line"} for line in read(tmp_path / "out.jsonl")
     ]
-    assert sum("error" in one for one in expected) == 2
+    assert sum("error" in one for one in expected) == 3
+    assert expected[0]["error"] == "not in UTF-8"
     with TestClient(App(load(str(models / task), local_files_only=True), **LIMITS)) as client:
         assert client.get("/health").json()["task"] == task
-        found = client.post("/predict", json=rows)
+        found = client.post("/predict", content=json.dumps(rows), headers=JSON)
         assert found.status_code == 200
         assert close(found.json(), expected)
-        assert close(client.post("/predict", json=rows[0]).json(), expected[0])
+        assert close(client.post("/predict", json=rows[1]).json(), expected[1])
         refused = client.post("/predict", json=rows[-2])
         assert (refused.status_code, refused.json()["error"]["message"]) == (400, expected[-2]["error"])
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import torch
 from transformers import DataCollatorWithPadding
 
-from hf_longformer import HfLongformerModel
+from hf_longformer import HfLongformerConfig, HfLongformerModel
 from hf_longformer.conversion import InputError
 from hf_longformer.conversion.errors import one_line
 from hf_longformer.conversion.sentence_modules import MODULES, read_modules
 from hf_longformer.conversion.source import load_tokenizer
-from hf_longformer.exporting import load_exported
+from hf_longformer.exporting import ExportedModel, load_exported
 from hf_longformer.transformers_internals import find_file
 
 from ..checkpoints import load_checkpoint
@@ -105,9 +105,7 @@ class Embedder:
         if backend != "torch":
             check_of_export(dtype, device)
             if not (Path(checkpoint) / MODULES).is_file():
-                return cls(
-                    load_exported(checkpoint, backend), load_tokenizer(Path(checkpoint)), max_seq_length, pooling
-                )
+                return cls(*_exported_encoder(Path(checkpoint), backend), max_seq_length, pooling)
             from hf_longformer.exporting.sentence_encoder import load_sentence_encoder
 
             exported = load_sentence_encoder(checkpoint, backend)
@@ -441,9 +439,41 @@ def load_modules(
 
     settings = {"dtype": dtype, "use_safetensors": True}
     try:
-        return SentenceTransformer(checkpoint, device=device, model_kwargs=settings, config_kwargs=config, **where)
+        found = SentenceTransformer(checkpoint, device=device, model_kwargs=settings, config_kwargs=config, **where)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(f"{checkpoint} cannot be used by sentence-transformers: {one_line(error)}") from error
+    check_encoder(found, checkpoint)
+    return found
+
+
+def check_encoder(model: Any, checkpoint: str) -> None:
+    """Refuses a `SentenceTransformer` of an encoder that is not this package's, such as stock Longformer.
+
+    Raises:
+        InputError: If it is.
+    """
+    kind = getattr(model.config, "model_type", None)
+    if kind != HfLongformerConfig.model_type:
+        raise InputError(
+            f"sentence-transformers needs a checkpoint of this package, got one of {kind} in {checkpoint}: run "
+            "`hf-longformer convert` first"
+        )
+
+
+def _exported_encoder(folder: Path, backend: str) -> tuple[ExportedModel, Any]:
+    """An export and its tokenizer.
+
+    Raises:
+        InputError: If it has a head, whose outputs are no hidden states, or no tokenizer.
+    """
+    model, tokenizer = load_exported(folder, backend), load_tokenizer(folder)
+    if model.model_class is not HfLongformerModel:
+        raise InputError(
+            f"embeddings need the export of an encoder without a head, got a {model.model_class.__name__} in {folder}"
+        )
+    if tokenizer is None:
+        raise InputError(f"texts need a tokenizer, got none in {folder}")
+    return model, tokenizer
 
 
 def shortened(vector: np.ndarray, size: int) -> np.ndarray:

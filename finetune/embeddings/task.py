@@ -27,7 +27,7 @@ from .loss import make_loss
 from .mining import KEPT, mine, with_negatives
 from .pairs import DOCUMENT, QUERY, Texts, keys_of, read_texts
 from .positions import FIELD, NewPositions, source_length
-from .predictor import Embedder, load_modules
+from .predictor import Embedder, check_encoder, load_modules
 from .segments import SegmentCutter
 from .teacher import FOLDER, Teacher, make_teacher
 from .trainer import EmbeddingTrainer, EmbeddingTrainingArguments
@@ -163,6 +163,7 @@ class SentenceEmbeddings(flow.Task):
             )
             settings = {"dtype": dtype, "use_safetensors": True}
             model = SentenceTransformer(name, device=device, model_kwargs=settings, config_kwargs=options, **where)
+            check_encoder(model, name)
         self.model_limit = model.max_seq_length or encoder.config.max_length_tokens
         self.source_length = source_length(name, **where)
         return model, model.tokenizer, {**notes, "new": []}  # whose pooler no module reads

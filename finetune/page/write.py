@@ -15,6 +15,7 @@ from hf_longformer.conversion.errors import InputError, one_line
 
 from ..data import is_nothing, text_of
 from ..json_rows import objects_of
+from ..prediction_files import NUMPY, PARQUET
 from ..rows import STANDARD_INPUT, Row, is_utf_8, kind_of, open_rows
 from .marks import Mark, marks_of, number_of_empty, parts_of, per_cent, shown, surroundings
 
@@ -116,6 +117,8 @@ def _read_results(file: Path) -> dict[int, dict[str, Any]]:
     """The results by the line of their document."""
     if not file.is_file():
         raise InputError(f"the results must be a file of JSON lines, got {file}")
+    if file.suffix.lower() in (PARQUET, NUMPY):
+        raise InputError(f"the results must be JSON lines, got {file}: predict writes them to names such as a.jsonl")
     found: dict[int, dict[str, Any]] = {}
     for number, result in enumerate(objects_of(file), 1):
         if "supporting_facts" in result:
