@@ -11,7 +11,7 @@ import torch
 
 from hf_longformer.conversion import InputError
 
-from .peers import CAUSAL, INFERENCE, ON_GPUS, OPERATOR, PADDING, SEQ2SEQ, SIZES, TRAINING, WRITERS
+from .peers import CAUSAL, COMPILED, INFERENCE, ON_GPUS, OPERATOR, PADDING, SEQ2SEQ, SIZES, TRAINING, WRITERS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What the C library is told (glibc), by environment variables: nothing; to keep freed pages for later; or to return
@@ -121,7 +121,7 @@ def choose_peers(cell: Cell, peers: Iterable[str] | None) -> list[str]:
     if peers is None and cell.device == "cpu":  # compilers take minutes there, and kernels are others
         chosen = [name for name in chosen if name not in ON_GPUS]
     if cell.attention_dilation > 1:
-        chosen = [name for name in chosen if name not in ("stock", "stock-compiled", "led")]  # which ignore dilation
+        chosen = [name for name in chosen if COMPILED.get(name, name) not in ("stock", "led")]  # which ignore dilation
     return chosen
 
 

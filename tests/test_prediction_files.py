@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,45 +116,6 @@ def test_no_rows_and_no_embeddings(encoder: str, tmp_path: Path) -> None:
         assert table.column_names == ["line", "id", "embedding", "tokens", "truncated", "tokens_cut", "error"]
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "vectors.parquet"])
-@pytest.mark.parametrize("where", ["rows", "end"])
-def test_killed_run_goes_on(
-    name: str, where: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    input = write(tmp_path / "many.jsonl", [{"text": document("fox", number, 9)} for number in range(300)])
-    whole = tmp_path / f"whole-{name}"
-    predict("embeddings", encoder, input, whole)
-    calls: list[int] = []
-
-    def die_in_the_second_pool(self: Any, rows: list[dict[str, Any]]) -> Any:
-        calls.append(len(rows))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return answer(self, rows)
-
-    def die_before_the_name(source: Path, target: Path) -> None:
-        if target == tmp_path / name:
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    answer, replace = EmbeddingPredictor.__call__, os.replace
-    with monkeypatch.context() as patched:
-        if where == "rows":
-            patched.setattr(EmbeddingPredictor, "__call__", die_in_the_second_pool)
-        else:  # an array's lines are there already
-            patched.setattr(os, "replace", die_before_the_name)
-        with pytest.raises(KeyboardInterrupt):
-            predict("embeddings", encoder, input, tmp_path / name)
-    assert not (tmp_path / name).exists()
-    report = predict("embeddings", encoder, input, tmp_path / name)
-    assert report["resumed"] == (256 if where == "rows" else 300)
-    if name.endswith(".npy"):
-        np.testing.assert_array_equal(np.load(tmp_path / name), np.load(whole))
-        assert (tmp_path / f"{name}.jsonl").read_bytes() == (tmp_path / f"whole-{name}.jsonl").read_bytes()
-    else:
-        assert parquet.read_table(tmp_path / name) == parquet.read_table(whole)
-
-
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`predict`, which dies in the second of its pools of 256 rows."""
@@ -176,8 +138,44 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return run
 
 
+@contextmanager
+def death_before(output: Path) -> Iterator[None]:
+    """Inside, a run dies when it is about to give its output its name."""
+
+    def replace_others(source: Path, target: Path) -> None:
+        if target == output:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = os.replace
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "replace", replace_others)
+        yield
+
+
 def many(file: Path, topic: str) -> str:
     return write(file, [{"text": document(topic, number, 9)} for number in range(300)])
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "vectors.parquet"])
+@pytest.mark.parametrize("where", ["rows", "end"])
+def test_killed_run_goes_on(name: str, where: str, encoder: str, tmp_path: Path, killed: Callable[..., None]) -> None:
+    given = ("embeddings", encoder, many(tmp_path / "many.jsonl", "fox"))
+    whole = tmp_path / f"whole-{name}"
+    predict(*given, whole)
+    if where == "rows":
+        killed(*given, tmp_path / name)
+    else:  # an array's lines are there already
+        with death_before(tmp_path / name), pytest.raises(KeyboardInterrupt):
+            predict(*given, tmp_path / name)
+    assert not (tmp_path / name).exists()
+    report = predict(*given, tmp_path / name)
+    assert report["resumed"] == (256 if where == "rows" else 300)
+    if name.endswith(".npy"):
+        np.testing.assert_array_equal(np.load(tmp_path / name), np.load(whole))
+        assert (tmp_path / f"{name}.jsonl").read_bytes() == (tmp_path / f"whole-{name}.jsonl").read_bytes()
+    else:
+        assert parquet.read_table(tmp_path / name) == parquet.read_table(whole)
 
 
 def test_standard_input_is_read_from_its_beginning(
@@ -210,22 +208,11 @@ def test_run_goes_on_with_the_same_files_only(
         predict(*given, checkpoint / "other.jsonl")
 
 
-def test_killed_replacement_leaves_no_array_beside_lines_of_another(
-    encoder: str, input: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_replacement_leaves_no_array_beside_lines_of_another(encoder: str, input: str, tmp_path: Path) -> None:
     output = tmp_path / "vectors.npy"
     predict("embeddings", encoder, write(tmp_path / "old.jsonl", ROWS[:1]), output)
-
-    def die_at_the_array(source: Path, target: Path) -> None:
-        if target == output:
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    replace = os.replace
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", die_at_the_array)
-        with pytest.raises(KeyboardInterrupt):
-            predict("embeddings", encoder, input, output, overwrite=True)
+    with death_before(output), pytest.raises(KeyboardInterrupt):
+        predict("embeddings", encoder, input, output, overwrite=True)
     assert not output.exists()
     assert predict("embeddings", encoder, input, output)["resumed"] == len(ROWS)
     assert len(np.load(output)) == len(read(tmp_path / "vectors.npy.jsonl")) == len(ROWS)
