@@ -22,7 +22,7 @@ from .window_pattern import WindowPattern
 from .workspace import Workspace
 
 LONG_TEXT = 65_536  # tokens from which on texts are walked in segments, if nobody says otherwise
-SEGMENT = 16_384  # tokens of a segment: halos of base size are 3 percent of it
+SEGMENT = 8_192  # tokens of a segment: halos of base size are 6 percent of it; measured
 REACHES = 8  # halos that a segment is as long as, at least
 SCORES = 16 * 2**20  # scores of global rows at a time, of all heads
 KEYWORDS = ("segment_length", "states_device")  # of `forward`
