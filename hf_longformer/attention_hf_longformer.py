@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from .attention_blocked import apply_local_weights, local_weights
 from .attention_layout import to_dense, to_narrow
 from .attention_reference import attention_reference
-from .dispatch import NAMES, local_rows, note
+from .dispatch import NAMES, choose_once, local_rows, note
 from .global_rows import GlobalProjections, add_global_rows, join_global_rows, scaled, without_global_tokens
 from .masks import roles_of_call
 from .text_slices import front_states, local_rows_of_slice, partial_global_rows, row_of_slice
@@ -215,6 +215,12 @@ class HfLongformerSelfAttention(nn.Module):
         name = ("pattern", self.pattern_class, window, dilation)
         return roles.derived(name, lambda: self._make_pattern(window, dilation))
 
+    def _implementation_in(self, roles: TokenRoles | SeparateTexts | SlicedTexts) -> str | None:
+        """`attn_implementation`, read from the config once in a forward pass."""
+        if torch.compiler.is_compiling():
+            return self.config._attn_implementation
+        return roles.derived("implementation", lambda: self.config._attn_implementation)
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -234,7 +240,7 @@ class HfLongformerSelfAttention(nn.Module):
             none.
         """
         hidden_states = cast_once(hidden_states)
-        attend = self._attend_by_definition if self.config._attn_implementation == "eager" else self._attend
+        attend = self._attend_by_definition if self._implementation_in(roles) == "eager" else self._attend
         output, *weights = attend(hidden_states, roles, self.dropout if self.training else 0.0, output_attentions)
         output = output.transpose(1, 2).flatten(2)
         return (output, *weights) if output_attentions else (output,)
@@ -276,8 +282,8 @@ class HfLongformerSelfAttention(nn.Module):
             weights = local_weights(query, key, dropout=dropout, **settings)
             output = apply_local_weights(weights, value, **settings)
         else:
-            name = self.config._attn_implementation
-            output = local_rows(query, key, value, attn_implementation=name, dropout=dropout, **settings)
+            chosen = choose_once(query, self._implementation_in(roles), dropout=dropout, **settings)
+            output = chosen.local_rows(query, key, value, dropout=dropout, **settings)
         settings |= {"dropout": dropout, "output_attentions": output_attentions}
         output, weights_of_global = add_global_rows(output, hidden_states, self.global_projections, **settings)
         return output, weights, weights_of_global

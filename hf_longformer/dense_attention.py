@@ -31,6 +31,8 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Ten
     """Softmax over the last dimension, in float32 at least, given back in the dtype of the scores."""
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
+    if scores.dtype == sum_dtype(scores):
+        return torch.softmax(scores, dim=-1)
     return torch.softmax(scores, dim=-1, dtype=sum_dtype(scores)).to(scores.dtype)
 
 

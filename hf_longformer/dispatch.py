@@ -117,6 +117,31 @@ def local_rows(
     Raises:
         NotImplementedError: If an implementation is asked for by its name and cannot be had.
     """
+    chosen = choose(query, attn_implementation, pattern, roles, dropout, scaling)
+    return chosen.local_rows(query, key, value, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+
+
+def choose_once(
+    query: torch.Tensor, attn_implementation: str | None, pattern: WindowPattern, roles: TokenRoles, dropout: float
+) -> Implementation:
+    """`choose` for the layers of one forward pass, to which `roles` belong: the first one's choice is that of all with
+    its pattern, unless somebody wants to know what each looks at.
+    """
+    if torch.compiler.is_compiling() or _choices is not None:
+        return choose(query, attn_implementation, pattern, roles, dropout)
+    name = ("implementation", attn_implementation, pattern, query.dtype, dropout)
+    return roles.derived(name, lambda: choose(query, attn_implementation, pattern, roles, dropout))
+
+
+def choose(
+    query: torch.Tensor,
+    attn_implementation: str | None,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float,
+    scaling: float | None = None,
+) -> Implementation:
+    """Who computes the local rows: arguments are those of `local_rows`, and so is what is raised."""
     is_free = attn_implementation in ("sdpa", None)
     names = CHOSEN_BY_ITSELF if is_free else (str(attn_implementation),)
     own = set(pattern.overridden())
@@ -128,7 +153,7 @@ def local_rows(
         reason = chosen.why_not(query, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
         note(name, reason)
         if reason is None:
-            return chosen.local_rows(query, key, value, pattern=pattern, roles=roles, dropout=dropout, scaling=scaling)
+            return chosen
     if is_free:
         raise RuntimeError(
             f"a batch without its padding needs kernels for {query.dtype} on {query.device}, and there are none: let "
@@ -173,4 +198,4 @@ def recorded_choices() -> Iterator[list[tuple[str, str | None]]]:
         _choices = None
 
 
-__all__ = ["IMPLEMENTATIONS", "NAMES", "has_kernels", "local_rows", "note", "recorded_choices"]
+__all__ = ["IMPLEMENTATIONS", "NAMES", "choose_once", "has_kernels", "local_rows", "note", "recorded_choices"]

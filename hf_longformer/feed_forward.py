@@ -53,7 +53,7 @@ def can_go_in_parts(intermediate: Any, output: Any, hidden_states: torch.Tensor)
     """Whether this is inference on a CPU, there is enough to save, and nothing sits on the modules."""
     if intermediate.training or torch.is_grad_enabled() or hidden_states.device.type != "cpu":
         return False
-    if is_tracing(hidden_states) or is_transformed() or hidden_states.numel() <= SMALL:
+    if hidden_states.numel() <= SMALL or is_tracing(hidden_states) or is_transformed():
         return False
     if not is_plain(intermediate.dense, output.dense):
         return False

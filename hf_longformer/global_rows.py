@@ -320,13 +320,13 @@ def rows_of_states(
         sum_to_one: Whether the weights of every row do.
     """
     weight, bias = projection
-    head_dim = len(bias) // heads
+    head_dim = bias.shape[0] // heads
     value_weight, value_bias = weight.view(heads, head_dim, -1), bias.view(heads, 1, head_dim)
     if not sum_to_one:
         value_bias = value_bias * _swap_outer(weights.sum(dim=-1, keepdim=True), num_global)
     mixed = _swap_outer(torch.bmm(weights, hidden_states), num_global)
     rows = torch.baddbmm(value_bias, mixed, value_weight.mT)
-    return rows.unflatten(1, (-1, num_global)).transpose(0, 1)
+    return rows.view(heads, -1, num_global, head_dim).transpose(0, 1)
 
 
 def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:
@@ -334,7 +334,7 @@ def _swap_outer(tensor: torch.Tensor, num_global: int) -> torch.Tensor:
     if not torch.compiler.is_compiling():  # of one text, or one head, that is a view
         if tensor.shape[1] == num_global:
             return tensor.reshape(1, -1, tensor.shape[2])
-        if len(tensor) == 1:
+        if tensor.shape[0] == 1:
             return tensor.view(-1, num_global, tensor.shape[2])
     return tensor.unflatten(1, (-1, num_global)).transpose(0, 1).flatten(1, 2)
 

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.attention.varlen
 from torch.autograd.graph import saved_tensors_hooks
 
-from hf_longformer import HfLongformerModel, attention_hf_longformer, feed_forward
+from hf_longformer import HfLongformerModel, attention_hf_longformer, dispatch, feed_forward
 from hf_longformer.benchmarks import measure, run, window_kernels
 from hf_longformer.benchmarks.measure import alternate, gemm_rate, machine, peak_memory
 from hf_longformer.benchmarks.memory import Setting, estimate, parameter_counts, saved_by_layer, weight_copies
@@ -75,17 +76,24 @@ def short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SHORTEST_TIMING", 0.001)
 
 
+def replace_implementations(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Callable[..., torch.Tensor]]) -> None:
+    """Puts what is made of it in the place of every implementation of the local rows."""
+    for name, one in dispatch.IMPLEMENTATIONS.items():
+        monkeypatch.setitem(dispatch.IMPLEMENTATIONS, name, one._replace(local_rows=make(one.local_rows)))
+
+
 @pytest.fixture
 def wrong_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our fast path forgets one key of every window, as an error by one would."""
-    right = attention_hf_longformer.local_rows
 
-    def wrong(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object) -> torch.Tensor:
-        pattern = settings["pattern"]
-        narrower = replace(pattern, attention_window=pattern.attention_window - 2)
-        return right(query, key, value, **{**settings, "pattern": narrower})
+    def make(right: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def wrong(*projections: torch.Tensor, pattern: Any, **settings: object) -> torch.Tensor:
+            narrower = replace(pattern, attention_window=pattern.attention_window - 2)
+            return right(*projections, pattern=narrower, **settings)
 
-    monkeypatch.setattr(attention_hf_longformer, "local_rows", wrong)
+        return wrong
+
+    replace_implementations(monkeypatch, make)
 
 
 class TestMeasure:
@@ -344,12 +352,10 @@ class TestParity:
             check_ours(ours, "tiny")
 
     def test_is_red_when_only_gradients_are_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = attention_hf_longformer.local_rows
+        def make(right: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            return lambda query, key, value, **settings: right(query, key.detach(), value, **settings)
 
-        def without_gradient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: object):
-            return right(query, key.detach(), value, **settings)
-
-        monkeypatch.setattr(attention_hf_longformer, "local_rows", without_gradient)
+        replace_implementations(monkeypatch, make)
         ours = make_peers(["hf-longformer"], "tiny", 800, 32)["hf-longformer"]
         check_ours(ours, "tiny")
         with pytest.raises(ParityError, match="the gradients of the encoder"):

@@ -110,7 +110,7 @@ def test_windows_and_dilations_may_change_on_a_loaded_model(implementation: str)
 
 def test_set_attn_implementation_on_a_loaded_model(monkeypatch: pytest.MonkeyPatch):
     calls = []
-    for name in ("attention_reference", "local_rows"):
+    for name in ("attention_reference", "choose_once"):
         function = getattr(attention_hf_longformer, name)
 
         def spy(*args: Any, _name: str = name, _function: Any = function, **kwargs: Any) -> Any:
@@ -125,7 +125,7 @@ def test_set_attn_implementation_on_a_loaded_model(monkeypatch: pytest.MonkeyPat
             model.set_attn_implementation(implementation)
             assert model.config._attn_implementation == implementation
         outputs.append(model(ids, global_attention_mask=marks(0)).logits)
-    assert calls == ["local_rows"] * 2 + ["attention_reference"] * 2 + ["local_rows"] * 2
+    assert calls == ["choose_once"] * 2 + ["attention_reference"] * 2 + ["choose_once"] * 2
     assert torch.equal(outputs[0], outputs[2])
     torch.testing.assert_close(outputs[0], outputs[1])
 
