@@ -10,6 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+
+# Without a GPU kernels run on a CPU, slowly. Whoever loads Triton first, as Transformers may, finds this.
+os.environ["TRITON_INTERPRET"] = str(int(not torch.cuda.is_available()))
+
 from transformers.models.led import modeling_led
 from transformers.models.longformer import modeling_longformer
 from transformers.utils import logging
@@ -17,8 +21,6 @@ from transformers.utils import logging
 import hf_longformer_cli as cli
 from hf_longformer import attention_cpu, dropout_cpu, feed_forward
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on a CPU then, slowly; nobody has loaded Triton yet
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
