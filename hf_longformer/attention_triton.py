@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .operators import empty_rows, make_operator
+from .operators import empty_rows, make_operator, sum_dtype
 from .token_roles import PackedTexts, TokenRoles, text_bounds
 from .window_pattern import WindowPattern
 
@@ -83,19 +83,58 @@ def local_rows(
     roles: TokenRoles,
     dropout: float = 0.0,
     scaling: float | None = None,
+    bits: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0."""
+    """Output `(batch, heads, S, head_dim)` of the rows that are not global; padded and global rows are 0.
+
+    Args:
+        query, key, value: `(batch, heads, S, head_dim)`.
+        pattern: Window, dilation and direction.
+        roles: Real and global tokens.
+        dropout: Probability of dropping an attention weight.
+        scaling: Factor on the scores, `head_dim ** -0.5` if left out.
+        bits: `(2, batch, heads, S)`, int32, random numbers of every row and of every key, which together decide what is
+            dropped; drawn if left out.
+    """
+    arguments = _arguments(query, key, value, pattern, roles, dropout, scaling, bits)
+    attend = _LOCAL_ROWS.operator if torch.compiler.is_compiling() else _LOCAL_ROWS.eager
+    return attend(*arguments)[0]
+
+
+def local_rows_without_kernels(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float = 0.0,
+    bits: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """What `local_rows` gives, in operators of PyTorch, on any device."""
+    return _attend_plainly(*_arguments(query, key, value, pattern, roles, dropout, None, bits))
+
+
+def _arguments(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pattern: WindowPattern,
+    roles: TokenRoles,
+    dropout: float,
+    scaling: float | None,
+    bits: torch.Tensor | None,
+) -> tuple[Any, ...]:
+    """Those of the operator."""
     pattern.require_window(KNOWN)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     projections = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
-    bits = None  # of every row and every key in every head: together they decide which weights are dropped
-    if dropout > 0.0:
+    if dropout > 0.0 and bits is None:
         bits = torch.randint(-(2**31), 2**31, (2, *query.shape[:3]), dtype=torch.int32, device=query.device)
     masks = _masks(roles) if torch.compiler.is_compiling() else roles.derived("kernels", lambda: _masks(roles))
     longest = roles.longest if isinstance(roles, PackedTexts) else 0
     numbers = (longest, pattern.attention_window, list(pattern.dilations), pattern.is_causal, scaling, dropout)
-    attend = _LOCAL_ROWS.operator if torch.compiler.is_compiling() else _LOCAL_ROWS.eager
-    return attend(*projections, *masks, bits, *numbers)[0]
+    return *projections, *masks, bits, *numbers
 
 
 def _masks(roles: TokenRoles) -> tuple[torch.Tensor | None, ...]:
@@ -198,7 +237,7 @@ def _attend_plainly(
         if is_causal:
             allowed = allowed & (columns <= rows[:, None])
         wanted = (real & ~marked)[:, None, rows, None]
-        scores = (query[:, :, rows] @ key[:, :, columns].mT).float() * scaling
+        scores = (query[:, :, rows] @ key[:, :, columns].mT).to(sum_dtype(query)) * scaling
         weights = torch.softmax(scores.masked_fill(~(allowed | ~wanted), -math.inf), dim=-1).masked_fill(~wanted, 0.0)
         if bits is not None:
             mixed = (bits[0][..., rows, None] ^ bits[1][..., None, columns]).long() * 0x9E3779B1 & 0xFFFFFFFF

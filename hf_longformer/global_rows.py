@@ -365,6 +365,8 @@ def put_global_rows(output: torch.Tensor, rows: torch.Tensor, tokens: GlobalToke
     rows = rows.to(output.dtype)
     is_kept = torch.is_grad_enabled() and (output.requires_grad or rows.requires_grad)  # for a backward pass, as it is
     is_kept = is_kept or is_transformed()
+    if not is_kept and tokens.is_even and not torch.compiler.is_compiling() and output.shape[0] == 1:
+        return output.index_copy_(2, tokens.index[0], rows)  # of a short text every operator is felt
     if output.stride(1) < output.stride(2):  # tokens lie one after the other: they are rows of a matrix
         flat_index: Any = tokens.flat_index
         by_token, rows = (x.transpose(1, 2).flatten(0, 1) for x in (output, rows))

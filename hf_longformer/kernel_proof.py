@@ -10,8 +10,8 @@ import torch
 from transformers.utils import logging
 
 from .attention_reference import attention_reference
-from .attention_triton import local_rows as local_rows_by_triton
-from .token_roles import TokenRoles
+from .attention_triton import local_rows as local_rows_by_triton, local_rows_without_kernels
+from .token_roles import TokenRoles, pack
 from .window_pattern import WindowPattern
 
 logger = logging.get_logger(__name__)
@@ -46,31 +46,60 @@ def _prove_once(device: torch.device, dtype: torch.dtype, head_dim: int) -> str 
 
 
 def _prove(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
-    """Compares outputs and gradients with the definition, on two small texts.
+    """Compares outputs and gradients with the definition, where windows are small and dilated, and where they are what
+    most models have, in texts of several blocks, with what training asks for.
 
     Raises:
-        RuntimeError: If the kernel cannot run, or differs by more than rounding.
+        RuntimeError: If the kernels cannot run, or differ by more than rounding.
     """
-    real, is_global = torch.ones(2, 150, dtype=torch.bool, device=device), torch.zeros(2, 150, device=device).bool()
-    real[0, :20], is_global[:, 70] = False, True
-    masks: dict[str, Any] = {"is_global": is_global, "key_padding_mask": real}
-    roles = TokenRoles.from_masks(real, is_global, 1, is_contiguous=True)
+    for pattern in (WindowPattern(32), WindowPattern(16, 3), WindowPattern(32, is_causal=True)):
+        roles = _roles(device, [(20, 150), (0, 150)], [[70], [70]])
+        define = partial(_local_rows_of_definition, is_global=roles.is_global, key_padding_mask=roles.key_padding_mask)
+        _compare(define, roles, dtype, head_dim, pattern=pattern)
+    roles = _roles(device, [(0, 1024), (100, 800)], [[0, 300, 301, 900], [100]])
+    for texts in (roles, pack(roles, 324, 1024)):
+        define = partial(local_rows_without_kernels, roles=texts)
+        _compare(define, texts, dtype, head_dim, heads=1, pattern=WindowPattern(512), dropout=0.1)
+
+
+def _roles(device: torch.device, texts: list[tuple[int, int]], globals_: list[list[int]]) -> TokenRoles:
+    """Of texts, of which it is given where they begin and end and which of their tokens are global."""
+    length = max(end for _, end in texts)
+    real, is_global = (torch.zeros(len(texts), length, dtype=torch.bool) for _ in range(2))
+    for row, ((begin, end), marked) in enumerate(zip(texts, globals_, strict=True)):
+        real[row, begin:end], is_global[row, marked] = True, True
+    most = max(map(len, globals_))
+    return TokenRoles.from_masks(real.to(device), is_global.to(device), most, is_contiguous=True)
+
+
+def _compare(
+    define: Callable[..., torch.Tensor],
+    roles: TokenRoles,
+    dtype: torch.dtype,
+    head_dim: int,
+    heads: int = 2,
+    **settings: Any,
+) -> None:
+    """Raises `RuntimeError` if output or gradients of kernels are not those of a definition, up to rounding."""
+    real: Any = roles.key_padding_mask
+    unused = roles.is_global if real is None else ~real | roles.is_global
+    device, (batch, length) = unused.device, unused.shape
     generator = torch.Generator(device).manual_seed(0)
-    tensors = [torch.randn(2, 2, 150, head_dim, generator=generator, device=device).to(dtype) for _ in range(4)]
-    keep = (real & ~is_global)[:, None, :, None]
+    shape = (batch, heads, length)
+    tensors = [torch.randn(*shape, head_dim, generator=generator, device=device).to(dtype) for _ in range(4)]
+    if settings.get("dropout"):
+        settings["bits"] = torch.randint(-(2**31), 2**31, (2, *shape), generator=generator, device=device).int()
 
     def run(attend: Callable[..., torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[:3]]
-        rows = attend(*leaves) * keep
+        rows = attend(*leaves, **settings).masked_fill(unused[:, None, :, None], 0.0)
         return torch.stack([rows, *torch.autograd.grad(rows, leaves, tensors[3].to(dtype))]).detach().double()
 
-    for pattern in (WindowPattern(32), WindowPattern(16, 3), WindowPattern(32, is_causal=True)):
-        define = partial(_local_rows_of_definition, pattern=pattern, **masks)
-        exact, rounded = run(define, torch.float32), run(define, dtype)
-        found = run(partial(local_rows_by_triton, pattern=pattern, roles=roles), dtype)
-        error, allowed = (found - exact).abs().max(), 4 * (rounded - exact).abs().max() + 1e-5
-        if not bool(error <= allowed):  # NaN is in no order with anything
-            raise RuntimeError(f"it differs by {error:.2g} from the definition, and {allowed:.2g} could be rounding")
+    exact, rounded = run(define, torch.float64), run(define, dtype)
+    found = run(partial(local_rows_by_triton, roles=roles), dtype)
+    error, allowed = (found - exact).abs().max(), 4 * (rounded - exact).abs().max() + 1e-5
+    if not bool(error <= allowed):  # NaN is in no order with anything
+        raise RuntimeError(f"it differs by {error:.2g} from the definition, and {allowed:.2g} could be rounding")
 
 
 def _local_rows_of_definition(

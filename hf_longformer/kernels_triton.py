@@ -12,178 +12,57 @@ A row that nobody uses has the log-sum-exp +inf: in the backward pass all its we
 
 from __future__ import annotations  # where there is no Triton, annotations must not be looked at
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # PyTorch for CPUs, macOS, Windows
-    triton = tl = None
-
-jit = (lambda function: function) if triton is None else triton.jit
-
-
-@jit
-def _text(S, bounds, batch, PACKED: tl.constexpr):
-    """Where in a row of tokens a text begins, and how many tokens it has, padding included."""
-    if PACKED:
-        first = tl.load(bounds + 2 * batch)
-        return first.to(tl.int64), tl.load(bounds + 2 * batch + 1) - first
-    else:
-        return batch * 0, S
-
-
-@jit
-def _place(
-    pid, S, head, batch, dilations, bounds, BLOCK: tl.constexpr, DILATED: tl.constexpr, HAS_BOUNDS: tl.constexpr,
-    PACKED: tl.constexpr,
-):  # fmt: skip
-    """Dilation, phase, the block's first `t`, and from which `t` to which the phase has real tokens."""
-    dilation, phase, start = 1, 0, pid * BLOCK
-    if DILATED:
-        dilation = tl.load(dilations + head)
-        of_phase = tl.maximum(tl.cdiv(tl.cdiv(S, dilation), BLOCK), 1)
-        phase = pid // of_phase
-        start = (pid - phase * of_phase) * BLOCK
-    first, last = 0, S
-    if HAS_BOUNDS and not PACKED:
-        first, last = tl.load(bounds + 2 * batch), tl.load(bounds + 2 * batch + 1)
-    low = tl.maximum(first - phase + dilation - 1, 0) // dilation
-    high = tl.maximum(last - phase + dilation - 1, 0) // dilation
-    return dilation, phase, start, low, high
+from .kernels_triton_parts import (
+    beside,
+    edges,
+    in_window,
+    jit,
+    keeps,
+    load,
+    load_global,
+    load_keys,
+    numbers,
+    place_of,
+    store,
+    text_of,
+    tl,
+    visited,
+)
 
 
 @jit
-def _visited(start, low, high, before, after, SIZE: tl.constexpr, STEP: tl.constexpr):
-    """From where to where a block of SIZE visits blocks of STEP: each of it sees from `before` in front of it to
-    `after` behind it. A block without real tokens visits nothing.
-    """
-    begin = tl.maximum(low, start - before) // STEP * STEP
-    end = tl.minimum(high, start + SIZE + after)
-    return begin, tl.where((start >= high) | (start + SIZE <= low), begin, end)
-
-
-@jit
-def _mask(inside, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """`(rows, BLOCK_D or 1)`: what there is of rows, of which some are there."""
-    mask = inside[:, None]
-    if BLOCK_D != HEAD_DIM:
-        mask = mask & (tl.arange(0, BLOCK_D) < HEAD_DIM)[None, :]
-    return mask
-
-
-@jit
-def _load(pointer, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """`(SIZE, BLOCK_D)` of the tokens first, first + step, …; 0 where there is none."""
-    column, mask = tl.arange(0, BLOCK_D), _mask(inside, HEAD_DIM, BLOCK_D)
-    offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
-    return tl.load(pointer + tl.cast(first, tl.int64) * stride + offsets, mask=mask, other=0.0)
-
-
-@jit
-def _store(
-    pointer, values, first, step, inside, stride, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr
+def _softmax_step(
+    highest, total, sums, scores, v, scale, of_rows, of_keys, threshold, DROPOUT: tl.constexpr, PRECISION: tl.constexpr
 ):
-    column, mask = tl.arange(0, BLOCK_D), _mask(inside, HEAD_DIM, BLOCK_D)
-    offsets = (tl.arange(0, SIZE) * (step * stride))[:, None] + column[None, :]
-    pointer += tl.cast(first, tl.int64) * stride
-    tl.store(pointer + offsets, values.to(pointer.dtype.element_ty), mask=mask)
-
-
-@jit
-def _load_keys(
-    key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN: tl.constexpr, SIZE: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """A block of keys from the u-th of a phase on: which they are in it and in the text, which of them are shown, and
-    keys and values.
-    """
-    keys = u + tl.arange(0, SIZE)
-    tokens = phase + keys * dilation
-    inside = (keys >= low) & (keys < high)
-    if HAS_SHOWN:
-        inside = inside & (tl.load(shown + tokens, mask=inside, other=0) != 0)
-    k = _load(key, phase + u * dilation, dilation, inside, key_s, SIZE, HEAD_DIM, BLOCK_D)
-    v = _load(value, phase + u * dilation, dilation, inside, value_s, SIZE, HEAD_DIM, BLOCK_D)
-    return keys, tokens, inside, k, v
-
-
-@jit
-def _load_global(
-    key, value, global_index, global_valid, batch, G, first, key_s, value_s, SIZE: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """Global tokens from the first-th on: which they are, which of them count, and their keys and values."""
-    slot, column = first + tl.arange(0, SIZE), tl.arange(0, BLOCK_D)
-    tokens = tl.load(global_index + batch * G + slot, mask=slot < G, other=0)
-    valid = tl.load(global_valid + batch * G + slot, mask=slot < G, other=0) != 0
-    mask = _mask(valid, HEAD_DIM, BLOCK_D)
-    k = tl.load(key + tokens[:, None] * key_s + column[None, :], mask=mask, other=0)
-    v = tl.load(value + tokens[:, None] * value_s + column[None, :], mask=mask, other=0)
-    return tokens.to(tl.int32), valid, k, v
-
-
-@jit
-def _in_window(distance, before, after):
-    """Whether a key so far in front of its row is seen: one comparison instead of two."""
-    return (distance + after).to(tl.uint32, bitcast=True) <= tl.cast(before + after, tl.uint32)
-
-
-@jit
-def _beside(distance, valid, dilation, before, after, DILATED: tl.constexpr, CAUSAL: tl.constexpr):
-    """Which global keys, so many tokens in front of a row, the row sees though its window does not hold them."""
-    held = (distance <= before * dilation) & (distance >= -after * dilation)
-    if DILATED:
-        held = held & (distance % dilation == 0)
-    seen = valid & (held == 0)
-    if CAUSAL:
-        seen = seen & (distance >= 0)
-    return seen
-
-
-@jit
-def _kept(of_rows, of_keys, threshold):
-    """Which weights dropout keeps, from 32 random bits of every row and of every key: the same whenever it is asked,
-    by four instructions for a weight.
-    """
-    bits = (of_rows ^ of_keys).to(tl.uint32, bitcast=True) * 0x9E3779B1
-    return bits >= tl.cast(threshold, tl.uint32)
-
-
-@jit
-def _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT: tl.constexpr, PRECISION: tl.constexpr):
-    """Gradient of the scores of rows with a block of keys."""
-    of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
-    if DROPOUT:
-        of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-    return weights * (of_weights - product[:, None])
-
-
-@jit
-def _add_of_keys(
-    key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """One block of rows more in the gradients of keys and values, both yet to be scaled; weights are `(keys, rows)`."""
-    of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
-    kept_weights = weights
-    if DROPOUT:
-        of_weights = tl.where(kept, of_weights * kept_scale, 0.0)
-        kept_weights = tl.where(kept, weights, 0.0)
-    value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
-    of_scores = weights * (of_weights - product[None, :])
-    return tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION), value_sums
-
-
-@jit
-def _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT: tl.constexpr, PRECISION: tl.constexpr):
     """One block of keys more in the maximum, the sum of weights, and the weighted sum of values."""
     new = tl.maximum(highest, tl.max(scores, 1) * scale)
     weights = tl.exp2(scores * scale - new[:, None])
     rest = tl.exp2(highest - new)
     total = total * rest + tl.sum(weights, 1)
     if DROPOUT:
-        weights = tl.where(kept, weights, 0.0)
+        weights = tl.where(keeps(of_rows, of_keys, threshold), weights, 0.0)
     sums = tl.dot(weights.to(v.dtype), v, sums * rest[:, None], input_precision=PRECISION)
     return new, total, sums
+
+
+@jit
+def _forward_block(
+    highest, total, sums, q, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high, before, after,
+    scale, threshold, key_s, value_s, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    WHOLE: tl.constexpr, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The softmax of rows with the keys from the u-th on in it, which all rows see if they are whole."""
+    keys, others, inside, k, v = load_keys(
+        key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, WHOLE, SIZE, HEAD_DIM, BLOCK_D
+    )
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    if not WHOLE:
+        seen = in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+        scores = tl.where(seen, scores, -float("inf"))
+    of_keys = 0
+    if DROPOUT:
+        of_keys = numbers(key_bits, others, inside, 0, WHOLE)[None, :]
+    return _softmax_step(highest, total, sums, scores, v, scale, of_rows, of_keys, threshold, DROPOUT, PRECISION)
 
 
 @jit
@@ -198,8 +77,8 @@ def forward_rows(
     """Output and log-sum-exp of a block of rows."""
     pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
-    base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(
+    base, S = text_of(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = place_of(
         pid, S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED
     )
     if (phase < dilation) & (start < S):
@@ -209,38 +88,42 @@ def forward_rows(
         t, first = start + tl.arange(0, ROWS), phase + start * dilation
         tokens = phase + t * dilation
         exists, of_text = tokens < S, place * log_b + head * log_h + base
-        q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        q = load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
         highest, total = tl.full([ROWS], -1.0e30, tl.float32), tl.zeros([ROWS], tl.float32)
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
+        of_rows = 0
         if DROPOUT:
             key_bits += of_text
             of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
         if HAS_SHOWN:
             shown += place * mask_b
-        begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
-        for u in range(begin, end, KEYS):
-            keys, others, inside, k, v = _load_keys(
-                key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, KEYS, HEAD_DIM, BLOCK_D
-            )
-            scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-            seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
-            scores = tl.where(seen, scores, -float("inf"))
-            kept = 0
-            if DROPOUT:
-                kept = _kept(of_rows, tl.load(key_bits + others, mask=inside, other=0)[None, :], threshold)
-            highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
+        begin, end = visited(start, low, high, before, after, ROWS, KEYS)
+        inner, outer = edges(begin, end, start, low, high, before, after, ROWS, KEYS, HAS_SHOWN)
+        for u in range(inner, outer, KEYS):
+            highest, total, sums = _forward_block(
+                highest, total, sums, q, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high, before,
+                after, scale, threshold, key_s, value_s, HAS_SHOWN, DROPOUT, PRECISION, True, KEYS, HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
+        for i in range(begin, end - (outer - inner), KEYS):
+            u = i + tl.where(i >= inner, outer - inner, 0)
+            highest, total, sums = _forward_block(
+                highest, total, sums, q, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high, before,
+                after, scale, threshold, key_s, value_s, HAS_SHOWN, DROPOUT, PRECISION, False, KEYS, HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                others, valid, k, v = _load_global(
+                others, valid, k, v = load_global(
                     key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
                 )
                 distance = tokens[:, None] - others[None, :]
-                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
+                seen = beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 scores = tl.where(seen, tl.dot(q, tl.trans(k), input_precision=PRECISION), -float("inf"))
-                kept = 0
+                of_keys = 0
                 if DROPOUT:
-                    kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
-                highest, total, sums = _softmax_step(highest, total, sums, scores, v, scale, kept, DROPOUT, PRECISION)
+                    of_keys = tl.load(key_bits + others, mask=valid, other=0)[None, :]
+                highest, total, sums = _softmax_step(
+                    highest, total, sums, scores, v, scale, of_rows, of_keys, threshold, DROPOUT, PRECISION
+                )
         shows = (t >= low) & (t < high) & exists
         if HAS_SHOWN:
             shows = shows & (tl.load(shown + tokens, mask=exists, other=0) != 0)
@@ -249,9 +132,41 @@ def forward_rows(
         total = tl.where(shows, total, 1.0)
         rows = tl.where(shows[:, None], sums * (kept_scale / total)[:, None], 0.0)
         output += place * output_b + head * output_h + base * output_s
-        _store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
+        store(output, rows, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         log = tl.where(shows, highest + tl.log2(total), float("inf"))
         tl.store(lse + of_text + tokens, log, mask=exists)
+
+
+@jit
+def _of_scores(
+    weights, grad, v, product, of_rows, of_keys, threshold, kept_scale, DROPOUT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """Gradient of the scores of rows with a block of keys."""
+    of_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+    if DROPOUT:
+        of_weights = tl.where(keeps(of_rows, of_keys, threshold), of_weights, 0.0) * kept_scale
+    return weights * (of_weights - product[:, None])
+
+
+@jit
+def _backward_block(
+    sums, q, grad, product, log, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high, before, after,
+    scale, threshold, kept_scale, key_s, value_s, HAS_SHOWN: tl.constexpr, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr, WHOLE: tl.constexpr, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The keys from the u-th on in the gradient of queries, yet to be scaled."""
+    keys, others, inside, k, v = load_keys(
+        key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, WHOLE, SIZE, HEAD_DIM, BLOCK_D
+    )
+    weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
+    if not WHOLE:
+        seen = in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
+        weights = tl.where(seen, weights, 0.0)
+    of_keys = 0
+    if DROPOUT:
+        of_keys = numbers(key_bits, others, inside, 0, WHOLE)[None, :]
+    of_scores = _of_scores(weights, grad, v, product, of_rows, of_keys, threshold, kept_scale, DROPOUT, PRECISION)
+    return tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
 
 
 @jit
@@ -267,8 +182,8 @@ def backward_rows(
     """Gradient of a block of queries, and the product of output and its gradient, which the other kernels need."""
     pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
-    base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(
+    base, S = text_of(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = place_of(
         pid, S, head, place, dilations, bounds, ROWS, DILATED, HAS_BOUNDS, PACKED
     )
     if (phase < dilation) & (start < S):
@@ -280,47 +195,94 @@ def backward_rows(
         query += place * query_b + head * query_h + base * query_s
         grad_output += place * grad_b + head * grad_h + base * grad_s
         output += place * output_b + head * output_h + base * output_s
-        q = _load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
-        grad = _load(grad_output, first, dilation, exists, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-        rows = _load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
+        q = load(query, first, dilation, exists, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        grad = load(grad_output, first, dilation, exists, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+        rows = load(output, first, dilation, exists, output_s, ROWS, HEAD_DIM, BLOCK_D)
         product = tl.sum(grad.to(tl.float32) * rows.to(tl.float32), 1)
         tl.store(products + of_text + tokens, product, mask=exists)
         log = tl.load(lse + of_text + tokens, mask=exists, other=float("inf"))[:, None]
         sums = tl.zeros([ROWS, BLOCK_D], tl.float32)
+        of_rows = 0
         if DROPOUT:
             key_bits += of_text
             of_rows = tl.load(row_bits + of_text + tokens, mask=exists, other=0)[:, None]
         if HAS_SHOWN:
             shown += place * mask_b
-        begin, end = _visited(start, low, high, before, after, ROWS, KEYS)
-        for u in range(begin, end, KEYS):
-            keys, others, inside, k, v = _load_keys(
-                key, value, shown, u, phase, dilation, low, high, key_s, value_s, HAS_SHOWN, KEYS, HEAD_DIM, BLOCK_D
-            )
-            weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
-            seen = _in_window(t[:, None] - keys[None, :], before, after) & inside[None, :]
-            weights = tl.where(seen, weights, 0.0)
-            kept = 0
-            if DROPOUT:
-                kept = _kept(of_rows, tl.load(key_bits + others, mask=inside, other=0)[None, :], threshold)
-            of_scores = _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT, PRECISION)
-            sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
+        begin, end = visited(start, low, high, before, after, ROWS, KEYS)
+        inner, outer = edges(begin, end, start, low, high, before, after, ROWS, KEYS, HAS_SHOWN)
+        for u in range(inner, outer, KEYS):
+            sums = _backward_block(
+                sums, q, grad, product, log, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high,
+                before, after, scale, threshold, kept_scale, key_s, value_s, HAS_SHOWN, DROPOUT, PRECISION, True, KEYS,
+                HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
+        for i in range(begin, end - (outer - inner), KEYS):
+            u = i + tl.where(i >= inner, outer - inner, 0)
+            sums = _backward_block(
+                sums, q, grad, product, log, t, of_rows, key, value, shown, key_bits, u, phase, dilation, low, high,
+                before, after, scale, threshold, kept_scale, key_s, value_s, HAS_SHOWN, DROPOUT, PRECISION, False, KEYS,
+                HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
         if HAS_GLOBAL:
             for slot in range(0, G, GLOBALS):
-                others, valid, k, v = _load_global(
+                others, valid, k, v = load_global(
                     key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
                 )
                 distance = tokens[:, None] - others[None, :]
-                seen = _beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
+                seen = beside(distance, valid[None, :], dilation, before, after, DILATED, CAUSAL)
                 weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale - log)
                 weights = tl.where(seen, weights, 0.0)
-                kept = 0
+                of_keys = 0
                 if DROPOUT:
-                    kept = _kept(of_rows, tl.load(key_bits + others, mask=valid, other=0)[None, :], threshold)
-                of_scores = _of_scores(weights, grad, v, product, kept, kept_scale, DROPOUT, PRECISION)
+                    of_keys = tl.load(key_bits + others, mask=valid, other=0)[None, :]
+                of_scores = _of_scores(
+                    weights, grad, v, product, of_rows, of_keys, threshold, kept_scale, DROPOUT, PRECISION
+                )
                 sums = tl.dot(of_scores.to(k.dtype), k, sums, input_precision=PRECISION)
         query_grad += place * result_b + head * result_h + base * result_s
-        _store(query_grad, sums * scaling, first, dilation, exists, result_s, ROWS, HEAD_DIM, BLOCK_D)
+        store(query_grad, sums * scaling, first, dilation, exists, result_s, ROWS, HEAD_DIM, BLOCK_D)
+
+
+@jit
+def _add_of_keys(
+    key_sums, value_sums, weights, q, grad, v, product, of_rows, of_keys, threshold, kept_scale, DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One block of rows more in the gradients of keys and values, both yet to be scaled; weights are `(keys, rows)`."""
+    of_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+    kept_weights = weights
+    if DROPOUT:
+        kept = keeps(of_rows, of_keys, threshold)
+        of_weights = tl.where(kept, of_weights, 0.0) * kept_scale
+        kept_weights = tl.where(kept, weights, 0.0)
+    value_sums = tl.dot(kept_weights.to(grad.dtype), grad, value_sums, input_precision=PRECISION)
+    of_scores = weights * (of_weights - product[None, :])
+    return tl.dot(of_scores.to(q.dtype), q, key_sums, input_precision=PRECISION), value_sums
+
+
+@jit
+def _backward_block_of_keys(
+    key_sums, value_sums, k, v, t, of_keys, query, grad_output, lse, products, row_bits, u, phase, dilation, S, before,
+    after, scale, threshold, kept_scale, query_s, grad_s, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    WHOLE: tl.constexpr, SIZE: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The rows from the u-th on in the gradients of keys and values, yet to be scaled."""
+    rows = u + tl.arange(0, SIZE)
+    others = phase + rows * dilation
+    there = others < S
+    q = load(query, phase + u * dilation, dilation, there, query_s, SIZE, HEAD_DIM, BLOCK_D, WHOLE)
+    grad = load(grad_output, phase + u * dilation, dilation, there, grad_s, SIZE, HEAD_DIM, BLOCK_D, WHOLE)
+    log = numbers(lse, others, there, float("inf"), WHOLE)
+    product = numbers(products, others, there, 0.0, WHOLE)
+    weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
+    if not WHOLE:
+        weights = tl.where(in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
+    of_rows = 0
+    if DROPOUT:
+        of_rows = numbers(row_bits, others, there, 0, WHOLE)[None, :]
+    return _add_of_keys(
+        key_sums, value_sums, weights, q, grad, v, product, of_rows, of_keys, threshold, kept_scale, DROPOUT, PRECISION
+    )
 
 
 @jit
@@ -335,8 +297,8 @@ def backward_keys(
     """Gradients of a block of keys and values, from the rows whose windows hold them."""
     pid, batch_head = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     place, head = (batch_head // H).to(tl.int64), batch_head % H
-    base, S = _text(S, bounds, place, PACKED)
-    dilation, phase, start, low, high = _place(
+    base, S = text_of(S, bounds, place, PACKED)
+    dilation, phase, start, low, high = place_of(
         pid, S, head, place, dilations, bounds, KEYS, DILATED, HAS_BOUNDS, PACKED
     )
     if (phase < dilation) & (start < S):
@@ -351,34 +313,35 @@ def backward_keys(
             inside = inside & (tl.load(shown + place * mask_b + tokens, mask=inside, other=0) != 0)
         key += place * key_b + head * key_h + base * key_s
         value += place * value_b + head * value_h + base * value_s
-        k = _load(key, first, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
-        v = _load(value, first, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
+        k = load(key, first, dilation, inside, key_s, KEYS, HEAD_DIM, BLOCK_D)
+        v = load(value, first, dilation, inside, value_s, KEYS, HEAD_DIM, BLOCK_D)
         key_sums, value_sums = tl.zeros([KEYS, BLOCK_D], tl.float32), tl.zeros([KEYS, BLOCK_D], tl.float32)
+        lse, products = lse + of_text, products + of_text
+        of_keys = 0
         if DROPOUT:
+            row_bits += of_text
             of_keys = tl.load(key_bits + of_text + tokens, mask=exists, other=0)[:, None]
-        begin, end = _visited(start, low, high, after, before, KEYS, ROWS)
-        for u in range(begin, end, ROWS):
-            rows = u + tl.arange(0, ROWS)
-            others = phase + rows * dilation
-            there = others < S
-            q = _load(query, phase + u * dilation, dilation, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
-            grad = _load(grad_output, phase + u * dilation, dilation, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
-            log = tl.load(lse + of_text + others, mask=there, other=float("inf"))
-            product = tl.load(products + of_text + others, mask=there, other=0.0)
-            weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
-            weights = tl.where(_in_window(rows[None, :] - t[:, None], before, after), weights, 0.0)
-            kept = 0
-            if DROPOUT:
-                kept = _kept(tl.load(row_bits + of_text + others, mask=there, other=0)[None, :], of_keys, threshold)
-            key_sums, value_sums = _add_of_keys(
-                key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT, PRECISION
-            )
+        begin, end = visited(start, low, high, after, before, KEYS, ROWS)
+        inner, outer = edges(begin, end, start, low, high, after, before, KEYS, ROWS, False)
+        for u in range(inner, outer, ROWS):
+            key_sums, value_sums = _backward_block_of_keys(
+                key_sums, value_sums, k, v, t, of_keys, query, grad_output, lse, products, row_bits, u, phase, dilation,
+                S, before, after, scale, threshold, kept_scale, query_s, grad_s, DROPOUT, PRECISION, True, ROWS,
+                HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
+        for i in range(begin, end - (outer - inner), ROWS):
+            u = i + tl.where(i >= inner, outer - inner, 0)
+            key_sums, value_sums = _backward_block_of_keys(
+                key_sums, value_sums, k, v, t, of_keys, query, grad_output, lse, products, row_bits, u, phase, dilation,
+                S, before, after, scale, threshold, kept_scale, query_s, grad_s, DROPOUT, PRECISION, False, ROWS,
+                HEAD_DIM, BLOCK_D,
+            )  # fmt: skip
         key_sums = tl.where(inside[:, None], key_sums * scaling, 0.0)
         value_sums = tl.where(inside[:, None], value_sums * kept_scale, 0.0)
         key_grad += place * key_grad_b + head * key_grad_h + base * key_grad_s
         value_grad += place * value_grad_b + head * value_grad_h + base * value_grad_s
-        _store(key_grad, key_sums, first, dilation, exists, key_grad_s, KEYS, HEAD_DIM, BLOCK_D)
-        _store(value_grad, value_sums, first, dilation, exists, value_grad_s, KEYS, HEAD_DIM, BLOCK_D)
+        store(key_grad, key_sums, first, dilation, exists, key_grad_s, KEYS, HEAD_DIM, BLOCK_D)
+        store(value_grad, value_sums, first, dilation, exists, value_grad_s, KEYS, HEAD_DIM, BLOCK_D)
 
 
 @jit
@@ -394,7 +357,7 @@ def backward_global(
     """
     batch_head, part, parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     place, head = (batch_head // H).to(tl.int64), batch_head % H
-    base, S = _text(S, bounds, place, PACKED)
+    base, S = text_of(S, bounds, place, PACKED)
     query += place * query_b + head * query_h + base * query_s
     grad_output += place * grad_b + head * grad_h + base * grad_s
     of_text = place * log_b + head * log_h + base
@@ -404,28 +367,41 @@ def backward_global(
     slot = tl.program_id(2) * GLOBALS
     key += place * key_b + head * key_h + base * key_s
     value += place * value_b + head * value_h + base * value_s
-    tokens, valid, k, v = _load_global(
+    tokens, valid, k, v = load_global(
         key, value, global_index, global_valid, place, G, slot, key_s, value_s, GLOBALS, HEAD_DIM, BLOCK_D
     )
     key_sums, value_sums = tl.zeros([GLOBALS, BLOCK_D], tl.float32), tl.zeros([GLOBALS, BLOCK_D], tl.float32)
+    of_keys = 0
     if DROPOUT:
         of_keys = tl.load(key_bits + of_text + tokens, mask=valid, other=0)[:, None]
     for u in range(part * ROWS, S, parts * ROWS):
         rows = u + tl.arange(0, ROWS)
         there = rows < S
-        q = _load(query, u, 1, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
-        grad = _load(grad_output, u, 1, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
+        q = load(query, u, 1, there, query_s, ROWS, HEAD_DIM, BLOCK_D)
+        grad = load(grad_output, u, 1, there, grad_s, ROWS, HEAD_DIM, BLOCK_D)
         log = tl.load(lse + of_text + rows, mask=there, other=float("inf"))
         product = tl.load(products + of_text + rows, mask=there, other=0.0)
         distance = rows[None, :] - tokens[:, None]
-        seen = _beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)
+        seen = beside(distance, valid[:, None], dilation, before, after, DILATED, CAUSAL)
         weights = tl.exp2(tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale - log[None, :])
         weights = tl.where(seen, weights, 0.0)
-        kept = 0
+        of_rows = 0
         if DROPOUT:
-            kept = _kept(tl.load(row_bits + of_text + rows, mask=there, other=0)[None, :], of_keys, threshold)
+            of_rows = tl.load(row_bits + of_text + rows, mask=there, other=0)[None, :]
         key_sums, value_sums = _add_of_keys(
-            key_sums, value_sums, weights, q, grad, v, product, kept, kept_scale, DROPOUT, PRECISION
+            key_sums,
+            value_sums,
+            weights,
+            q,
+            grad,
+            v,
+            product,
+            of_rows,
+            of_keys,
+            threshold,
+            kept_scale,
+            DROPOUT,
+            PRECISION,
         )
     column, slots = tl.arange(0, BLOCK_D), slot + tl.arange(0, GLOBALS)
     mask = (slots < G)[:, None] & (column < HEAD_DIM)[None, :]

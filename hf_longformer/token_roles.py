@@ -241,3 +241,38 @@ def text_bounds(real: torch.Tensor) -> torch.Tensor:
     """`(batch, S)`, bool, to `(batch, 2)`: the first real token of every text, and what follows the last one."""
     last = (real * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(dim=1)
     return torch.stack([torch.where(last > 0, real.int().argmax(dim=1), 0), last], dim=1)
+
+
+def pack(roles: TokenRoles, padded: int, longest: int) -> PackedTexts:
+    """The roles of a batch whose texts stand one after the other in one row.
+
+    Args:
+        roles: Of the batch, whose padding stands at the ends of texts.
+        padded: Padded tokens in all.
+        longest: Tokens of the longest text.
+    """
+    real: Any = roles.key_padding_mask
+    index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - padded]
+    first, last = text_bounds(real).split(1, dim=1)
+    ends = (last - first).cumsum(0)
+    bounds = torch.cat([ends - last + first, ends], dim=1).int()
+    return PackedTexts(
+        global_tokens=_globals_of_row(roles.global_tokens, index, first, bounds),
+        is_contiguous=True,
+        batch=roles,
+        index=index,
+        first=first,
+        bounds=bounds,
+        longest=longest,
+    )
+
+
+def _globals_of_row(
+    tokens: GlobalTokens | None, index: torch.Tensor, first: torch.Tensor, bounds: torch.Tensor
+) -> GlobalTokens | None:
+    """Where a text has fewer global tokens than others, a place stands for nothing."""
+    if tokens is None:
+        return None
+    in_row = (tokens.index - first + bounds[:, :1]).clamp(0, len(index) - 1).flatten()
+    mask, valid = tokens.mask.flatten()[index][None], tokens.valid.flatten()[None]
+    return GlobalTokens(mask, in_row[None], valid, in_row, is_even=tokens.is_even)

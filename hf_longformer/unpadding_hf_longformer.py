@@ -15,7 +15,7 @@ import torch
 from .dispatch import has_kernels
 from .operators import is_transformed
 from .plain_modules import are_compiled, is_listened_to
-from .token_roles import GlobalTokens, PackedTexts, SeparateTexts, TokenRoles, text_bounds
+from .token_roles import SeparateTexts, TokenRoles, pack
 from .transformers_internals import is_tracing
 
 UNPADDED = ("sdpa", "triton", "cpu")  # implementations that know texts in a row, or take them one by one
@@ -73,41 +73,6 @@ def unpad(
     kept = [None if x is None else x.expand(*real.shape, *x.shape[2:]).flatten(0, 1)[row.index][None] for x in tensors]
     texts = row if _will_take_kernels(model, real.device) else _separate_texts(real, roles.is_global)
     return texts, row.pad, kept
-
-
-def pack(roles: TokenRoles, padded: int, longest: int) -> PackedTexts:
-    """The roles of a batch whose texts stand one after the other in one row.
-
-    Args:
-        roles: Of the batch, whose padding stands at the ends of texts.
-        padded: Padded tokens in all.
-        longest: Tokens of the longest text.
-    """
-    real: Any = roles.key_padding_mask
-    index = torch.argsort(~real.flatten(), stable=True)[: real.numel() - padded]
-    first, last = text_bounds(real).split(1, dim=1)
-    ends = (last - first).cumsum(0)
-    bounds = torch.cat([ends - last + first, ends], dim=1).int()
-    return PackedTexts(
-        global_tokens=_globals_of_row(roles.global_tokens, index, first, bounds),
-        is_contiguous=True,
-        batch=roles,
-        index=index,
-        first=first,
-        bounds=bounds,
-        longest=longest,
-    )
-
-
-def _globals_of_row(
-    tokens: GlobalTokens | None, index: torch.Tensor, first: torch.Tensor, bounds: torch.Tensor
-) -> GlobalTokens | None:
-    """Where a text has fewer global tokens than others, a place stands for nothing."""
-    if tokens is None:
-        return None
-    in_row = (tokens.index - first + bounds[:, :1]).clamp(0, len(index) - 1).flatten()
-    mask, valid = tokens.mask.flatten()[index][None], tokens.valid.flatten()[None]
-    return GlobalTokens(mask, in_row[None], valid, in_row, is_even=tokens.is_even)
 
 
 def _separate_texts(real: torch.Tensor, is_global: torch.Tensor | None) -> SeparateTexts:

@@ -135,7 +135,9 @@ def encoding(config: HfLongformerConfig, options: argparse.Namespace) -> dict[st
     marked[:, 0] = 1
     with Alternating(model, ids, marked) as alternating, peak_memory() as peak:
         before, start = resident(), time.perf_counter()
-        outputs = model(ids, global_attention_mask=marked, segment_length=options.segment_length or text_segments.SEGMENT)
+        outputs = model(
+            ids, global_attention_mask=marked, segment_length=options.segment_length or text_segments.SEGMENT
+        )
         seconds = time.perf_counter() - start - sum(alternating.seconds)
     states = outputs.last_hidden_state
     of_long, of_short = seconds / options.tokens, [each / SHORT for each in alternating.seconds]

@@ -30,21 +30,38 @@ POINTERS = {  # of what is not a projection
     **dict.fromkeys(("scale", "scaling", "kept_scale"), "fp32"),
 }
 PROJECTIONS = ("query", "key", "value", "output", "grad_output", "query_grad", "key_grad", "value_grad")
-EVERYTHING = ("DILATED", "HAS_BOUNDS", "HAS_SHOWN", "HAS_GLOBAL", "DROPOUT")
+EVERYTHING = ("DILATED", "HAS_BOUNDS", "HAS_GLOBAL", "DROPOUT")
 
 
 def shared_memory(name: str, dtype: str, head_dim: int, sizes: tuple[int, ...], architecture: int) -> int:
-    """Bytes of one kernel, with all that it can be asked for."""
+    """Bytes of one kernel, with all that it can be asked for, whether or not padding may stand anywhere."""
+    return max(
+        compiled(name, dtype, head_dim, sizes, architecture, HAS_SHOWN=has_shown).metadata.shared
+        for has_shown in (False, True)
+    )
+
+
+def compiled(name: str, dtype: str, head_dim: int, sizes: tuple[int, ...], architecture: int, **flags: Any) -> Any:
+    """A kernel as Triton compiles it.
+
+    Args:
+        name: Of `kernels_triton`.
+        dtype: Of the projections, in Triton's words.
+        head_dim: Of a head.
+        sizes: Rows, keys, warps and stages of a block, as in `SIZES`.
+        architecture: 90 for compute capability 9.0.
+        **flags: What the kernel is asked for; all of `EVERYTHING` if left out.
+    """
     kernel: Any = getattr(kernels_triton, name)
     rows, keys, warps, stages = sizes[:4]
-    flags: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": head_dim, "GLOBALS": 16, "ROWS": rows, "KEYS": keys}
-    flags |= dict.fromkeys(EVERYTHING, True) | {"CAUSAL": False, "PACKED": False}
-    flags |= {"PRECISION": "tf32x3" if dtype == "fp32" else "ieee"}
+    known: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": head_dim, "GLOBALS": 16, "ROWS": rows, "KEYS": keys}
+    known |= dict.fromkeys(EVERYTHING, True) | {"CAUSAL": False, "PACKED": False, "HAS_SHOWN": False}
+    known |= {"PRECISION": "tf32x3" if dtype == "fp32" else "ieee"} | flags
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(kernel.params):
         argument = parameter.name
         if parameter.is_constexpr:
-            signature[argument], constants[(index,)] = "constexpr", flags[argument]
+            signature[argument], constants[(index,)] = "constexpr", known[argument]
             continue
         signature[argument] = f"*{dtype}" if argument in PROJECTIONS else POINTERS.get(argument, "i32")
         if signature[argument].startswith("*") or argument.endswith(("_b", "_h", "_s")):
@@ -52,7 +69,7 @@ def shared_memory(name: str, dtype: str, head_dim: int, sizes: tuple[int, ...], 
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     source.attrs = attributes
     options = {"num_warps": warps, "num_stages": stages}
-    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options).metadata.shared
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def main(smallest: str = "0", *architectures: str) -> None:

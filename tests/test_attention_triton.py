@@ -35,15 +35,17 @@ from hf_longformer import (
     unpadding_hf_longformer,
 )
 from hf_longformer.attention_triton import local_rows
-from hf_longformer.token_roles import TokenRoles
+from hf_longformer.kernels_triton_parts import edges, visited
+from hf_longformer.token_roles import PackedTexts, TokenRoles, pack
 from hf_longformer.window_pattern import WindowPattern
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
+tl = pytest.importorskip("triton.language")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NEEDS_GPU = pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU")
 FACTORS: dict[str, Any] = {
     "length": [1, 2, 7, 64, 65, 200, 330],
-    "window": [2, 8, 64, 600],
+    "window": [2, 8, 64, 200, 600],
     "dilation": [1, 2, 3, (1, 1, 4), (2, 1, 2)],
     "is_causal": [False, True],
     "globals_": GLOBALS,
@@ -71,6 +73,47 @@ def test_local_rows(case: Case) -> None:
     assert_as_exact_as_reference(run_kernels, case, [torch.float32])
 
 
+@triton.jit
+def report_blocks(given, found, SIZE: tl.constexpr, STEP: tl.constexpr):  # noqa: N803 (as kernels have them)
+    """What a block of SIZE visits, and what of it it sees whole: of `start, low, high, before, after` in a row."""
+    row = tl.program_id(0)
+    start, low, high = (tl.load(given + 5 * row + column) for column in range(3))
+    before, after = tl.load(given + 5 * row + 3), tl.load(given + 5 * row + 4)
+    begin, end = visited(start, low, high, before, after, SIZE, STEP)
+    inner, outer = edges(begin, end, start, low, high, before, after, SIZE, STEP, False)
+    tl.store(found + 4 * row, begin)
+    tl.store(found + 4 * row + 1, end)
+    tl.store(found + 4 * row + 2, inner)
+    tl.store(found + 4 * row + 3, outer)
+
+
+@pytest.mark.parametrize(("size", "step"), [(16, 16), (32, 16), (16, 32), (64, 32)])
+def test_blocks_that_are_not_masked_are_seen_whole(size: int, step: int) -> None:
+    """And all of them are; the two loops together visit every block that any row sees once."""
+    starts, spans = range(0, 160, size), ((0, 160), (0, 150), (10, 97), (40, 56), (33, 34))
+    windows = ((256, 256), (64, 64), (50, 50), (24, 24), (16, 0), (70, 0), (1, 1))
+    given = [(start, *span, *window) for start in starts for span in spans for window in windows]
+    found = torch.zeros(len(given), 4, dtype=torch.int32, device=DEVICE)
+    report_blocks[(len(given),)](torch.tensor(given, dtype=torch.int32, device=DEVICE), found, SIZE=size, STEP=step)
+    for (start, low, high, before, after), row in zip(given, found.tolist(), strict=True):
+        begin, end, inner, outer = row
+        looped = [*range(inner, outer, step)]
+        whole = len(looped)
+        looped += [i + (outer - inner if i >= inner else 0) for i in range(begin, end - (outer - inner), step)]
+        rows, seen, full = range(start, start + size), set(), set()
+        for u in range(0, 160 + step, step):
+            keys = range(u, u + step)
+            pairs = [low <= key < high and -after <= t - key <= before for t in rows for key in keys]
+            if any(pairs):
+                seen.add(u)
+            if all(pairs):
+                full.add(u)
+        if start < high and start + size > low:
+            assert seen <= {*looped}
+            assert {*looped[:whole]} == full
+        assert len({*looped}) == len(looped)
+
+
 @NEEDS_GPU
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("case", PAIRWISE)
@@ -96,7 +139,7 @@ def test_local_rows_can_be_differentiated_twice(case: Case, is_packed: bool, dro
     tensors, roles = [x.to(DEVICE, torch.float32) for x in random_projections(case)[:3]], roles_of(case).to(DEVICE)
     if is_packed:
         real: Any = roles.key_padding_mask
-        roles = unpadding_hf_longformer.pack(roles, int((~real).sum()), int(real.sum(dim=1).max()))
+        roles = pack(roles, int((~real).sum()), int(real.sum(dim=1).max()))
         tensors = [x.transpose(1, 2).flatten(0, 1)[roles.index][None].transpose(1, 2) for x in tensors]
     leaves = [x.clone().requires_grad_() for x in tensors]
 
@@ -232,13 +275,37 @@ def no_gradients(query: torch.Tensor, *others: torch.Tensor, **settings: Any) ->
     return local_rows(query, *others, **settings).detach() + 0 * sum(x.sum() for x in (query, *others))
 
 
+def forgotten_key(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any) -> torch.Tensor:
+    """In texts of several blocks alone, a weight that is not the others'."""
+    changed = value.clone()
+    changed[:, :, 600:601] *= 1.5
+    return local_rows(query, key, changed, **settings)
+
+
+def others_dropped(*projections: torch.Tensor, bits: torch.Tensor | None = None, **settings: Any) -> torch.Tensor:
+    return local_rows(*projections, bits=None if bits is None else bits.flip(-1), **settings)
+
+
+def taken_for_one_text(*projections: torch.Tensor, roles: TokenRoles, **settings: Any) -> torch.Tensor:
+    if isinstance(roles, PackedTexts):
+        roles = TokenRoles(None, roles.global_tokens)
+    return local_rows(*projections, roles=roles, **settings)
+
+
 def no_compiler(*_: torch.Tensor, **__: Any) -> torch.Tensor:
     raise ValueError("no compiler for this device")
 
 
 @pytest.mark.parametrize(
     ("attend", "message"),
-    [(wrong_window, "differs by"), (no_gradients, "differs by"), (no_compiler, "no compiler for this device")],
+    [
+        *((attend, "differs by") for attend in (wrong_window, no_gradients)),
+        *(
+            pytest.param(attend, "differs by", marks=SLOW)
+            for attend in (forgotten_key, others_dropped, taken_for_one_text)
+        ),
+        (no_compiler, "no compiler for this device"),
+    ],
 )
 def test_proof_finds_what_is_wrong(attend: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []

@@ -41,9 +41,9 @@ ATTENTIONS = {"attention_reference", "attention_blocked", "attention_cpu", "atte
 FLOORS = (
     {"settings_hf_longformer"},
     {"version", "window_pattern", "configuration_hf_longformer", "transformers_internals", "operators", "byte_tokens"},
-    {"plain_modules", "token_roles", "workspace", "kernels_triton", "global_masks", "drawing"}
+    {"plain_modules", "token_roles", "workspace", "kernels_triton_parts", "global_masks", "drawing"}
     | {"configuration_encoder_decoder_hf_longformer"},
-    {"dense_attention", "blocks", "masks", "dropout_cpu", "cache_hf_longformer", "attention_layout"},
+    {"dense_attention", "blocks", "masks", "dropout_cpu", "cache_hf_longformer", "attention_layout", "kernels_triton"},
     {"global_rows", "gradients_cpu", "feed_forward", "attention_causal", "inputs_hf_longformer"},
     {"attention_cpu_dropout"},
     ATTENTIONS,
