@@ -4,7 +4,8 @@
 heads: `make litbank`.
 
 Coreference is trained in windows first, of which a step holds many; then further, on whole documents or in windows as
-before. Validation documents decide above which logit mentions are linked.
+before. Validation documents decide above which logit mentions are linked. Entities are trained in windows or on whole
+documents, and what was trained in windows reads whole documents, too.
 
     python tests/measure_litbank.py PLACE --encoder FOLDER --litbank ZIP
 
@@ -23,6 +24,7 @@ import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ RUNS = {
     "entities": (run_token_classification.__name__, "litbank-entities.yaml"),
 }
 LENGTHS = {512: 8, 4096: 1}  # tokens at once, and windows per step: about as many tokens
-KEY = ("encoder", "length", "seed")  # of a row
+KEY = ("encoder", "trained_at", "length", "seed")  # of a row: tokens at once in training and in reading
 RATES = {TINY.name: (5e-4, 3e-4), SMALL: (3e-4, 2e-4)}  # of coreference, at first and then
 FURTHER_EPOCHS = 6
 SIZES = (5_000, 10_000, 20_000)  # words
@@ -112,24 +114,29 @@ def baseline(folder: Path, test: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def run_of(
+    place: Path, folders: dict[str, Path], kind: str, name: str, encoder: Path, what: object, length: int, seed: int,
+    **more: Any,
+) -> Run:  # fmt: skip
+    """A run of one encoder, with so many tokens at once."""
+    script, recipe = RUNS[kind]
+    options: dict[str, Any] = {f"{split}_file": folder for split, folder in folders.items()}
+    options |= {"model_name_or_path": encoder, "max_seq_length": length, "seed": seed, **more}
+    options |= {f"per_device_{phase}_batch_size": LENGTHS[length] for phase in ("train", "eval")}
+    return Run(script, RECIPES / recipe, place / f"{kind}-{name}-{what}-{seed}", options)
+
+
 def measure(
     place: Path, folders: dict[str, Path], kind: str, encoders: dict[str, Path], seeds: list[int], processes: int
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     """A row per encoder, tokens at once and seed, and the folders of the runs."""
     first_seconds: dict[tuple[str, int], float] = {}
-
-    def run(name: str, encoder: Path, what: object, length: int, seed: int, more: dict[str, Any]) -> Run:
-        script, recipe = RUNS[kind]
-        options: dict[str, Any] = {f"{split}_file": folder for split, folder in folders.items()}
-        options |= {"model_name_or_path": encoder, "max_seq_length": length, "seed": seed, **more}
-        options |= {f"per_device_{phase}_batch_size": LENGTHS[length] for phase in ("train", "eval")}
-        return Run(script, RECIPES / recipe, place / f"{kind}-{name}-{what}-{seed}", options)
-
+    make = partial(run_of, place, folders, kind)
     pairs = [(name, seed) for seed in seeds for name in encoders]
     starts = {pair: (encoders[pair[0]], dict[str, Any]()) for pair in pairs}
     if kind == "coref":
         firsts = [
-            run(name, encoders[name], "first", min(LENGTHS), seed, {"learning_rate": RATES[name][0]})
+            make(name, encoders[name], "first", min(LENGTHS), seed, learning_rate=RATES[name][0])
             for name, seed in pairs
         ]
         for pair, first, found in zip(pairs, firsts, run_all(firsts, processes), strict=True):
@@ -138,13 +145,31 @@ def measure(
             first_seconds[pair] = found["training"]["seconds"]
     keys = [(*pair, length) for pair in pairs for length in LENGTHS]
     runs = [
-        run(name, starts[name, seed][0], length, length, seed, starts[name, seed][1]) for name, seed, length in keys
+        make(name, starts[name, seed][0], length, length, seed, **starts[name, seed][1]) for name, seed, length in keys
     ]
     rows = []
     for (name, seed, length), found in zip(keys, run_all(runs, processes), strict=True):
         seconds = found["training"]["seconds"] + first_seconds.get((name, seed), 0.0)
-        rows.append({"encoder": name, "length": length, "seed": seed, "seconds": seconds, **kept(found)})
+        facts = {"encoder": name, "trained_at": length, "length": length, "seed": seed, "seconds": seconds}
+        rows.append({**facts, **kept(found)})
     return rows, [one.folder for one in runs]
+
+
+def read_whole(
+    place: Path, folders: dict[str, Path], kind: str, encoders: Iterable[str], seeds: list[int], processes: int
+) -> list[dict[str, Any]]:
+    """A row per encoder and seed: what was trained in windows reads whole documents."""
+    short, long = min(LENGTHS), max(LENGTHS)
+    pairs = [(name, seed) for seed in seeds for name in encoders]
+    runs = []
+    for name, seed in pairs:
+        trained = place / f"{kind}-{name}-{short}-{seed}"
+        what = f"{short}-read-{long}"
+        runs.append(run_of(place, folders, kind, name, trained, what, long, seed, do_train=False))
+    return [
+        {"encoder": name, "trained_at": short, "length": long, "seed": seed, "seconds": None, **kept(found)}
+        for (name, seed), found in zip(pairs, run_all(runs, processes), strict=True)
+    ]
 
 
 def measure_sizes(place: Path, model: Path, documents: Path) -> dict[str, Any]:
@@ -179,11 +204,13 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
             + " minutes |"
         ]
         lines.append("|---|--:|" + "---|---|" * len(metrics) + "--:|")
-        for encoder, length in dict.fromkeys((row["encoder"], row["length"]) for row in results[kind]):
-            rows = [row for row in results[kind] if (row["encoder"], row["length"]) == (encoder, length)]
+        for encoder, trained_at, length in dict.fromkeys(tuple(row[one] for one in KEY[:3]) for row in results[kind]):
+            rows = [row for row in results[kind] if tuple(row[one] for one in KEY[:3]) == (encoder, trained_at, length)]
             cells = [_cells(FACTORS[kind] * row["scores"]["test"][metric] for row in rows) for metric in metrics]
-            minutes = statistics.mean(row["seconds"] for row in rows) / 60
-            lines.append(f"| {encoder} | {length:,} | {' | '.join(cells)} | {minutes:.0f} |")
+            is_read = trained_at != length
+            minutes = "" if is_read else f"{statistics.mean(row['seconds'] for row in rows) / 60:.0f}"
+            at_once = f"{length:,}, trained with {trained_at:,}" if is_read else f"{length:,}"
+            lines.append(f"| {encoder} | {at_once} | {' | '.join(cells)} | {minutes} |")
             for name, of_baseline in BASELINES.items() if kind == "coref" else ():
                 cells = [_cells(row["baseline"][name][metric] for row in rows) for metric in metrics]
                 lines.append(f"| {of_baseline} | {length:,} | {' | '.join(cells)} | |")
@@ -220,6 +247,8 @@ def main() -> None:
     results |= machine()
     for kind in given.kinds:
         rows, runs = measure(given.place, folders[kind], kind, encoders, given.seeds, given.processes)
+        if kind == "entities":
+            rows += read_whole(given.place, folders[kind], kind, encoders, given.seeds, given.processes)
         if kind == "coref":
             rows = [
                 {**row, "baseline": baseline(run, folders[kind]["test"])} for row, run in zip(rows, runs, strict=True)
