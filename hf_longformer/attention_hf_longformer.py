@@ -209,17 +209,11 @@ class HfLongformerSelfAttention(nn.Module):
         """
         if torch.compiler.is_compiling() or type(self).pattern is not _PATTERN:
             return self.pattern
-        config = self.config
-        of_layers = roles.derived("windows", lambda: (config.attention_windows, config.attention_dilations))
-        window, dilation = (values[self.layer_index] for values in of_layers)
-        name = ("pattern", self.pattern_class, window, dilation)
+        config = self.config  # kept, so that no other has its id
+        of_config = ("windows", id(config)), lambda: (config, config.attention_windows, config.attention_dilations)
+        window, dilation = (values[self.layer_index] for values in roles.derived(*of_config)[1:])
+        name = ("pattern", id(config), self.pattern_class, window, dilation)
         return roles.derived(name, lambda: self._make_pattern(window, dilation))
-
-    def _implementation_in(self, roles: TokenRoles | SeparateTexts | SlicedTexts) -> str | None:
-        """`attn_implementation`, read from the config once in a forward pass."""
-        if torch.compiler.is_compiling():
-            return self.config._attn_implementation
-        return roles.derived("implementation", lambda: self.config._attn_implementation)
 
     def forward(
         self,
@@ -240,13 +234,15 @@ class HfLongformerSelfAttention(nn.Module):
             none.
         """
         hidden_states = cast_once(hidden_states)
-        attend = self._attend_by_definition if self._implementation_in(roles) == "eager" else self._attend
-        output, *weights = attend(hidden_states, roles, self.dropout if self.training else 0.0, output_attentions)
+        name = self.config._attn_implementation  # every time: it may be changed on a loaded model, or on one layer
+        given = (hidden_states, roles, self.dropout if self.training else 0.0, output_attentions)
+        output, *weights = self._attend_by_definition(*given) if name == "eager" else self._attend(name, *given)
         output = output.transpose(1, 2).flatten(2)
         return (output, *weights) if output_attentions else (output,)
 
     def _attend(
         self,
+        name: str | None,
         hidden_states: torch.Tensor,
         roles: TokenRoles | SeparateTexts | SlicedTexts,
         dropout: float,
@@ -254,20 +250,21 @@ class HfLongformerSelfAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """The local rows by the implementation of choice, then the global ones."""
         if isinstance(roles, SlicedTexts):
-            return self._attend_to_slice(hidden_states, roles, dropout), None, None
+            return self._attend_to_slice(name, hidden_states, roles, dropout), None, None
         projections = [self.split_heads(project(hidden_states)) for project in (self.query, self.key, self.value)]
         if not isinstance(roles, SeparateTexts):
-            return self._attend_to_texts(hidden_states, projections, roles, dropout, output_attentions)
+            return self._attend_to_texts(name, hidden_states, projections, roles, dropout, output_attentions)
         states_of_texts = hidden_states.split(roles.lengths, dim=1)
         projections_of_texts = zip(*(x.split(roles.lengths, dim=2) for x in projections), strict=True)
         outputs = [
-            self._attend_to_texts(states, of_text, text, dropout, False)[0].transpose(1, 2)
+            self._attend_to_texts(name, states, of_text, text, dropout, False)[0].transpose(1, 2)
             for states, of_text, text in zip(states_of_texts, projections_of_texts, roles.texts, strict=True)
         ]
         return torch.cat(outputs, dim=1).transpose(1, 2), None, None
 
     def _attend_to_texts(
         self,
+        name: str | None,
         hidden_states: torch.Tensor,
         projections: Sequence[torch.Tensor],
         roles: TokenRoles,
@@ -282,13 +279,15 @@ class HfLongformerSelfAttention(nn.Module):
             weights = local_weights(query, key, dropout=dropout, **settings)
             output = apply_local_weights(weights, value, **settings)
         else:
-            chosen = choose_once(query, self._implementation_in(roles), dropout=dropout, **settings)
+            chosen = choose_once(query, name, dropout=dropout, **settings)
             output = chosen.local_rows(query, key, value, dropout=dropout, **settings)
         settings |= {"dropout": dropout, "output_attentions": output_attentions}
         output, weights_of_global = add_global_rows(output, hidden_states, self.global_projections, **settings)
         return output, weights, weights_of_global
 
-    def _attend_to_slice(self, hidden_states: torch.Tensor, roles: SlicedTexts, dropout: float) -> torch.Tensor:
+    def _attend_to_slice(
+        self, name: str | None, hidden_states: torch.Tensor, roles: SlicedTexts, dropout: float
+    ) -> torch.Tensor:
         """The rows of a slice; what comes from other slices is waited for as late as possible."""
         settings: dict[str, Any] = {"pattern": self.pattern, "dropout": dropout}
         row, exchange = row_of_slice(roles, settings["pattern"]), roles.exchange
@@ -305,7 +304,7 @@ class HfLongformerSelfAttention(nn.Module):
             for of_slice, of_others in ((key, self.key(others)), (value, self.value(others)))
         )
         query = pad(query, (0, 0, before, row.after))  # rows that nobody reads
-        settings |= {"row": row, "attn_implementation": self.config._attn_implementation}
+        settings |= {"row": row, "attn_implementation": name}
         output = local_rows_of_slice(*(self.split_heads(x) for x in (query, key, value)), **settings)
         if of_global is None:
             return without_global_tokens(output, hidden_states, self.global_projections)

@@ -124,12 +124,14 @@ def local_rows(
 def choose_once(
     query: torch.Tensor, attn_implementation: str | None, pattern: WindowPattern, roles: TokenRoles, dropout: float
 ) -> Implementation:
-    """`choose` for the layers of one forward pass, to which `roles` belong: the first one's choice is that of all with
-    its pattern, unless somebody wants to know what each looks at.
+    """`choose` for the layers of one forward pass, to which `roles` belong: the first one's choice is that of all that
+    are as it is. It is not kept where somebody wants to know what each looks at; while a program is traced or
+    transformed, for `roles` may be older or younger than that; and for patterns of somebody's own.
     """
-    if torch.compiler.is_compiling() or _choices is not None:
+    is_usual = type(query) is torch.Tensor and type(pattern) is WindowPattern and _choices is None
+    if torch.compiler.is_compiling() or not is_usual or torch.jit.is_tracing() or is_transformed():
         return choose(query, attn_implementation, pattern, roles, dropout)
-    name = ("implementation", attn_implementation, pattern, query.dtype, dropout)
+    name = ("implementation", attn_implementation, pattern, query.dtype, query.device, query.shape[-1], dropout)
     return roles.derived(name, lambda: choose(query, attn_implementation, pattern, roles, dropout))
 
 
